@@ -1,0 +1,110 @@
+import { type ContainerRecord, type ContainerRequest, type ContainerView, type ExitRecord } from './types.ts';
+import { type HistoryEntry, type ImageInfo, type Progress } from '../contracts/image/index.ts';
+import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
+import { type ContractName, type PluginManifest } from '../plugin/index.ts';
+import { type Machine, type Probe } from '../contracts/common/index.ts';
+import { type PlannedStep } from '../plan/types.ts';
+
+/**
+ * What the core offers to frontends: one method per verb. References (`ref`) are a name, a full id or an unambiguous prefix of one.
+ * Every method throws `EngineError`s and leaves the state before or the state after.
+ */
+export interface Engine {
+  readonly containers: Containers;
+  readonly images: Images;
+  readonly volumes: Volumes;
+  readonly system: System;
+  /** Run notifications, close files. Containers go on. */
+  close(): Promise<void>;
+}
+
+export interface Containers {
+  /** Journalled; nothing runs yet. Returns the record; `warnings` go to `onWarning`. */
+  create(request: ContainerRequest, options?: { onWarning?(text: string): void }): Promise<ContainerRecord>;
+  /**
+   * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
+   * With `attach`, the streams are connected before the program starts, so nothing is lost.
+   */
+  start(ref: string, options?: { attach?: AttachStreams; onWarning?(text: string): void; windowSize?: WindowSize }): Promise<Session>;
+  /** The plan that `start` of such a container would run, with origins; runs nothing, makes nothing, needs no root where the spec allows. */
+  explain(request: ContainerRequest): Promise<{ readonly steps: readonly PlannedStep[]; readonly bytes: Uint8Array }>;
+  attach(ref: string, streams: AttachStreams): Promise<Session>;
+  exec(ref: string, request: ExecRequest): Promise<Session>;
+  /** stopSignal, then SIGKILL after `timeout` seconds (default the container's, 10); resolves when the run's undo is done. Not running: success. */
+  stop(ref: string, options?: { timeout?: number; signal?: string }): Promise<void>;
+  kill(ref: string, signal: string): Promise<void>;
+  remove(ref: string, options: { force: boolean; volumes: boolean }): Promise<void>;
+  /** Resolves with the exit record of the current or the last run. `condition` as Docker's. */
+  wait(ref: string, condition?: 'not-running' | 'next-exit' | 'removed'): Promise<ExitRecord>;
+  resolve(ref: string): Promise<ContainerView>;
+  list(options: { all: boolean }): Promise<readonly ContainerView[]>;
+  logs(ref: string, options: ReadLogOptions): AsyncIterable<LogLine>;
+  /** A added, C changed, D deleted; sorted by path. */
+  diff(ref: string): Promise<readonly { readonly kind: 'A' | 'C' | 'D'; readonly path: string }[]>;
+  /** Docker's JSON, as `docker inspect` prints it, with an `Engine` object for what is ours. */
+  inspect(ref: string, options?: { size?: boolean }): Promise<Record<string, unknown>>;
+}
+
+export interface AttachStreams { stdin: boolean; stdout: boolean; stderr: boolean }
+export interface WindowSize { rows: number; cols: number }
+export interface ExecRequest {
+  args: string[];
+  env: string[];
+  user?: string;
+  workdir?: string;
+  terminal: boolean;
+  openStdin: boolean;
+  attach: AttachStreams;
+  privileged: boolean;
+  detached: boolean;
+  windowSize?: WindowSize;
+}
+
+/** A connection to the streams of init or of an exec session. */
+export interface Session {
+  readonly container: string;
+  readonly pid: number;
+  /** Output in the order it came; iterate once. Ends after the exit or a detach. */
+  readonly output: AsyncIterable<{ readonly stream: 'stdout' | 'stderr'; readonly data: Buffer }>;
+  /** Resolves when the bytes have been handed to the kernel: respects the container's reading speed. */
+  write(data: Uint8Array): Promise<void>;
+  endInput(): void;
+  resize(size: WindowSize): void;
+  signal(signal: number): void;
+  detach(): void;
+  /** The exit of the session's program; for init also recorded. Rejects with ERR_SHIM_GONE when the shim died. */
+  readonly exit: Promise<ExitRecord>;
+  /** Resolves when the undo is done and recorded, and the container removed when it was `--rm`. */
+  readonly gone: Promise<void>;
+}
+
+export interface Images {
+  list(): Promise<readonly ImageInfo[]>;
+  resolve(ref: string): Promise<ImageInfo>;
+  load(options: { path?: string; stream?: NodeJS.ReadableStream; progress?: Progress; signal?: AbortSignal }): Promise<readonly ImageInfo[]>;
+  import(options: { path?: string; stream?: NodeJS.ReadableStream; reference?: string; changes: readonly string[]; message?: string; progress?: Progress; signal?: AbortSignal }): Promise<ImageInfo>;
+  tag(ref: string, name: string): Promise<void>;
+  remove(ref: string, options: { force: boolean }): Promise<readonly string[]>;
+  history(ref: string): Promise<readonly HistoryEntry[]>;
+  inspect(ref: string): Promise<Record<string, unknown>>;
+}
+
+export interface VolumeInfo { readonly name: string; readonly driver: string; readonly mountpoint: string; readonly created: string; readonly labels: Readonly<Record<string, string>>; readonly options: Readonly<Record<string, string>>; readonly anonymous: boolean }
+export interface Volumes {
+  create(request: { name?: string; driver?: string; labels: Record<string, string>; options: Record<string, string> }): Promise<VolumeInfo>;
+  list(): Promise<readonly VolumeInfo[]>;
+  inspect(name: string): Promise<VolumeInfo>;
+  /** Errors: ERR_IN_USE names the containers. */
+  remove(name: string, options: { force: boolean }): Promise<void>;
+}
+
+export interface DriverReport { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }
+export interface Orphan { readonly kind: string; readonly path: string; readonly owner: string; readonly fixed: boolean }
+export interface System {
+  readonly machine: Machine;
+  /** Counts, roots, drivers, versions. */
+  info(): Promise<Record<string, unknown>>;
+  plugins(): readonly { readonly manifest: PluginManifest; readonly builtin: boolean; readonly source: string }[];
+  /** Every driver: available or not and why, and what `auto` picks; orphans found, and removed with `fix`. */
+  doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[] }>;
+}

@@ -1,0 +1,129 @@
+import { type Spec } from '../spec/index.ts';
+import { type PortMapping } from '../contracts/network/index.ts';
+import { type ImageConfig } from '../contracts/image/index.ts';
+
+/** What a user asks for with `create`/`run`, normalised: units in bytes, nanoseconds, names resolved to nothing yet. Plain data. */
+export interface ContainerRequest {
+  image: string;
+  name?: string;
+  command?: string[];
+  entrypoint?: string[];
+  env: string[];
+  labels: Record<string, string>;
+  user?: string;
+  workdir?: string;
+  hostname?: string;
+  domainname?: string;
+  addHosts: string[];
+  dns?: string[]; dnsSearch?: string[]; dnsOptions?: string[];
+  terminal: boolean;
+  openStdin: boolean;
+  stdinOnce: boolean;
+  /** Which streams the starter attaches. */
+  attach: { stdin: boolean; stdout: boolean; stderr: boolean };
+  detached: boolean;
+  autoRemove: boolean;
+  network: string;
+  ports: PortMapping[];
+  mounts: MountRequest[];
+  tmpfs: { target: string; options: string[] }[];
+  readonlyRootfs: boolean;
+  init: boolean;
+  privileged: boolean;
+  capAdd: string[];
+  capDrop: string[];
+  securityOptions: string[];
+  devices: { source: string; target: string; access: string }[];
+  deviceCgroupRules: string[];
+  rlimits: { name: string; soft: number; hard: number }[];
+  sysctls: Record<string, string>;
+  shmSize?: number;
+  stopSignal?: string;
+  stopTimeout?: number;
+  ipc?: string; pid?: string; uts?: string; userns?: string; cgroupns?: string;
+  cgroupParent?: string;
+  groupAdd: string[];
+  oomScoreAdj?: number;
+  log: { driver?: string; options: Record<string, string> };
+  storageOptions: Record<string, string>;
+  limits: { memory?: number; memorySwap?: number; memoryReservation?: number; nanoCpus?: number; cpuShares?: number; cpuPeriod?: number; cpuQuota?: number; cpusetCpus?: string; cpusetMems?: string; pids?: number; oomKillDisable?: boolean; memorySwappiness?: number; blkioWeight?: number };
+  windowSize?: { rows: number; cols: number };
+  /** A prepared OCI bundle instead of an image: its folder. */
+  bundle?: string;
+  rootfs?: string;
+}
+export interface MountRequest {
+  type: 'bind' | 'volume' | 'tmpfs';
+  source?: string;
+  target: string;
+  readonly: boolean;
+  propagation?: string;
+  /** `-v` makes a missing source, `--mount` refuses it. */
+  createSource: boolean;
+  noCopy: boolean;
+  nonRecursive?: boolean;
+  tmpfsSize?: number;
+  tmpfsMode?: number;
+  volumeDriver?: string;
+  volumeOptions?: Record<string, string>;
+}
+
+/** Which driver made an object, with the plugin's version and the digest of its options; later verbs use this, never the caller's config. */
+export interface DriverChoice { driver: string; plugin: string; version: string; options: string }
+
+/** A container, as kept. Never says "running": the run's folder alone does. */
+export interface ContainerRecord {
+  id: string;
+  name: string;
+  created: string;
+  request: ContainerRequest;
+  image: { id: string; name: string; source: string };
+  /** The image's config at creation. */
+  imageConfig: ImageConfig;
+  /** Topmost chainID, or the host's filesystems; undefined for a bundle. */
+  rootfs: { chainID?: string; filesystems?: { target: string; type: string }[]; hide?: string[]; path?: string };
+  /** As compiled at creation, before `configure`. */
+  spec: Spec;
+  drivers: { storage?: DriverChoice; cgroup?: DriverChoice; network?: DriverChoice; log?: DriverChoice; security: DriverChoice[] };
+  volumes: { name: string; target: string; driver: string; anonymous: boolean; readonly: boolean; copyUp: boolean }[];
+  lastExit?: ExitRecord;
+  /** How often it has been started. */
+  starts: number;
+}
+
+export interface ExitRecord {
+  run: string;
+  code: number;
+  signal?: number;
+  coreDumped?: boolean;
+  oom?: { killed: boolean; limit?: string };
+  error?: string;
+  startedAt?: string;
+  finishedAt: string;
+  droppedLogBytes?: number;
+}
+
+export type ContainerState = 'creating' | 'created' | 'running' | 'paused' | 'stopped';
+export interface ContainerView {
+  readonly record: ContainerRecord;
+  readonly state: ContainerState;
+  readonly run?: { readonly id: string; readonly pid: number; readonly startTime: bigint; readonly startedAt: string; readonly folder: string };
+}
+
+/** What `request` taps see: the verb and its normalised arguments, as they will be executed. */
+export interface VerbRequest {
+  readonly verb: string;
+  readonly arguments: Readonly<Record<string, unknown>>;
+  readonly caller: { readonly uid: number; readonly pid: number };
+  /** Sources the configuration came from. */
+  readonly config: readonly string[];
+}
+
+export interface EngineEvent {
+  readonly sequence: number;
+  readonly time: string;
+  readonly type: 'container' | 'image' | 'network' | 'volume';
+  readonly action: string;
+  readonly id: string;
+  readonly attributes: Readonly<Record<string, string>>;
+}

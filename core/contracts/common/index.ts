@@ -1,0 +1,124 @@
+import { type Logger } from 'pino';
+import { type Effect, type Step } from '../../plan/types.ts';
+
+/** What is known of the machine, read once per engine; drivers probe against it, tests hand in another one. Plain data. */
+export interface Machine {
+  /** `uname -r` as [major, minor]. */
+  readonly kernel: readonly [number, number];
+  readonly release: string;
+  readonly architecture: string;
+  readonly hostname: string;
+  /** uid of this process; 0 where the kernel can be changed at all. */
+  readonly uid: number;
+  /** Effective capabilities of this process, as names (`CAP_SYS_ADMIN`). */
+  readonly capabilities: readonly string[];
+  /** Filesystem types of /proc/filesystems. */
+  readonly filesystems: readonly string[];
+  /** Mounts of /proc/self/mountinfo. */
+  readonly mounts: readonly MachineMount[];
+  /** Namespace types of /proc/self/ns (`net`, `user`, `time` …). */
+  readonly namespaces: readonly string[];
+  /** The engine's folders; `root` is where images and snapshots lie. */
+  readonly root: string;
+  readonly runRoot: string;
+  /** Reads a small file of /proc or /sys, undefined when it can't be read. The only function in here, so that a probe stays testable. */
+  read(path: string): string | undefined;
+}
+export interface MachineMount {
+  readonly id: number;
+  readonly parent: number;
+  readonly device: string;
+  readonly root: string;
+  readonly target: string;
+  readonly options: readonly string[];
+  readonly propagation: readonly string[];
+  readonly type: string;
+  readonly source: string;
+  readonly superOptions: readonly string[];
+}
+
+/** A driver's answer to "can you work here, and how well?" */
+export interface Probe {
+  readonly available: boolean;
+  /** `auto` takes the available driver with the highest score; 0 = never by itself. */
+  readonly score: number;
+  /** In words, for `engine doctor`: why (not), and which way it will work. */
+  readonly reasons: readonly string[];
+}
+
+/** What every driver has, whatever its contract. */
+export interface Driver {
+  /** The driver's name, as in `.enginerc`. */
+  readonly name: string;
+  /** Declared optional abilities, named in the contract's docs. */
+  readonly features: ReadonlySet<string>;
+  /** **read** May be called any time, without root; never throws. */
+  probe(machine: Machine): Probe | Promise<Probe>;
+}
+
+/** Runs operations now, crash-safe: each effect's undo is on disk before the first operation starts. */
+export interface Effects {
+  /**
+   * Run `effects` in order in one helper process. When one fails, those done before are undone and the error names operation, path,
+   * errno and plugin. When the engine dies, the next one undoes them, unless the transaction they belong to was committed.
+   * `streams`: fds that registers `fd0`.. hold, for pack and unpack.
+   */
+  run(effects: readonly Effect[], options?: EffectsOptions): Promise<void>;
+  /** Run these when the transaction commits (removals): from then on they are repeated until they succeed. */
+  onCommit(effects: readonly Effect[]): void;
+  /** Set (or delete, with undefined) a key of the calling plugin's state in the same instant as the transaction commits. */
+  setState(key: string, value: unknown): void;
+}
+export interface EffectsOptions {
+  readonly streams?: readonly number[];
+  readonly signal?: AbortSignal;
+  /** Receives warnings of `optional` operations. */
+  readonly onWarning?: (text: string) => void;
+}
+
+/** What a driver is made with. A driver has no other way to reach the machine or the state. */
+export interface DriverDeps {
+  readonly machine: Machine;
+  readonly log: Logger;
+  /** Small values that outlive the process, namespaced to the plugin. */
+  readonly state: PluginState;
+  /** A folder below `root` that belongs to this plugin alone (`root/<plugin>`); made before the driver is. */
+  readonly folder: string;
+  /** `engine-<hash of root>`: in the name of everything visible on the host. */
+  readonly instance: string;
+}
+
+/** Plain JSON per key. Values are copied in and out. */
+export interface PluginState {
+  get(key: string): unknown;
+  set(key: string, value: unknown): void;
+  delete(key: string): void;
+  list(prefix?: string): readonly { readonly key: string; readonly value: unknown }[];
+}
+
+/** What a **plan** method is told about the run it plans. */
+export interface RunContext {
+  readonly container: string;
+  readonly run: string;
+  readonly instance: string;
+  /** Absolute path of the run's folder; its `rootfs` is an empty folder to mount on. */
+  readonly runFolder: string;
+  /** Is this only shown (`--explain`)? Then nothing may be looked up that needs root. */
+  readonly explain: boolean;
+}
+
+/** Names of registers shared between plugins. A plugin's own registers start with its name and a dot. */
+export const REGISTER = {
+  /** O_PATH fd of the container's root, from slot `init.rootfs` on. Set by the core's storage adapter. */
+  rootfs: 'rootfs',
+  /** Private procfs handle, from `init.mounts` on. */
+  proc: 'proc',
+  /** The container's devpts instance (folder fd), from `init.mounts` on. */
+  devpts: 'devpts',
+  /** pid and pidfd of init in the shim, after `shim.spawn`. */
+  init: 'init',
+  initPidfd: 'init.pidfd',
+  uid: 'uid', gid: 'gid', groups: 'groups',
+} as const;
+
+export type Steps = readonly Step[];

@@ -1,0 +1,25 @@
+import { type Driver, type RunContext, type Steps } from '../common/index.ts';
+import { type Spec } from '../../spec/index.ts';
+
+/**
+ * What a container's processes may do. Stacked: every chosen security driver takes part, in the order of its name in the config.
+ *
+ * `configure` turns the user's wishes (`--cap-add`, `--security-opt`, `--privileged`) into the OCI spec; `planProcess` compiles its
+ * sections into the identity slots of init and of every exec, so that both get the same treatment.
+ * Features: `profile` (takes `--security-opt <name>=PROFILE`).
+ */
+export interface SecurityDriver extends Driver {
+  /** Key of `--security-opt KEY=VALUE` that it handles (`seccomp`, `apparmor`), and whether `--privileged` turns it off. */
+  readonly option?: string;
+  /** **read** The spec with this driver's sections filled in. Errors: ERR_INVALID_VALUE names the bad value. */
+  configure(spec: Spec, request: SecurityRequest): Spec | Promise<Spec>;
+  /** **plan** Steps for `part` (`init` or `exec`), in slots `bounds`, `label`, `identity`, `seccomp`. */
+  planProcess(spec: Spec, request: { readonly part: 'init' | 'exec'; readonly noNewPrivileges: boolean; readonly privilegedExec: boolean }, run: RunContext): Steps | Promise<Steps>;
+}
+export interface SecurityRequest {
+  readonly privileged: boolean;
+  readonly capAdd: readonly string[];
+  readonly capDrop: readonly string[];
+  /** `--security-opt` values, whole. */
+  readonly options: readonly string[];
+}

@@ -1,0 +1,65 @@
+import { type Driver, type Effects, type RunContext, type Steps } from '../common/index.ts';
+import { type Effect } from '../../plan/types.ts';
+
+/**
+ * What the root filesystem of a container is made of.
+ *
+ * Model: a *layer* is a read-only filesystem tree, named by its chainID, standing on a parent layer or on nothing; it is derived from
+ * the content store and can be thrown away and rebuilt. A *snapshot* is a writable tree on top of a layer, named by a key (the
+ * container's id); it is not derived and stays with the driver that made it.
+ *
+ * Lifecycle of a layer: `prepareLayer` (a tree to unpack into, not yet visible) → the core unpacks with the `unpack` operation into
+ * `target.path` → `commitLayer` (renamed into place). Of a snapshot: `createSnapshot` → any number of runs, each with
+ * `planRootfs` → `removeSnapshot`.
+ *
+ * Example (overlay): prepareLayer makes `layers/tmp-X/diff`; commitLayer renames `layers/tmp-X` to `layers/<chainID>`;
+ * createSnapshot makes `snapshots/<key>/{upper,work}`; planRootfs is one `overlayByFd` into `out`.
+ *
+ * Features: `host-folder` (createSnapshot accepts `lower: {folder}`), `quota` (option `size`), `volatile`, `reflink`.
+ */
+export interface StorageDriver extends Driver {
+  /** **read** Is the layer there, complete? */
+  hasLayer(chainID: string): boolean | Promise<boolean>;
+  /**
+   * **act** A fresh tree to unpack a layer into, on top of `parent` (a chainID that hasLayer). Repeated with the same token:
+   * the left-over is replaced. Errors: ERR_STATE when the parent is missing.
+   */
+  prepareLayer(effects: Effects, request: { readonly token: string; readonly parent?: string }): Promise<LayerTarget>;
+  /** **act** Make it visible as `chainID`, durably. Somebody else's equal layer being there already is success. */
+  commitLayer(effects: Effects, request: { readonly token: string; readonly chainID: string; readonly parent?: string }): Promise<void>;
+  /** **act** Remove a layer. Missing is success; in use by another layer or snapshot is the caller's error (the core checks). */
+  removeLayer(chainID: string): readonly Effect[];
+  /** **read** The chainIDs present. */
+  listLayers(): readonly string[] | Promise<readonly string[]>;
+
+  /** **act** as data: what makes the writable snapshot `key`. Set-up fails on a duplicate key (EEXIST). */
+  createSnapshot(request: SnapshotRequest): readonly Effect[] | Promise<readonly Effect[]>;
+  /** **act** as data: what removes it; missing is success. Renames first, then deletes. */
+  removeSnapshot(key: string): readonly Effect[];
+  /** **plan** Steps in `init.rootfs` (and `shim.rootfs` where host-side work is needed) that leave a detached mount in register `out`. */
+  planRootfs(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, run: RunContext): Steps | Promise<Steps>;
+  /**
+   * **read** as data: where the differences of snapshot `key` against its lower layers can be read. `kind: 'upper'`: a folder in overlay
+   * form (whiteouts as char 0:0, opaque xattrs); `kind: 'trees'`: two full trees to compare.
+   */
+  changes(request: SnapshotRequest): SnapshotChanges;
+  /** **read** Bytes and inodes used by the writable part of `key`. */
+  usage(key: string): Promise<{ readonly bytes: number; readonly inodes: number }>;
+}
+
+export interface LayerTarget {
+  /** Host folder that `unpack` writes into. */
+  readonly path: string;
+  /** How whiteouts are to be written there. */
+  readonly whiteouts: 'overlay' | 'apply';
+}
+export interface SnapshotRequest {
+  readonly key: string;
+  /** What lies below: layers (topmost chainID), nothing (`{}`), or a host folder (feature `host-folder`). */
+  readonly lower: { readonly chainID?: string; readonly folder?: string };
+  /** `--storage-opt` and the like. */
+  readonly options?: Readonly<Record<string, string>>;
+}
+export type SnapshotChanges =
+  | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[] }
+  | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };

@@ -1,0 +1,2 @@
+export { catalogue, type CatalogueEntry, type ErrorCode } from './catalogue.ts';
+export { describeError, EngineError, fail, isEngineError, type ErrorDetails } from './error.ts';

@@ -1,0 +1,109 @@
+import { type Spec } from '../spec/index.ts';
+import { type Slot } from '../plan/slots.ts';
+import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
+import { type RunContext } from '../contracts/common/index.ts';
+import { type ContainerRecord, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
+import { type Logger } from 'pino';
+
+/** How a hook calls its taps, and what a throw does. */
+export type HookKind = 'series' | 'waterfall' | 'notification';
+
+/**
+ * Every lifecycle hook, declared once. Names and kinds are a contract with third parties.
+ *
+ * kind `series`: taps run one after another; a throw stops the verb and what was done is undone (fail closed).
+ * kind `waterfall`: each tap gets what the one before returned (undefined = unchanged); a throw stops the verb.
+ * kind `notification`: every tap is called, throws are logged and collected (fail open); may come late or twice.
+ */
+export const hookTable = {
+  configResolved: { kind: 'series', when: 'the configuration is known, before any driver is started' },
+  pluginsReady: { kind: 'series', when: 'every plugin has been created and started; from now on the hooks are sealed' },
+  request: { kind: 'series', when: 'before every verb: policy and authorisation on the normalised request as it will be executed' },
+  create: { kind: 'series', when: 'a container comes into being: its spec is known, nothing is on disk yet' },
+  configure: { kind: 'waterfall', when: 'before each run: edit the OCI spec (not for OCI bundles)' },
+  prepareRootfs: { kind: 'series', when: 'what / is made of: operations in slots rootfs and mounts' },
+  createNamespaces: { kind: 'series', when: 'namespaces to make or join, id maps' },
+  applyLimits: { kind: 'series', when: 'cgroup and limits, in force before user code runs' },
+  attachNetwork: { kind: 'series', when: 'endpoints, names, ports' },
+  beforeStart: { kind: 'series', when: 'last look: the finished plan, read-only, with origins; a throw refuses the run' },
+  exec: { kind: 'series', when: 'a session in a running container is planned' },
+  pause: { kind: 'series', when: 'before a container is frozen' },
+  resume: { kind: 'series', when: 'before a container is thawed' },
+  update: { kind: 'series', when: 'before limits of a running container change' },
+  stats: { kind: 'waterfall', when: 'numbers of a running container are collected' },
+  checkpoint: { kind: 'series', when: 'before a container is dumped' },
+  exited: { kind: 'notification', when: 'a run has ended: exit status and OOM truth' },
+  postExitCleanup: { kind: 'notification', when: 'the undo of a run is done; taps run in reverse order, failures are collected' },
+  remove: { kind: 'series', when: 'a container is about to be removed' },
+  event: { kind: 'notification', when: 'any change of a container, image, network or volume; numbered' },
+  reconcile: { kind: 'notification', when: 'at start, after what crashed has been undone' },
+  shutdown: { kind: 'notification', when: 'the engine process is about to end' },
+} as const satisfies Record<string, { kind: HookKind; when: string }>;
+
+export type HookName = keyof typeof hookTable;
+
+/** What every tap gets besides the hook's own value. Made fresh for each tap, so that it can name its plugin. */
+export interface TapContext {
+  readonly plugin: string;
+  readonly hook: HookName;
+  readonly log: Logger;
+  /** Fires when the tap's deadline has passed. */
+  readonly signal: AbortSignal;
+}
+
+/** Lets a tap add operations to the plan; the origin is filled in by the core. */
+export interface PlanWriter {
+  add<S extends Slot, N extends OperationName>(slot: S, operation: Operation<N>, ...undo: UndoArgument<S, N>): void;
+  /** `pointer`: the JSON pointer of the spec that following operations compile. */
+  at(pointer: string): PlanWriter;
+}
+
+/** For the hooks of a run. */
+export interface RunHookContext extends TapContext {
+  readonly container: ContainerRecord;
+  readonly run: RunContext;
+  /** Deep-frozen. */
+  readonly spec: Spec;
+  readonly plan: PlanWriter;
+}
+
+/** Argument of each hook, after the context. */
+export interface HookValues {
+  configResolved: { readonly config: unknown };
+  pluginsReady: Record<string, never>;
+  request: VerbRequest;
+  create: { readonly container: ContainerRecord };
+  configure: Spec;
+  prepareRootfs: Record<string, never>;
+  createNamespaces: Record<string, never>;
+  applyLimits: Record<string, never>;
+  attachNetwork: Record<string, never>;
+  beforeStart: { readonly steps: readonly PlannedStep[] };
+  exec: { readonly session: number; readonly args: readonly string[] };
+  pause: { readonly container: ContainerRecord };
+  resume: { readonly container: ContainerRecord };
+  update: { readonly container: ContainerRecord };
+  stats: Record<string, number>;
+  checkpoint: { readonly container: ContainerRecord };
+  exited: { readonly container: ContainerRecord; readonly exit: ExitRecord };
+  postExitCleanup: { readonly container: ContainerRecord; readonly failures: readonly string[] };
+  remove: { readonly container: ContainerRecord };
+  event: EngineEvent;
+  reconcile: { readonly undone: readonly string[] };
+  shutdown: Record<string, never>;
+}
+/** Hooks whose taps get a {@link RunHookContext}. */
+export type RunHook = 'configure' | 'prepareRootfs' | 'createNamespaces' | 'applyLimits' | 'attachNetwork' | 'beforeStart' | 'exec';
+export type ContextOf<H extends HookName> = H extends RunHook ? RunHookContext : TapContext;
+export type Tap<H extends HookName> = (context: ContextOf<H>, value: HookValues[H]) =>
+  (typeof hookTable)[H]['kind'] extends 'waterfall' ? HookValues[H] | undefined | void | Promise<HookValues[H] | undefined | void> : void | Promise<void>;
+
+export interface TapOptions {
+  /** Unique per hook; default the plugin's name. */
+  readonly name?: string;
+  /** Run before the tap of this name; unknown names are an error. */
+  readonly before?: string;
+  /** Milliseconds until `signal` fires and the tap is reported; default 10000. */
+  readonly deadline?: number;
+}
+export type TapFunction = <H extends HookName>(hook: H, tap: Tap<H>, options?: TapOptions) => void;

@@ -1,0 +1,57 @@
+/**
+ * The seam between core and the native part: core says what it needs, `@engine/native` implements it, tests hand in a fake.
+ * Nothing else in core touches a file descriptor or a process.
+ */
+export interface Native {
+  /** open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false. */
+  tryLock(path: string, options?: { readonly create?: boolean }): Lock | undefined;
+  /**
+   * Start the shim from a sealed memfd in a session of its own. Its control socket is the returned connection.
+   * The shim inherits `lock` (same open file description: it holds the lock until it ends; close yours with `release` afterwards).
+   */
+  spawnShim(request: SpawnShim): ShimConnection;
+  /** Connect to a running shim's socket. Rejects with ERR_SHIM_GONE when nobody listens. */
+  connectShim(socketPath: string): Promise<ShimConnection>;
+  /** Field 22 of /proc/PID/stat, undefined when there is no such process. */
+  processStartTime(pid: number): bigint | undefined;
+  /** /proc/sys/kernel/random/boot_id */
+  bootId(): string;
+  /** A pipe as two fds, close-on-exec; for streams of pack and unpack. */
+  pipe(): { readonly read: number; readonly write: number };
+}
+export interface SpawnShim {
+  readonly mode: 'run' | 'undo' | 'helper';
+  /** Path of the encoded plan. */
+  readonly plan: string;
+  readonly runFolder?: string;
+  readonly lock?: Lock;
+  /** Become fds 7.. and registers fd0... */
+  readonly streams?: readonly number[];
+  /** Extra environment of the shim itself; tests only (halt points). */
+  readonly env?: Readonly<Record<string, string>>;
+}
+export interface Lock {
+  readonly fd: number;
+  readonly path: string;
+  /** close(2): frees the lock unless a shim shares it. */
+  release(): void;
+}
+export interface Frame {
+  /** A value of FRAME. */
+  readonly type: number;
+  readonly session: number;
+  readonly argument: number;
+  readonly payload: Buffer;
+}
+export interface ShimConnection {
+  /** Resolves when the bytes are with the kernel (back-pressure). */
+  send(type: number, frame?: { readonly session?: number; readonly argument?: number; readonly payload?: Uint8Array }): Promise<void>;
+  /** Set once; frames that came before are delivered first, in order. */
+  onFrame(listener: (frame: Frame) => void): void;
+  /** Stop and go on reading from the socket: back-pressure for output. */
+  pause(): void;
+  resume(): void;
+  /** Resolves when the other side has closed, however that came. */
+  readonly closed: Promise<void>;
+  close(): void;
+}

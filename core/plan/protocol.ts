@@ -1,0 +1,84 @@
+/**
+ * Frames between the engine (or another client) and a shim, over the control socket it is born with and over `shim.sock`.
+ *
+ *     u32 payloadLength, u16 type, u16 session, u32 argument, payload      (little-endian, 12 bytes of head)
+ *
+ * Session 0 is the container's init; exec sessions are numbered by the client that starts them (1..65535, refused when in use).
+ */
+export const FRAME = {
+  // client -> shim
+  /** argument: attach bits of BITS.STDIO; output from now on goes to this client too. */
+  attach: 1,
+  /** payload: bytes for stdin. */
+  stdin: 2,
+  stdinEof: 3,
+  /** payload: u16 rows, u16 columns. */
+  resize: 4,
+  /** argument: signal number, to the session's process. */
+  signal: 5,
+  /** argument: BITS.STDIO; payload: a plan with an `exec` part. Answered by started or failed, later exit. */
+  exec: 6,
+  /** answered by exit as soon as the session has ended, at once when it has. */
+  wait: 7,
+  /** the after part was replaced on disk (`plan` renamed into place): use the new one. Answered by ok. */
+  amend: 8,
+  /** argument: 0 go on, else errno; payload: a plan whose init part is run at the next release. */
+  barrierReply: 9,
+  /** answered by state. */
+  state: 10,
+  /** stop sending output of this session to this client. */
+  detach: 11,
+
+  // shim -> client
+  /** argument: pid on the host; payload: u64 start time (field 22 of /proc/PID/stat). The program has been exec'd. */
+  started: 64,
+  /** payload: u32 part, u32 index of the operation, i32 errno, u32 length, detail text. The run is being undone. */
+  failed: 65,
+  /** the same payload; the plan goes on. */
+  warning: 66,
+  /** argument: 1 stdout, 2 stderr. */
+  output: 67,
+  /** argument: exit code as Docker's (128+n for signals); payload: the JSON of the run's `exit` file. Sent before any teardown, after all output. */
+  exit: 68,
+  /** argument: operations of the undo that failed. The last frame for session 0; the shim ends. */
+  gone: 69,
+  /** payload: u32 index of the operation, u32 pid of init (0 before spawn), u32 length + handler, u32 length + input. */
+  barrier: 70,
+  /** payload: JSON {pid, startTime, paused, sessions: [{session, pid}], dropped: bytes}. */
+  state_: 71,
+  ok: 72,
+  /** argument: errno; payload: text. */
+  error: 73,
+  /** this client did not read for too long: nothing more is sent to it. */
+  cutOff: 74,
+} as const;
+export type FrameType = keyof typeof FRAME;
+
+/** Fds the shim is born with. */
+export const SHIM_FD = { control: 3, lock: 4, runFolder: 5, plan: 6, firstExtra: 7 } as const;
+/**
+ * How the shim is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
+ * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).
+ * In `undo` and `helper` the control socket carries warning/failed frames and a last `ok` or `error`.
+ */
+export const SHIM_MODE = ['run', 'undo', 'helper'] as const;
+
+/** Files of a run's folder (0700), besides `rootfs/`, an empty folder to mount on. */
+export const RUN_FILES = {
+  /** JSON written by the engine before the shim starts: {run, container, instance, boot, created}. */
+  record: 'record.json',
+  /** The encoded plan. */
+  plan: 'plan',
+  /** flock'ed for the life of the run by the shim; taken by the engine before the folder becomes visible. */
+  lock: 'lock',
+  socket: 'shim.sock',
+  /** Written by the shim: {"pid":1,"startTime":1,"startedAt":"ns since the epoch"}. */
+  started: 'started',
+  /** Written by the shim: {"code":0,"signal":0,"coreDumped":false,"oom":{"killed":false,"limit":"memory"},"finishedAt":"ns","dropped":0}. */
+  exit: 'exit',
+  /** Written by the shim: {"part":"init","index":1,"errno":2,"detail":"..."} when the plan failed. */
+  failed: 'failed',
+  /** Written by whoever ran the undo: {"failures":[{"index":1,"errno":2,"detail":"..."}]}. */
+  undone: 'undone',
+  rootfs: 'rootfs',
+} as const;

@@ -1,0 +1,72 @@
+import { type DriverDeps, type Driver } from '../contracts/common/index.ts';
+import { type StorageDriver } from '../contracts/storage/index.ts';
+import { type CgroupDriver } from '../contracts/cgroup/index.ts';
+import { type NetworkDriver } from '../contracts/network/index.ts';
+import { type SecurityDriver } from '../contracts/security/index.ts';
+import { type LogDriver } from '../contracts/log/index.ts';
+import { type VolumeDriver } from '../contracts/volume/index.ts';
+import { type ImageSource } from '../contracts/image/index.ts';
+import { type Frontend } from '../contracts/frontend/index.ts';
+import { type TapFunction } from '../hooks/declare.ts';
+
+/** Contracts and what implements them. */
+export interface Contracts {
+  storage: StorageDriver; cgroup: CgroupDriver; network: NetworkDriver; security: SecurityDriver;
+  log: LogDriver; volume: VolumeDriver; image: ImageSource; frontend: Frontend;
+}
+export type ContractName = keyof Contracts;
+/** `one`: exactly one per container; `many`: several loaded, chosen by name; `stacked`: all chosen take part. */
+export const contractKinds = {
+  storage: 'one', cgroup: 'one', network: 'many', security: 'stacked', log: 'many', volume: 'many', image: 'many', frontend: 'many',
+} as const satisfies Record<ContractName, 'one' | 'many' | 'stacked'>;
+
+/** Major version of this API; a plugin's peer range on `@engine/core` must admit the running core's version. */
+export const apiVersion = 1;
+
+/** The `engine` block of a plugin's package.json: data, checked before any of its code is loaded. */
+export interface PluginManifest {
+  readonly name: string;
+  readonly version: string;
+  /** Entry, relative to package.json; its default export is a {@link PluginDefinition}. */
+  readonly main: string;
+  readonly provides?: readonly { readonly contract: ContractName; readonly driver: string; readonly features?: readonly string[] }[];
+  /** Things it needs handed in besides the basics. */
+  readonly requires?: readonly ('machine' | 'state' | 'engine')[];
+  /** Sections of the OCI spec that it compiles, as dotted paths (`linux.seccomp`, `mounts`, `process.capabilities`). */
+  readonly sections?: readonly string[];
+  /** Barrier handlers it has. */
+  readonly handlers?: readonly string[];
+  /** JSON Schema of `options.<name>` in .enginerc. */
+  readonly options?: object;
+  /** Semver range of @engine/core it works with (peerDependencies). */
+  readonly core?: string;
+}
+
+/** What `create` gets. */
+export interface PluginContext<Options = unknown> extends DriverDeps {
+  readonly manifest: PluginManifest;
+  /** Validated against the manifest's schema, defaults filled in. */
+  readonly options: Options;
+  readonly tap: TapFunction;
+}
+
+/** Runs in the engine while the shim waits at a barrier; may return operations for slots that have not run. */
+export type BarrierHandler = (request: { readonly input: unknown; readonly pid: number; readonly signal: AbortSignal }) => Promise<readonly import('../plan/types.ts').Step[] | void>;
+
+/** What a plugin is once created. */
+export interface PluginInstance {
+  /** The drivers, one per `provides` entry, each with that entry's name. */
+  readonly drivers?: readonly Driver[];
+  readonly handlers?: Readonly<Record<string, BarrierHandler>>;
+  /** Asynchronous work belongs here, not in create. */
+  start?(): Promise<void>;
+  stop?(): Promise<void>;
+}
+export interface PluginDefinition<Options = unknown> {
+  /** Synchronous and without effects. */
+  create(context: PluginContext<Options>): PluginInstance;
+}
+/** Types `create`; returns its argument. */
+export function definePlugin<Options = unknown>(definition: PluginDefinition<Options>): PluginDefinition<Options> {
+  return definition;
+}

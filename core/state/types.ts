@@ -1,0 +1,107 @@
+import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
+import { type Effects, type PluginState } from '../contracts/common/index.ts';
+import { type Lock } from '../native/index.ts';
+
+/** Folders of an engine. Engines with different roots run side by side. */
+export interface Folders {
+  readonly root: string;
+  readonly runRoot: string;
+  /** `engine-` + 8 hex digits of the hash of the real path of root. */
+  readonly instance: string;
+}
+
+/** All that survives, and the records of what is in flight. */
+export interface State {
+  readonly folders: Folders;
+  readonly containers: Containers;
+  readonly volumes: VolumeTable;
+  /** Names of `one`/`many` tables of plugins. */
+  pluginState(plugin: string): PluginState;
+  /** Begin a journalled change. `what` for messages and doctor (`create container x`). */
+  begin(what: string): Transaction;
+  readonly runs: Runs;
+  /** One verb at a time per object. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
+  lock(kind: string, id: string, options?: { timeout?: number }): Promise<Lock>;
+  /** Undo or finish everything that can be locked. Returns what was done, in words. Called at every start. */
+  reconcile(): Promise<readonly string[]>;
+  /** What reconcile would do and what nobody owns, for doctor. */
+  orphans(): Promise<readonly { readonly kind: string; readonly path: string; readonly owner: string }[]>;
+  close(): void;
+}
+
+export interface Containers {
+  /** By full id. */
+  get(id: string): ContainerRecord | undefined;
+  /** Name, full id, or prefix of an id. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
+  resolve(ref: string): ContainerRecord;
+  byName(name: string): ContainerRecord | undefined;
+  list(): readonly ContainerRecord[];
+}
+export interface VolumeRecord {
+  name: string; driver: string; plugin: string; version: string; created: string; labels: Record<string, string>; options: Record<string, string>; anonymous: boolean;
+}
+export interface VolumeTable {
+  get(name: string): VolumeRecord | undefined;
+  list(): readonly VolumeRecord[];
+  /** Ids of containers that use it. */
+  users(name: string): readonly string[];
+}
+
+/**
+ * A journalled change. Its folder `root/inflight/<id>` (flock'ed) holds the undo of every effect before that effect runs, and the effects to
+ * run on commit. `commit` is one SQLite transaction: before it the next engine undoes, after it the next engine finishes.
+ */
+export interface Transaction {
+  readonly id: string;
+  /** Effects whose operations are blamed on `plugin`. */
+  effects(plugin: string): Effects;
+  /** Apply row changes and make the transaction final, then run what was put off to the commit, then forget the journal. */
+  commit(change: (rows: Rows) => void): Promise<void>;
+  /** Undo everything, newest first; failures are collected into ERR_UNDO_FAILED after all was tried. */
+  rollback(): Promise<void>;
+}
+/** Row changes, inside the commit's SQLite transaction. */
+export interface Rows {
+  /** Errors: ERR_NAME_TAKEN. */
+  insertContainer(record: ContainerRecord): void;
+  updateContainer(record: ContainerRecord): void;
+  deleteContainer(id: string): void;
+  insertVolume(record: VolumeRecord): void;
+  deleteVolume(name: string): void;
+}
+
+/** record.json of a run's folder. */
+export interface RunRecord {
+  readonly run: string;
+  readonly container: string;
+  readonly instance: string;
+  readonly boot: string;
+  readonly created: string;
+}
+/** Folder `runRoot/runs/<container id>`: at most one per container, so the rename into place is the mutual exclusion. */
+export interface Runs {
+  /** Under a temporary name: record, plan, rootfs/, lock taken; then renamed into place. Errors: ERR_ALREADY_RUNNING. */
+  create(record: RunRecord, plan: Uint8Array): Promise<{ readonly folder: string; readonly lock: Lock }>;
+  /** What runs, or ran and was not collected. */
+  find(container: string): RunView | undefined;
+  list(): readonly RunView[];
+  /** Replace the plan (temporary name, fsync, rename); the caller then sends `amend`. */
+  amend(container: string, plan: Uint8Array): Promise<void>;
+  /**
+   * When nobody holds the lock: kill what is left, run the undo unless `undone` is there, write the exit to the container's row, remove the
+   * folder. Returns the exit, undefined when there was no run. Waits for a shim in teardown up to `timeout` ms (ERR_BUSY after).
+   */
+  collect(container: string, options?: { timeout?: number }): Promise<{ readonly exit: ExitRecord; readonly failures: readonly string[] } | undefined>;
+}
+export interface RunView {
+  readonly record: RunRecord;
+  readonly folder: string;
+  /** Held lock = the shim (or an engine about to start it) is alive. */
+  readonly alive: boolean;
+  readonly started?: { readonly pid: number; readonly startTime: bigint; readonly startedAt: string };
+  readonly exit?: ExitRecord;
+  readonly failed?: { readonly part: string; readonly index: number; readonly errno: number; readonly detail: string };
+  readonly undone: boolean;
+  /** Another boot id: everything in it is gone with that boot. */
+  readonly stale: boolean;
+}
