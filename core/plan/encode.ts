@@ -1,1 +1,209 @@
-export {};
+import { fail } from '../errors/index.ts';
+import { parts, slotNumber, type Part } from './slots.ts';
+import { MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, PLAN_MAGIC, PLAN_VERSION, type FieldType, type OperationEntry } from './table.ts';
+import { type Operation, type Origin, type Plan, type PlannedStep } from './types.ts';
+
+const HEAD = 6 * 4 + parts.length * 8;
+const table: Record<string, OperationEntry> = operations;
+
+/** A growing little-endian byte string. */
+class Writer {
+  #buffer = Buffer.alloc(4096);
+  length = 0;
+
+  #room(n: number): number {
+    const at = this.length;
+    if (at + n > this.#buffer.length) {
+      const grown = Buffer.alloc(Math.max(this.#buffer.length * 2, at + n));
+      this.#buffer.copy(grown);
+      this.#buffer = grown;
+    }
+    this.length += n;
+    return at;
+  }
+  u16(value: number): void {
+    const at = this.#room(2);
+    this.#buffer.writeUInt16LE(value, at);
+  }
+  u32(value: number): void {
+    const at = this.#room(4);
+    this.#buffer.writeUInt32LE(value, at);
+  }
+  i32(value: number): void {
+    const at = this.#room(4);
+    this.#buffer.writeInt32LE(value, at);
+  }
+  u64(value: bigint): void {
+    const at = this.#room(8);
+    this.#buffer.writeBigUInt64LE(value, at);
+  }
+  i64(value: bigint): void {
+    const at = this.#room(8);
+    this.#buffer.writeBigInt64LE(value, at);
+  }
+  /** Length, bytes, `terminators` zero bytes, and padding to 4. */
+  bytes(value: Uint8Array, terminators: number): void {
+    this.u32(value.length);
+    const padded = (value.length + terminators + 3) & ~3;
+    const at = this.#room(padded);
+    this.#buffer.set(value, at);
+  }
+  patch32(at: number, value: number): void {
+    this.#buffer.writeUInt32LE(value, at);
+  }
+  finish(): Uint8Array {
+    return this.#buffer.subarray(0, this.length);
+  }
+}
+
+/** Register names become numbers: `fd0`..`fd7` are 0..7, others follow in order of first use. */
+class Registers {
+  readonly names: string[] = Array.from({ length: 8 }, (_, i) => `fd${i}`);
+  readonly #numbers = new Map(this.names.map((name, i) => [name, i]));
+
+  number(name: string): number {
+    let n = this.#numbers.get(name);
+    if (n === undefined) {
+      n = this.names.length;
+      if (n >= MAX_REGISTERS) throw fail('ERR_PLAN_INVALID', `a plan may use at most ${MAX_REGISTERS} registers`);
+      this.names.push(name);
+      this.#numbers.set(name, n);
+    }
+    return n;
+  }
+}
+
+function wrong(operation: Operation, field: string, why: string): Error {
+  return fail('ERR_PLAN_INVALID', `operation ${operation.name}: field ${field} ${why}`, { operation: operation.name, path: field });
+}
+
+function text(operation: Operation, field: string, value: unknown): Uint8Array {
+  if (typeof value !== 'string') throw wrong(operation, field, 'is not text');
+  if (value.includes('\0')) throw wrong(operation, field, 'contains a NUL byte');
+  return Buffer.from(value, 'utf8');
+}
+
+function writeField(out: Writer, registers: Registers, operation: Operation, field: string, type: FieldType): void {
+  const optional = type.endsWith('?');
+  const kind = optional ? type.slice(0, -1) : type;
+  const value = operation.args[field];
+  if (value === undefined && !optional) throw wrong(operation, field, 'is missing');
+  switch (kind) {
+    case 'u32':
+    case 'i32': {
+      const number = value ?? 0;
+      const low = kind === 'u32' ? 0 : -0x80000000;
+      const high = kind === 'u32' ? 0xffffffff : 0x7fffffff;
+      if (typeof number !== 'number' || !Number.isInteger(number) || number < low || number > high) throw wrong(operation, field, `is not a ${kind}`);
+      return kind === 'u32' ? out.u32(number) : out.i32(number);
+    }
+    case 'u64':
+    case 'i64': {
+      const number = value ?? 0n;
+      if (typeof number !== 'bigint') throw wrong(operation, field, 'is not a bigint');
+      if ((kind === 'u64' ? BigInt.asUintN(64, number) : BigInt.asIntN(64, number)) !== number) throw wrong(operation, field, `is not a ${kind}`);
+      return kind === 'u64' ? out.u64(number) : out.i64(number);
+    }
+    case 'str':
+      return out.bytes(text(operation, field, value ?? ''), 1);
+    case 'bytes':
+      if (value !== undefined && !(value instanceof Uint8Array)) throw wrong(operation, field, 'is not bytes');
+      return out.bytes((value as Uint8Array | undefined) ?? new Uint8Array(0), 0);
+    case 'strs': {
+      const list = value ?? [];
+      if (!Array.isArray(list)) throw wrong(operation, field, 'is not a list of text');
+      out.u32(list.length);
+      for (const item of list) out.bytes(text(operation, field, item), 1);
+      return;
+    }
+    default: {
+      if (value === undefined) return out.u32(NO_REGISTER);
+      if (typeof value !== 'string' || value === '') throw wrong(operation, field, 'is not the name of a register');
+      return out.u32(registers.number(value));
+    }
+  }
+}
+
+/** Every argument is one the table knows: a typing mistake in a plugin without types must not vanish. */
+function refuseUnknown(operation: Operation, entry: OperationEntry): void {
+  for (const name of Object.keys(operation.args)) if (!(name in entry.fields)) throw wrong(operation, name, 'is unknown');
+}
+
+function writeOperation(out: Writer, registers: Registers, step: PlannedStep, origin: number, index: number): void {
+  const { operation } = step;
+  const entry = table[operation.name];
+  if (!entry) throw fail('ERR_PLAN_INVALID', `unknown operation ${String(operation.name)}`);
+  const slot = slotNumber.get(step.slot);
+  if (slot === undefined) throw fail('ERR_PLAN_INVALID', `operation ${operation.name}: unknown slot ${step.slot}`);
+  refuseUnknown(operation, entry);
+  let flags = 0;
+  for (const [name, bit] of Object.entries(OP_FLAGS)) if (operation.flags?.[name as keyof typeof OP_FLAGS]) flags |= bit;
+  const start = out.length;
+  out.u16(entry.code);
+  out.u16(flags);
+  out.u16(slot);
+  out.u16(origin);
+  out.u32(0);
+  out.u32(index);
+  for (const [field, type] of Object.entries(entry.fields)) writeField(out, registers, operation, field, type);
+  out.patch32(start + 8, out.length - start);
+}
+
+/** The part that a slot belongs to. */
+export function partOf(slot: string): Part {
+  return slot.slice(0, slot.indexOf('.')) as Part;
+}
+
+/**
+ * Put steps into the order they will run: by part, then slot, then as they were added. The sort is stable.
+ */
+export function orderSteps(steps: readonly PlannedStep[]): PlannedStep[] {
+  return [...steps].sort((a, b) => (slotNumber.get(a.slot) ?? 0) - (slotNumber.get(b.slot) ?? 0));
+}
+
+/**
+ * The steps of the `after` part: the undo of every host step, newest first. Where one step has several undo operations,
+ * they run in the order given.
+ */
+export function undoSteps(steps: readonly PlannedStep[]): PlannedStep[] {
+  return orderSteps(steps)
+    .filter((step) => step.undo.length > 0)
+    .reverse()
+    .flatMap((step) => step.undo.map((operation) => ({ slot: 'after.undo' as const, operation, undo: [], origin: step.origin })));
+}
+
+/** The byte string of a plan. Steps must stand in order (see {@link orderSteps}). Errors: ERR_PLAN_INVALID names operation and field. */
+export function encodePlan(plan: Plan): Uint8Array {
+  const out = new Writer();
+  const registers = new Registers();
+  const origins: Origin[] = [];
+  const originNumbers = new Map<string, number>();
+  for (let i = 0; i < HEAD / 4; i++) out.u32(0);
+  const spans = new Map<Part, { offset: number; count: number }>();
+  let last = -1;
+  plan.steps.forEach((step, index) => {
+    const part = partOf(step.slot);
+    const order = slotNumber.get(step.slot) ?? -1;
+    if (part !== 'after' && order < last) throw fail('ERR_PLAN_INVALID', `step ${index} (${step.slot}) stands out of order`);
+    last = order;
+    const key = JSON.stringify(step.origin);
+    let origin = originNumbers.get(key);
+    if (origin === undefined) {
+      origin = origins.push(step.origin) - 1;
+      originNumbers.set(key, origin);
+    }
+    const span = spans.get(part) ?? { offset: out.length, count: 0 };
+    span.count++;
+    spans.set(part, span);
+    writeOperation(out, registers, step, origin, index);
+  });
+  const tail = out.length;
+  out.bytes(Buffer.from(JSON.stringify({ origins, registers: registers.names })), 0);
+  [PLAN_MAGIC, PLAN_VERSION, out.length, plan.steps.length, tail, registers.names.length].forEach((value, i) => out.patch32(i * 4, value));
+  parts.forEach((part, i) => {
+    const span = spans.get(part);
+    out.patch32(24 + i * 8, span?.offset ?? 0);
+    out.patch32(28 + i * 8, span?.count ?? 0);
+  });
+  return out.finish();
+}
