@@ -1,0 +1,100 @@
+import { type Logger } from 'pino';
+import { type Hooks } from '../hooks/index.ts';
+import { type Native } from '../native/index.ts';
+import { type State } from '../state/index.ts';
+import { type Driver, type Machine, type Probe } from '../contracts/common/index.ts';
+import { type BarrierHandler, type ContractName, type Contracts, type PluginInstance, type PluginManifest } from '../plugin/index.ts';
+import { type DriverChoice } from '../api/types.ts';
+
+/** A plugin whose manifest was read; its code may not be loaded yet. */
+export interface PluginEntry {
+  readonly manifest: PluginManifest;
+  readonly builtin: boolean;
+  /** The package or file that it comes from, for messages. */
+  readonly source: string;
+  /** Digest of its validated options, kept with every container it makes. */
+  readonly optionsDigest: string;
+  /** Load and create it when the engine is made: plugins that tap hooks. Drivers alone are loaded when they are first needed. */
+  readonly eager: boolean;
+  /** Import, `create`. Called at most once. Errors: ERR_PLUGIN_INVALID, ERR_PLUGIN_FAILED. */
+  load(): Promise<PluginInstance>;
+}
+
+/** Which drivers serve new objects. Later verbs use what an object's record says. */
+export interface DriverChoices {
+  /** A driver's name, or `auto`: the available one with the highest score. */
+  readonly storage: string;
+  readonly cgroup: string;
+  readonly log: string;
+  readonly volume: string;
+  /** Names, in the order in which they configure and compile. */
+  readonly security: readonly string[];
+}
+
+export interface EngineDefaults {
+  /** What `--network default` (or none given) means: a mode such as `none`, `host`, a network's name. */
+  readonly network: string;
+  readonly logOptions: Readonly<Record<string, string>>;
+  /** Bytes of /dev/shm; 64 MiB when absent. */
+  readonly shmSize?: number;
+  /** Seconds between stopSignal and SIGKILL; 10 when absent. */
+  readonly stopTimeout?: number;
+}
+
+/** What the composition root hands to {@link createEngine}. */
+export interface EngineParts {
+  readonly state: State;
+  /** Not sealed yet: createEngine taps for the contracts, then calls `pluginsReady` and seals. */
+  readonly hooks: Hooks;
+  readonly native: Native;
+  readonly machine: Machine;
+  readonly log: Logger;
+  /** Every known plugin, in the order of the configuration. */
+  readonly plugins: readonly PluginEntry[];
+  readonly choices: DriverChoices;
+  readonly defaults: EngineDefaults;
+  readonly config: {
+    /** Sources the configuration came from. */
+    readonly sources: readonly string[];
+    /** The result, as plain data, for `configResolved` and info. */
+    readonly result: unknown;
+  };
+  /** On whose behalf the running verb acts; default: this process. */
+  caller?(): { readonly uid: number; readonly pid: number };
+  /** Version of the product, for info. */
+  readonly version: string;
+  /** Barrier handlers and drivers see this as "now"; tests set it. Default: the clock. */
+  now?(): Date;
+  /** Extra environment of shims; tests only. */
+  readonly shimEnv?: Readonly<Record<string, string>>;
+}
+
+/** A loaded driver with what is recorded of it. */
+export interface ResolvedDriver<D extends Driver = Driver> {
+  readonly driver: D;
+  readonly choice: DriverChoice;
+  readonly entry: PluginEntry;
+}
+
+/** Finds and loads drivers, by name or by choice. */
+export interface Registry {
+  readonly entries: readonly PluginEntry[];
+  /** Load the eager plugins and start them. */
+  start(): Promise<void>;
+  /** The driver `name`. Errors: ERR_DRIVER_UNKNOWN; with `choice` (from a record) ERR_PLUGIN_MISSING names plugin and driver. */
+  resolveDriver<C extends ContractName>(contract: C, name: string, choice?: DriverChoice): Promise<ResolvedDriver<Contracts[C]>>;
+  /** The configured one for contracts with one driver; `auto` by probe. Errors: ERR_DRIVER_UNAVAILABLE with the reasons. */
+  chosen<C extends 'storage' | 'cgroup' | 'log' | 'volume'>(contract: C, name?: string): Promise<ResolvedDriver<Contracts[C]>>;
+  /** The stacked ones, in order. */
+  security(): Promise<readonly ResolvedDriver<Contracts['security']>[]>;
+  /** Who serves `--network mode`. Errors: ERR_NO_SUCH_NETWORK. */
+  network(mode: string): Promise<ResolvedDriver<Contracts['network']>>;
+  /** Every driver of a contract, loaded. */
+  all<C extends ContractName>(contract: C): Promise<readonly ResolvedDriver<Contracts[C]>[]>;
+  /** Every driver there is with its probe; one that can't be loaded is unavailable, with its error as the reason. */
+  report(): Promise<readonly { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }[]>;
+  handler(name: string): Promise<{ readonly plugin: string; readonly handler: BarrierHandler }>;
+  /** Which plugin compiles a section of the spec; undefined when none does. Loaded or not. */
+  readonly sections: ReadonlyMap<string, string>;
+  stop(): Promise<void>;
+}
