@@ -94,7 +94,10 @@ export interface Registry {
   /** Every driver there is with its probe; one that can't be loaded is unavailable, with its error as the reason. */
   report(): Promise<readonly { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }[]>;
   handler(name: string): Promise<{ readonly plugin: string; readonly handler: BarrierHandler }>;
-  /** Which plugin compiles a section of the spec; undefined when none does. Loaded or not. */
-  readonly sections: ReadonlyMap<string, string>;
+  /**
+   * Which plugin compiles which section of the spec, when the drivers of `used` take part: theirs and those of the eager plugins.
+   * Errors: ERR_PLUGIN_INVALID when two claim the same.
+   */
+  sections(used: readonly PluginEntry[]): ReadonlyMap<string, string>;
   stop(): Promise<void>;
 }
