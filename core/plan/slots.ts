@@ -8,13 +8,16 @@
  * - `after`: the undo, run by the shim after the exit status was reported, or by whoever finds the run's lock free.
  * - `exec`: a session inside a running container, run by a child of the shim.
  * - `helper`: the interpreter in a private mount namespace with no container: copy-up, unpack, every act of a driver.
+ *
+ * `seccomp-early` is for a filter without no-new-privs (loaded while CAP_SYS_ADMIN is held), `seccomp` for one with it (last of all).
+ * `workdir` is entered as the final user, and before that last filter, which then need not permit its calls.
  */
 export const slots = {
   shim: ['stdio', 'cgroup', 'limits', 'rootfs', 'links', 'namespaces', 'spawn', 'attach', 'started'],
   stage: ['cgroup', 'namespaces', 'maps', 'mounts'],
-  init: ['cgroup', 'namespaces', 'rootfs', 'mounts', 'devices', 'netns', 'mask', 'terminal', 'pivot', 'hostname', 'keyring', 'limits', 'reaper', 'bounds', 'label', 'identity', 'seccomp', 'workdir', 'exec'],
+  init: ['cgroup', 'namespaces', 'rootfs', 'mounts', 'devices', 'netns', 'mask', 'terminal', 'pivot', 'hostname', 'keyring', 'limits', 'reaper', 'bounds', 'label', 'seccomp-early', 'identity', 'workdir', 'seccomp', 'exec'],
   after: ['undo'],
-  exec: ['join', 'terminal', 'keyring', 'limits', 'bounds', 'label', 'identity', 'seccomp', 'workdir', 'exec'],
+  exec: ['join', 'terminal', 'keyring', 'limits', 'bounds', 'label', 'seccomp-early', 'identity', 'workdir', 'seccomp', 'exec'],
   helper: ['prepare', 'main', 'finish'],
 } as const;
 

@@ -33,6 +33,8 @@ export interface GroupRequest {
   readonly path?: string;
   /** Is the container's cgroup namespace its own? */
   readonly ownNamespace: boolean;
+  /** Who joins: `stage` when init lives in a user namespace (v1's `tasks` can't be written from there on older kernels); default `init`. */
+  readonly join?: 'init' | 'stage';
 }
 export interface GroupStats {
   readonly cpuNanoseconds?: number;

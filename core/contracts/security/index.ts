@@ -13,7 +13,7 @@ export interface SecurityDriver extends Driver {
   readonly option?: string;
   /** **read** The spec with this driver's sections filled in. Errors: ERR_INVALID_VALUE names the bad value. */
   configure(spec: Spec, request: SecurityRequest): Spec | Promise<Spec>;
-  /** **plan** Steps for `part` (`init` or `exec`), in slots `bounds`, `label`, `identity`, `seccomp`. */
+  /** **plan** Steps for `part` (`init` or `exec`), in slots `bounds`, `label`, `seccomp-early`, `identity`, `seccomp`. */
   planProcess(spec: Spec, request: { readonly part: 'init' | 'exec'; readonly noNewPrivileges: boolean; readonly privilegedExec: boolean }, run: RunContext): Steps | Promise<Steps>;
 }
 export interface SecurityRequest {
