@@ -122,3 +122,6 @@ export const REGISTER = {
 } as const;
 
 export type Steps = readonly Step[];
+
+export * from './mounts.ts';
+export * from './trees.ts';

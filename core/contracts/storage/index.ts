@@ -15,17 +15,23 @@ import { type Effect } from '../../plan/types.ts';
  * Example (overlay): prepareLayer makes `layers/tmp-X/diff`; commitLayer renames `layers/tmp-X` to `layers/<chainID>`;
  * createSnapshot makes `snapshots/<key>/{upper,work}`; planRootfs is one `overlayByFd` into `out`.
  *
- * Features: `host-folder` (createSnapshot accepts `lower: {folder}`), `quota` (option `size`), `volatile`, `reflink`.
+ * Features: `host-folder` (createSnapshot accepts `lower: {folder}`), `quota` (option `size`), `volatile` (option `volatile: 'true'`:
+ * the snapshot need not survive a power failure; the core sets it for `--rm`), `reflink` (copies share blocks), `independent-layers` (a
+ * layer's tree does not contain its parents: prepareLayer does not ask for the parent, so that layers are unpacked in parallel;
+ * commitLayer does).
  */
 export interface StorageDriver extends Driver {
   /** **read** Is the layer there, complete? */
   hasLayer(chainID: string): boolean | Promise<boolean>;
   /**
    * **act** A fresh tree to unpack a layer into, on top of `parent` (a chainID that hasLayer). Repeated with the same token:
-   * the left-over is replaced. Errors: ERR_STATE when the parent is missing.
+   * the left-over is replaced. Errors: ERR_STATE when the parent is missing (not with `independent-layers`).
    */
   prepareLayer(effects: Effects, request: { readonly token: string; readonly parent?: string }): Promise<LayerTarget>;
-  /** **act** Make it visible as `chainID`, durably. Somebody else's equal layer being there already is success. */
+  /**
+   * **act** Make it visible as `chainID`, durably. Somebody else's equal layer being there already is success. Not undone: a complete layer
+   * is valid by itself, and another engine may stand on it a moment later. Errors: ERR_STATE when the parent is missing.
+   */
   commitLayer(effects: Effects, request: { readonly token: string; readonly chainID: string; readonly parent?: string }): Promise<void>;
   /** **act** Remove a layer. Missing is success; in use by another layer or snapshot is the caller's error (the core checks). */
   removeLayer(chainID: string): readonly Effect[];
@@ -36,7 +42,10 @@ export interface StorageDriver extends Driver {
   createSnapshot(request: SnapshotRequest): readonly Effect[] | Promise<readonly Effect[]>;
   /** **act** as data: what removes it; missing is success. Renames first, then deletes. */
   removeSnapshot(key: string): readonly Effect[];
-  /** **plan** Steps in `init.rootfs` (and `shim.rootfs` where host-side work is needed) that leave a detached mount in register `out`. */
+  /**
+   * **plan** Steps in `init.rootfs` (and `shim.rootfs` where host-side work is needed) that leave a detached mount in register `out`.
+   * `readonly`: the snapshot as it is, and nothing can be written, mount points included; it may be mounted so beside a running container.
+   */
   planRootfs(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, run: RunContext): Steps | Promise<Steps>;
   /**
    * **read** as data: where the differences of snapshot `key` against its lower layers can be read. `kind: 'upper'`: a folder in overlay
@@ -63,3 +72,5 @@ export interface SnapshotRequest {
 export type SnapshotChanges =
   | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[] }
   | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };
+
+export * from './names.ts';
