@@ -1,0 +1,75 @@
+import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
+import { hostname, machine as architecture, release } from 'node:os';
+import { dirname } from 'node:path';
+import { type Machine, type MachineMount } from '@engine/core/contracts/common';
+import { capabilityNames } from './capabilities.ts';
+
+/** The machine this process runs on. Cheap: what costs something is read when it is asked for. */
+export function readMachine(folders: { readonly root: string; readonly runRoot: string }): Machine {
+  const text = release();
+  const [major = 0, minor = 0] = text.split(/[.-]/).map(Number);
+  const lazy = <T>(make: () => T): (() => T) => {
+    let made: { value: T } | undefined;
+    return () => (made ??= { value: make() }).value;
+  };
+  const filesystems = lazy(() => (readText('/proc/filesystems') ?? '').split('\n').map((line) => line.split('\t').at(-1) ?? '').filter(Boolean));
+  const mounts = lazy(() => readMounts(readText('/proc/self/mountinfo') ?? ''));
+  const namespaces = lazy(() => readdirSync('/proc/self/ns').filter((name) => !name.endsWith('_for_children')));
+  const capabilities = lazy(() => capabilityNames(BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0'}`)));
+  return {
+    kernel: [major, minor],
+    release: text,
+    architecture: architecture(),
+    hostname: hostname(),
+    uid: process.geteuid?.() ?? -1,
+    get capabilities() { return capabilities(); },
+    get filesystems() { return filesystems(); },
+    get mounts() { return mounts(); },
+    get namespaces() { return namespaces(); },
+    root: folders.root,
+    runRoot: folders.runRoot,
+    read: readText,
+  };
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+/** The lines of a mountinfo file (proc(5)), escapes undone. */
+export function readMounts(mountinfo: string): MachineMount[] {
+  return mountinfo.split('\n').filter(Boolean).map((line) => {
+    const [head = '', tail = ''] = line.split(' - ', 2);
+    const [id, parent, device = '', root = '', target = '', options = '', ...propagation] = head.split(' ');
+    const [type = '', source = '', superOptions = ''] = tail.split(' ');
+    return {
+      id: Number(id), parent: Number(parent), device, root: unescape(root), target: unescape(target),
+      options: options.split(','), propagation: propagation.filter(Boolean), type, source: unescape(source), superOptions: superOptions.split(','),
+    };
+  });
+}
+const unescape = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+
+/** Type of the filesystem that `path`, or the nearest folder above it that exists, lies on. */
+export function filesystemOf(path: string, mounts: readonly MachineMount[]): string {
+  let folder = path;
+  while (!existsSync(folder) && folder !== '/') folder = dirname(folder);
+  folder = realpathSync(folder);
+  let best: MachineMount | undefined;
+  for (const mount of mounts) {
+    const covers = mount.target === '/' || folder === mount.target || folder.startsWith(`${mount.target}/`);
+    // Of several mounts on one target the last one is on top.
+    if (covers && mount.target.length >= (best?.target.length ?? 0)) best = mount;
+  }
+  return best?.type ?? 'unknown';
+}
+
+/** How the cgroup tree is mounted: `v2` alone, `v1` alone, or `hybrid`. */
+export function cgroupMode(mounts: readonly MachineMount[]): 'v1' | 'v2' | 'hybrid' {
+  const has = (type: string): boolean => mounts.some((mount) => mount.type === type && mount.target.startsWith('/sys/fs/cgroup'));
+  return has('cgroup') ? (has('cgroup2') ? 'hybrid' : 'v1') : 'v2';
+}

@@ -1,0 +1,99 @@
+import { type FromSchema, type JsonSchema } from './json-schema.ts';
+
+const driver = (what: string) => ({ type: 'string', description: `${what}: a driver's name, or auto` }) as const;
+
+const body = {
+  root: { type: 'string', pattern: '^/', description: 'an absolute path: images, snapshots, volumes, logs and the database (default /var/lib/engine)' },
+  runRoot: { type: 'string', pattern: '^/', description: 'an absolute path: one folder per running container (default /run/engine)' },
+  logLevel: { enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], description: 'what the engine itself writes to stderr (default warn)' },
+  drivers: {
+    type: 'object',
+    description: 'which driver serves each contract, for new containers; auto takes the one that fits this machine best',
+    additionalProperties: false,
+    properties: {
+      storage: driver('what / of a container is made of'),
+      cgroup: driver('where processes are counted and limited'),
+      network: driver('what --network means when it is not given'),
+      log: driver('where output goes'),
+      volume: driver('where volumes live'),
+      security: {
+        description: 'what confines processes: auto for all that are available, or a list of drivers, applied in that order',
+        anyOf: [
+          { const: 'auto', description: '"auto"' },
+          { type: 'array', items: { type: 'string' }, description: 'a list of drivers' },
+        ],
+      },
+    },
+  },
+  security: {
+    type: 'object',
+    description: 'security of containers that say nothing else on the command line',
+    additionalProperties: false,
+    properties: {
+      seccomp: { type: 'string', description: 'default, unconfined, or the path of a profile' },
+      apparmor: { type: 'string', description: 'engine-default, unconfined, or a loaded profile' },
+      capabilities: { enum: ['default', 'none', 'all'], description: "what a container keeps: default is Docker's 14" },
+    },
+  },
+  options: {
+    type: 'object',
+    description: 'options of each plugin, by its name; checked against the schema in its manifest',
+    additionalProperties: { type: 'object' },
+  },
+  plugins: {
+    type: 'array',
+    description: 'plugins besides the built-in ones: a package name, or a path that starts with ./, ../ or /, relative to this file',
+    items: { type: 'string' },
+  },
+} as const;
+
+const match = {
+  type: 'object',
+  description: 'all that are given must match',
+  additionalProperties: false,
+  properties: {
+    hostname: { type: 'string', description: "a glob for this machine's hostname" },
+    fs: { type: 'string', description: 'type of the filesystem that root lies on' },
+    kernel: { type: 'string', pattern: '^(>=|>|<=|<|=)?\\s*\\d+(\\.\\d+)?$', description: 'a kernel version with an optional comparison, like ">=6.1"' },
+    arch: { type: 'string', description: 'machine architecture as uname -m prints it' },
+    cgroup: { enum: ['v1', 'v2', 'hybrid'], description: 'how the cgroup tree is mounted' },
+  },
+} as const;
+
+/** What `.enginerc` may hold. `hosts` counts in the system's and the user's file only. */
+export const schema = {
+  $schema: 'https://json-schema.org/draft/2020-12/schema',
+  title: '.enginerc',
+  description: 'configuration of engine',
+  type: 'object',
+  additionalProperties: false,
+  properties: {
+    $schema: { type: 'string', description: 'for editors' },
+    ...body,
+    hosts: {
+      type: 'array',
+      description: 'settings for some machines only; all entries that match apply, in order (system and user file only)',
+      items: { type: 'object', additionalProperties: false, required: ['match'], properties: { match, ...body } },
+    },
+  },
+} as const satisfies JsonSchema;
+
+export type ConfigFile = FromSchema<typeof schema>;
+export type HostBlock = NonNullable<ConfigFile['hosts']>[number];
+type Body = Omit<ConfigFile, 'hosts' | '$schema'>;
+/** A configuration with every default filled in. */
+export type Config = { readonly [K in keyof Body]-?: NonNullable<Body[K]> } & {
+  readonly drivers: Required<NonNullable<Body['drivers']>>;
+  readonly security: Required<NonNullable<Body['security']>>;
+};
+
+/** The built-in source. */
+export const defaults: Config = {
+  root: '/var/lib/engine',
+  runRoot: '/run/engine',
+  logLevel: 'warn',
+  drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', security: 'auto' },
+  security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },
+  options: {},
+  plugins: [],
+};
