@@ -1,0 +1,133 @@
+import { type Session, type WindowSize } from '@engine/core/api';
+import { fail } from '@engine/core/errors';
+import { type Invocation } from '@engine/core/contracts/frontend';
+import { constants } from 'node:os';
+
+/** `ctrl-p,ctrl-q` → byte values. Errors: ERR_INVALID_VALUE. */
+export function parseDetachKeys(text: string): number[] {
+  if (text === '') return [];
+  return text.split(',').map((key) => {
+    const ctrl = /^ctrl-([a-z@[\\\]^_])$/i.exec(key)?.[1];
+    if (ctrl) return ctrl.toUpperCase().charCodeAt(0) & 0x1f;
+    if (key.length === 1 && key >= ' ' && key <= '~') return key.charCodeAt(0);
+    throw fail('ERR_INVALID_VALUE', `invalid detach key "${key}"`, { hint: 'use letters, or ctrl- and a letter or one of @[\\]^_, joined by commas' });
+  });
+}
+
+/** Finds the detach keys in a stream of bytes. Bytes of a half-typed sequence are held back until it is decided. */
+export class DetachScanner {
+  readonly #keys: readonly number[];
+  #matched = 0;
+  constructor(keys: readonly number[]) {
+    this.#keys = keys;
+  }
+  /** What to pass on, and whether the sequence was completed. */
+  scan(data: Buffer): { pass: Buffer; detach: boolean } {
+    if (this.#keys.length === 0) return { pass: data, detach: false };
+    const pass: number[] = [];
+    for (const byte of data) {
+      if (byte === this.#keys[this.#matched]) {
+        if (++this.#matched === this.#keys.length) return { pass: Buffer.from(pass), detach: true };
+        continue;
+      }
+      pass.push(...this.#keys.slice(0, this.#matched));
+      this.#matched = byte === this.#keys[0] ? 1 : 0;
+      if (this.#matched === 0) pass.push(byte);
+    }
+    return { pass: Buffer.from(pass), detach: false };
+  }
+}
+
+function writeAll(stream: NodeJS.WriteStream, data: Buffer): Promise<boolean> {
+  return new Promise((resolve) => stream.write(data, (error) => resolve(!error)));
+}
+
+export function windowSize(invocation: Invocation): WindowSize | undefined {
+  const out = invocation.stdout.isTTY ? invocation.stdout : undefined;
+  return out ? { rows: out.rows, cols: out.columns } : undefined;
+}
+
+/** Signals that are not passed on: those that end or stop the client itself in ways nobody means for the container, or come by themselves. */
+const KEPT = new Set(['SIGKILL', 'SIGSTOP', 'SIGCHLD', 'SIGPIPE', 'SIGURG', 'SIGWINCH', 'SIGTTIN', 'SIGTTOU', 'SIGTSTP', 'SIGPROF', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGABRT', 'SIGIOT', 'SIGTRAP', 'SIGSYS', 'SIGVTALRM', 'SIGALRM', 'SIGIO', 'SIGPOLL', 'SIGUNUSED', 'SIGUSR1', 'SIGSTKFLT']);
+
+function proxySignals(session: Session): () => void {
+  const handlers: [NodeJS.Signals, () => void][] = [];
+  for (const [name, number] of Object.entries(constants.signals)) {
+    // SIGUSR1 starts Node's inspector only while it has no listener: with one it is an ordinary signal
+    if (KEPT.has(name) && name !== 'SIGUSR1') continue;
+    const handler = (): void => session.signal(number);
+    process.on(name as NodeJS.Signals, handler);
+    handlers.push([name as NodeJS.Signals, handler]);
+  }
+  return () => {
+    for (const [name, handler] of handlers) process.off(name, handler);
+  };
+}
+
+export interface AttachOptions {
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+  readonly detachKeys: string;
+  readonly proxySignals: boolean;
+}
+
+/** Connect this terminal or these pipes with a session. Resolves to the exit code, 0 after a detach. */
+export async function connect(session: Session, invocation: Invocation, options: AttachOptions): Promise<{ code: number; detached: boolean }> {
+  const { stdin, stdout, stderr } = invocation;
+  const raw = options.terminal && options.stdin && stdin.isTTY;
+  const scanner = new DetachScanner(options.terminal ? parseDetachKeys(options.detachKeys) : []);
+  let detached = false;
+  let leave: () => void = () => {};
+  const left = new Promise<void>((resolve) => (leave = resolve));
+  const cleanups: (() => void)[] = [];
+
+  if (options.terminal && stdout.isTTY) {
+    const resize = (): void => session.resize({ rows: stdout.rows, cols: stdout.columns });
+    stdout.on('resize', resize);
+    cleanups.push(() => stdout.off('resize', resize));
+    resize();
+  }
+  if (raw) {
+    stdin.setRawMode(true);
+    cleanups.push(() => void stdin.setRawMode(false));
+  }
+  if (options.proxySignals && !raw) cleanups.push(proxySignals(session));
+
+  if (options.stdin) {
+    const onData = (data: Buffer): void => {
+      const { pass, detach } = scanner.scan(data);
+      stdin.pause();
+      void session.write(pass).then(
+        () => (detach ? undefined : stdin.resume()),
+        () => undefined, // the session is over; its exit says why
+      );
+      if (detach) {
+        detached = true;
+        session.detach();
+        leave();
+      }
+    };
+    const onEnd = (): void => session.endInput();
+    stdin.on('data', onData);
+    stdin.once('end', onEnd);
+    cleanups.push(() => {
+      stdin.off('data', onData);
+      stdin.off('end', onEnd);
+      stdin.pause();
+    });
+  }
+
+  const pump = (async (): Promise<void> => {
+    for await (const { stream, data } of session.output) {
+      if (!(await writeAll(stream === 'stderr' ? stderr : stdout, data))) break; // the reader has gone (EPIPE)
+    }
+  })();
+  try {
+    const exit = Promise.all([session.exit, pump]).then(([record]) => record.code);
+    exit.catch(() => undefined);
+    const code = await Promise.race([exit, left.then(() => undefined)]);
+    return { code: code ?? 0, detached };
+  } finally {
+    for (const cleanup of cleanups) cleanup();
+  }
+}

@@ -1,0 +1,128 @@
+import { type Session } from '@engine/core/api';
+import { fail } from '@engine/core/errors';
+import { connect, parseDetachKeys, windowSize } from '../attach.ts';
+import { command } from '../command.ts';
+import { environment } from '../request.ts';
+import { parseInteger } from '../units.ts';
+
+const keys = { type: 'string', value: 'KEYS', help: 'keys that detach (default ctrl-p,ctrl-q)' } as const;
+const DEFAULT_KEYS = 'ctrl-p,ctrl-q';
+
+export const startCommand = command({
+  name: 'start', usage: '[FLAGS] CONTAINER...', summary: 'start containers', args: [1, Infinity],
+  flags: { attach: { type: 'boolean', short: 'a', help: 'attach its output' }, interactive: { type: 'boolean', short: 'i', help: 'attach its input' }, 'detach-keys': keys },
+  async run(context, flags, refs) {
+    const engine = await context.open();
+    const onWarning = (text: string): void => context.warn(text);
+    if (!flags.attach && !flags.interactive) {
+      return context.forEach(refs, async (ref) => {
+        (await engine.containers.start(ref, { onWarning })).detach();
+        await context.print(`${ref}\n`);
+      });
+    }
+    const [ref = ''] = refs;
+    if (refs.length > 1) throw fail('ERR_USAGE', 'only one container can be attached at a time');
+    const { record } = await engine.containers.resolve(ref);
+    const attach = { stdin: flags.interactive && record.request.openStdin, stdout: true, stderr: true };
+    const size = windowSize(context.invocation);
+    const session = await engine.containers.start(ref, { attach, onWarning, ...(size ? { windowSize: size } : {}) });
+    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin: attach.stdin, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true });
+    if (!detached) await session.gone;
+    return code;
+  },
+});
+
+export const stopCommand = command({
+  name: 'stop', usage: '[FLAGS] CONTAINER...', summary: 'ask containers to end, and kill those that do not', args: [1, Infinity],
+  flags: { time: { type: 'string', short: 't', value: 'SECONDS', help: 'time until it is killed (10)' }, timeout: { type: 'string', value: 'SECONDS', help: 'the same' }, signal: { type: 'string', short: 's', value: 'SIGNAL', help: 'signal to ask with' } },
+  async run(context, flags, refs) {
+    const text = flags.time ?? flags.timeout;
+    const timeout = text === undefined ? {} : { timeout: parseInteger('-t', text, -1) };
+    const engine = await context.open();
+    return context.forEach(refs, async (ref) => {
+      await engine.containers.stop(ref, { ...timeout, ...(flags.signal ? { signal: flags.signal } : {}) });
+      await context.print(`${ref}\n`);
+    });
+  },
+});
+
+export const killCommand = command({
+  name: 'kill', usage: '[FLAGS] CONTAINER...', summary: 'send a signal to containers', args: [1, Infinity],
+  flags: { signal: { type: 'string', short: 's', value: 'SIGNAL', help: 'name or number (KILL)' } },
+  async run(context, flags, refs) {
+    const engine = await context.open();
+    return context.forEach(refs, async (ref) => {
+      await engine.containers.kill(ref, flags.signal ?? 'KILL');
+      await context.print(`${ref}\n`);
+    });
+  },
+});
+
+export const rmCommand = command({
+  name: 'rm', usage: '[FLAGS] CONTAINER...', summary: 'remove containers', args: [1, Infinity],
+  flags: { force: { type: 'boolean', short: 'f', help: 'kill it first if it runs; a missing one is no error' }, volumes: { type: 'boolean', short: 'v', help: 'remove its anonymous volumes too' } },
+  async run(context, flags, refs) {
+    const engine = await context.open();
+    return context.forEach(refs, async (ref) => {
+      try {
+        await engine.containers.remove(ref, { force: flags.force, volumes: flags.volumes });
+      } catch (error) {
+        if (!flags.force || !(error instanceof Error && 'code' in error && error.code === 'ERR_NO_SUCH_CONTAINER')) throw error;
+      }
+      await context.print(`${ref}\n`);
+    });
+  },
+});
+
+export const waitCommand = command({
+  name: 'wait', usage: 'CONTAINER...', summary: 'wait until containers have ended, print their exit codes', args: [1, Infinity], flags: {},
+  async run(context, _flags, refs) {
+    const engine = await context.open();
+    return context.forEach(refs, async (ref) => context.print(`${(await engine.containers.wait(ref)).code}\n`));
+  },
+});
+
+export const attachCommand = command({
+  name: 'attach', usage: '[FLAGS] CONTAINER', summary: 'connect with the streams of a running container', args: [1, 1],
+  flags: { 'no-stdin': { type: 'boolean', help: 'do not attach its input' }, 'detach-keys': keys, 'sig-proxy': { type: 'string', value: 'BOOL', help: 'pass signals on (true)' } },
+  async run(context, flags, [ref = '']) {
+    const detachKeys = flags['detach-keys'] ?? DEFAULT_KEYS;
+    parseDetachKeys(detachKeys);
+    const engine = await context.open();
+    const { record } = await engine.containers.resolve(ref);
+    const stdin = record.request.openStdin && !flags['no-stdin'];
+    if (record.request.terminal && stdin && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'use --no-stdin' });
+    const session = await engine.containers.attach(ref, { stdin, stdout: true, stderr: true });
+    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true') });
+    if (!detached) await session.gone;
+    return code;
+  },
+});
+
+export const execCommand = command({
+  name: 'exec', usage: '[FLAGS] CONTAINER COMMAND [ARG...]', summary: 'run a command in a running container', args: [1, Infinity], passThrough: true,
+  flags: {
+    detach: { type: 'boolean', short: 'd', help: 'run in the background' }, 'detach-keys': keys,
+    env: { type: 'list', short: 'e', value: 'NAME[=VALUE]', help: 'set an environment variable' }, 'env-file': { type: 'list', value: 'FILE', help: 'read environment variables from a file' },
+    interactive: { type: 'boolean', short: 'i', help: 'attach input' }, privileged: { type: 'boolean', help: 'all capabilities' },
+    tty: { type: 'boolean', short: 't', help: 'give it a terminal' }, user: { type: 'string', short: 'u', value: 'USER[:GROUP]', help: 'user name or id' }, workdir: { type: 'string', short: 'w', value: 'DIR', help: 'working directory' },
+  },
+  async run(context, flags, [ref = '', ...args]) {
+    if (args.length === 0) throw fail('ERR_USAGE', '"engine exec" takes a container and a command', { hint: 'see: engine exec --help' });
+    const detachKeys = flags['detach-keys'] ?? DEFAULT_KEYS;
+    parseDetachKeys(detachKeys);
+    if (flags.tty && flags.interactive && !flags.detach && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'leave out -t' });
+    const engine = await context.open();
+    const size = windowSize(context.invocation);
+    const attach = flags.detach ? { stdin: false, stdout: false, stderr: false } : { stdin: flags.interactive, stdout: true, stderr: true };
+    const session: Session = await engine.containers.exec(ref, {
+      args, env: environment(flags['env-file'], flags.env, context.invocation.env), terminal: flags.tty, openStdin: flags.interactive && !flags.detach, attach,
+      privileged: flags.privileged, detached: flags.detach, ...(flags.user === undefined ? {} : { user: flags.user }), ...(flags.workdir === undefined ? {} : { workdir: flags.workdir }), ...(size && flags.tty ? { windowSize: size } : {}),
+    });
+    if (flags.detach) {
+      session.detach();
+      return 0;
+    }
+    return (await connect(session, context.invocation, { terminal: flags.tty, stdin: attach.stdin, detachKeys, proxySignals: false })).code;
+  },
+});
