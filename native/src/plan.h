@@ -35,8 +35,10 @@ int plan_load(struct plan *plan, const void *bytes, size_t size, const char **wh
 int plan_open(struct plan *plan, int fd, const char **why);
 void plan_close(struct plan *plan);
 
-/* Iterate: *at = 0 first; 1 when there is none left. Only on a loaded plan. */
-int plan_next(const struct plan *plan, enum part part, uint32_t *at, struct operation *op);
+/* Iterate over a part of a loaded plan: plan_next gives 1 when there is none left. */
+struct plan_cursor { uint32_t offset, left; };
+struct plan_cursor plan_start(const struct plan *plan, enum part part);
+int plan_next(const struct plan *plan, struct plan_cursor *at, struct operation *op);
 
 /* Name of an operation as in the table ("write_file"), "?" when unknown. */
 const char *operation_name(uint16_t code);

@@ -9,7 +9,7 @@ const cType: Record<string, string> = {
   u32: 'uint32_t', i32: 'int32_t', u64: 'uint64_t', i64: 'int64_t', str: 'struct str', bytes: 'struct bytes', strs: 'struct strs', reg: 'uint32_t', out: 'uint32_t',
 };
 /** Field names that C keeps for itself. */
-const cName = (name: string): string => (['signal', 'link', 'default'].includes(name) ? `${name}_` : snake(name));
+const cName = (name: string): string => (['signal', 'link', 'default', 'stdin', 'errno'].includes(name) ? `${name}_` : snake(name));
 
 const prelude = `/* generated from core/plan/table.ts by native/ts/generate.ts: do not edit */
 #ifndef ENGINE_GEN_OPERATIONS_H

@@ -1,0 +1,29 @@
+/* Inside the interpreter only: one function per operation, found by the dispatch table under its name. */
+#ifndef ENGINE_OPS_H
+#define ENGINE_OPS_H
+#include "interpreter.h"
+#include "sys.h"
+
+/* 0 or -errno (with machine_fail for the detail). */
+#define DECLARE(op_code, snake) int do_##snake(struct machine *m, const struct op_##snake *o);
+EACH_OPERATION(DECLARE)
+#undef DECLARE
+
+/* NULL-terminated array of the texts; the array is malloc'ed, the texts lie in the plan. */
+char **strs_array(struct strs list);
+
+/* Monotonic milliseconds; sleep. */
+int64_t clock_ms(void);
+void sleep_ms(int ms);
+
+/* Shared between families. */
+int copy_tree(struct machine *m, int from, int to, uint32_t how);
+int remove_tree_at(struct machine *m, int parent, const char *name);
+int remove_children(struct machine *m, int dir);
+int run_exec_child(char *const argv[], char *const env[]);
+
+#ifdef ENGINE_TEST
+void halt_point(struct machine *m, int after);
+void trace_operation(struct machine *m);
+#endif
+#endif

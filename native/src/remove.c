@@ -1,0 +1,135 @@
+/* Removal of trees by fd. */
+#include "files.h"
+#include <dirent.h>
+
+/* Deeper folders are first renamed up to the top, so that a tree of any depth needs a bounded number of fds and of stack. */
+#define HOIST_DEPTH 48
+
+struct removal { int top; unsigned hoisted; int error; };
+
+static void remember(struct removal *r, int error)
+{
+	if (!r->error && error)
+		r->error = error;
+}
+
+static void remove_below(struct removal *r, int dir, int depth);
+
+static int try_unlink(int dir, const char *name, int flags)
+{
+	if (!unlinkat(dir, name, flags))
+		return 0;
+	if (errno != EPERM && errno != EACCES)
+		return -errno;
+	make_mutable(dir, ".");
+	make_mutable(dir, name);
+	return unlinkat(dir, name, flags) ? -errno : 0;
+}
+
+static void remove_folder(struct removal *r, int dir, const char *name, int depth)
+{
+	int e = try_unlink(dir, name, AT_REMOVEDIR);
+	if (!e || e == -ENOENT)
+		return;
+	if (e != -ENOTEMPTY && e != -EEXIST && e != -EPERM) {
+		remember(r, e);
+		return;
+	}
+	if (depth >= HOIST_DEPTH && r->top >= 0) {
+		char up[64];
+		snprintf(up, sizeof up, ".engine-deep-%d-%u", getpid(), r->hoisted++);
+		if (!renameat(dir, name, r->top, up))
+			return; /* the top is read again */
+	}
+	/* NO_XDEV: a mount, bind mounts of the same filesystem included, is never entered */
+	AUTO_CLOSE int child = sys_openat2(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+					   RESOLVE_BENEATH_ | RESOLVE_NO_SYMLINKS_ | RESOLVE_NO_XDEV_);
+	if (child < 0) {
+		remember(r, child == -ENOENT ? 0 : child);
+		return;
+	}
+	int before = r->error;
+	remove_below(r, child, depth + 1);
+	e = try_unlink(dir, name, AT_REMOVEDIR);
+	if (e == -ENOTEMPTY && r->error == before) { /* something was made meanwhile */
+		remove_below(r, child, depth + 1);
+		e = try_unlink(dir, name, AT_REMOVEDIR);
+	}
+	remember(r, e == -ENOENT ? 0 : e);
+}
+
+static void remove_below(struct removal *r, int dir, int depth)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	if (!d) {
+		remember(r, -errno);
+		if (copy >= 0)
+			close(copy);
+		return;
+	}
+	struct dirent *entry;
+	while ((errno = 0, entry = readdir(d))) {
+		const char *name = entry->d_name;
+		if (!strcmp(name, ".") || !strcmp(name, ".."))
+			continue;
+		unsigned char type = entry->d_type;
+		if (type == DT_UNKNOWN) {
+			struct stat st;
+			if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+				continue;
+			type = S_ISDIR(st.st_mode) ? DT_DIR : DT_REG;
+		}
+		if (type == DT_DIR) {
+			remove_folder(r, dir, name, depth);
+		} else {
+			int e = try_unlink(dir, name, 0);
+			if (e == -EISDIR)
+				remove_folder(r, dir, name, depth);
+			else
+				remember(r, e == -ENOENT ? 0 : e);
+		}
+	}
+	if (errno)
+		remember(r, -errno);
+	closedir(d);
+}
+
+/* Until nothing is left: hoisted folders appear in the top while it is read. */
+int remove_children(struct machine *m, int dir)
+{
+	(void)m;
+	struct removal r = { .top = dir };
+	unsigned hoisted;
+	do {
+		hoisted = r.hoisted;
+		remove_below(&r, dir, 0);
+	} while (r.hoisted != hoisted);
+	return r.error;
+}
+
+int remove_tree_at(struct machine *m, int parent, const char *name)
+{
+	struct stat st;
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISDIR(st.st_mode))
+		return try_unlink(parent, name, 0);
+	AUTO_CLOSE int dir = sys_openat2(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0,
+					 RESOLVE_BENEATH_ | RESOLVE_NO_SYMLINKS_ | RESOLVE_NO_XDEV_);
+	if (dir < 0)
+		return dir == -ENOENT ? 0 : dir == -EXDEV ? machine_fail(m, EBUSY, "something is mounted there: %s", name) : dir;
+	int r = remove_children(m, dir);
+	int e = try_unlink(parent, name, AT_REMOVEDIR);
+	return r ? r : e == -ENOENT ? 0 : e;
+}
+
+int do_remove_tree(struct machine *m, const struct op_remove_tree *o)
+{
+	ROOT_OF(root, o->root, o->path.p);
+	char name[256];
+	AUTO_CLOSE int parent = resolve_parent(root, o->path.p, name);
+	if (parent < 0)
+		return parent == -ENOENT || parent == -ENOTDIR ? 0 : parent;
+	return remove_tree_at(m, parent, name);
+}
