@@ -1,0 +1,90 @@
+import { fail } from '@engine/core/errors';
+import { type Mount } from '@engine/core/spec';
+import { MOUNT_ATTR, MS } from './kernel.ts';
+
+/** The options of an OCI mount, sorted by what they act on. */
+export interface MountOptions {
+  /** MOUNT_ATTR_* to set on this mount, and to clear. */
+  readonly set: number;
+  readonly clear: number;
+  /** The same for this mount and all below it (`rro` …, Linux 5.12). */
+  readonly recursiveSet: number;
+  readonly recursiveClear: number;
+  /** MS_* or 0. */
+  readonly propagation: number;
+  readonly propagationRecursive: boolean;
+  readonly bind: boolean;
+  readonly recursive: boolean;
+  /** tmpfs starts with what the image has there. */
+  readonly copyUp: boolean;
+  /** For the filesystem itself. */
+  readonly data: readonly string[];
+}
+
+type Attribute = readonly [set: number, clear: number];
+const ATIME = MOUNT_ATTR.atimeMask;
+/** Options that are attributes of a mount: what they set and what they clear. */
+const attributes: Readonly<Record<string, Attribute>> = {
+  ro: [MOUNT_ATTR.rdonly, 0], rw: [0, MOUNT_ATTR.rdonly],
+  nosuid: [MOUNT_ATTR.nosuid, 0], suid: [0, MOUNT_ATTR.nosuid],
+  nodev: [MOUNT_ATTR.nodev, 0], dev: [0, MOUNT_ATTR.nodev],
+  noexec: [MOUNT_ATTR.noexec, 0], exec: [0, MOUNT_ATTR.noexec],
+  noatime: [MOUNT_ATTR.noatime, ATIME], atime: [0, ATIME], relatime: [0, ATIME], norelatime: [0, ATIME],
+  strictatime: [MOUNT_ATTR.strictatime, ATIME], nostrictatime: [0, ATIME],
+  nodiratime: [MOUNT_ATTR.nodiratime, 0], diratime: [0, MOUNT_ATTR.nodiratime],
+  nosymfollow: [MOUNT_ATTR.nosymfollow, 0], symfollow: [0, MOUNT_ATTR.nosymfollow],
+};
+const propagations: Readonly<Record<string, number>> = { private: MS.private, slave: MS.slave, shared: MS.shared, unbindable: MS.unbindable };
+/** What mount(8) knows and means nothing here. */
+const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', '_netdev', 'nofail', 'loud', 'silent', 'async', 'iversion', 'noiversion', 'notmpcopyup']);
+const idmaps = new Set(['idmap', 'ridmap']);
+
+/**
+ * Read the options of a mount. Of contradicting options the last one wins. Errors: ERR_NOT_SUPPORTED (idmap), ERR_INVALID_VALUE (a filesystem
+ * option on a bind mount, which has none).
+ */
+export function readMountOptions(mount: Mount): MountOptions {
+  let set = 0;
+  let clear = 0;
+  let recursiveSet = 0;
+  let recursiveClear = 0;
+  let propagation = 0;
+  let propagationRecursive = false;
+  let bind = mount.type === 'bind' || mount.type === 'rbind';
+  let recursive = mount.type === 'rbind';
+  let copyUp = false;
+  const data: string[] = [];
+  for (const option of mount.options ?? []) {
+    const plain = attributes[option];
+    const deep = option.startsWith('r') ? attributes[option.slice(1)] : undefined;
+    const own = propagations[option];
+    const below = option.startsWith('r') ? propagations[option.slice(1)] : undefined;
+    if (plain) {
+      set = (set & ~plain[1]) | plain[0];
+      clear = (clear & ~plain[0]) | plain[1];
+    } else if (deep) {
+      recursiveSet = (recursiveSet & ~deep[1]) | deep[0];
+      recursiveClear = (recursiveClear & ~deep[0]) | deep[1];
+    } else if (own !== undefined || below !== undefined) {
+      propagation = own ?? below ?? 0;
+      propagationRecursive = own === undefined;
+    } else if (option === 'bind' || option === 'rbind') {
+      bind = true;
+      recursive = option === 'rbind';
+    } else if (option === 'tmpcopyup') copyUp = true;
+    else if (idmaps.has(option)) throw fail('ERR_NOT_SUPPORTED', `mount ${mount.destination}: idmapped mounts are not supported yet`, { path: mount.destination });
+    else if (option !== '' && !ignored.has(option)) data.push(option);
+  }
+  if (bind && data.length > 0) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: option ${data[0]} means nothing for a bind mount`, { path: mount.destination });
+  return { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, bind, recursive, copyUp, data };
+}
+
+/** MS_* of `rootfsPropagation` (`rshared`, `slave` …); 0 when absent. Errors: ERR_INVALID_VALUE. */
+export function readPropagation(text: string | undefined): { readonly flags: number; readonly recursive: boolean } {
+  if (!text) return { flags: 0, recursive: false };
+  const own = propagations[text];
+  if (own !== undefined) return { flags: own, recursive: false };
+  const below = text.startsWith('r') ? propagations[text.slice(1)] : undefined;
+  if (below === undefined) throw fail('ERR_INVALID_VALUE', `rootfsPropagation: unknown value ${text}`);
+  return { flags: below, recursive: true };
+}

@@ -1,0 +1,139 @@
+import { posix } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { BITS, op, type Arguments } from '@engine/core/plan';
+import { REGISTER, type Machine } from '@engine/core/contracts/common';
+import { type PlanWriter } from '@engine/core/hooks';
+import { type Process, type Spec } from '@engine/core/spec';
+import { IOPRIO_CLASS, IOPRIO_CLASS_SHIFT, O, MAGIC, PERSONALITY, RLIM_INFINITY, RLIMIT, SCHED } from './kernel.ts';
+
+/** Annotations by which the core hands over what the OCI spec has no word for. Images and users can't set this namespace. */
+export const ANNOTATION = { init: 'engine.internal/init', groupAdd: 'engine.internal/group-add' } as const;
+
+type Part = 'init' | 'exec';
+const allCapabilities = 0x1ff_ffff_ffffn;
+
+/** Highest id that exists; 2^32-1 means "no change" to the kernel (CVE-2024-40635, CVE-2026-47262). */
+const MAX_ID = 0xffff_fffe;
+function id(value: number, name: string): number {
+  if (!Number.isInteger(value) || value < 0 || value > MAX_ID) throw fail('ERR_INVALID_VALUE', `process.user.${name}: ${value} is not in 0..${MAX_ID}`);
+  return value;
+}
+
+/** `user[:group]` for resolveUser, and groups on top of it. Errors: ERR_INVALID_VALUE. */
+export function userOf(process: Process, annotations: Readonly<Record<string, string>> | undefined): { readonly user: string; readonly extra: readonly string[] } {
+  const { username, uid = 0, gid, additionalGids = [] } = process.user;
+  const user = username !== undefined && username !== '' ? username : `${id(uid, 'uid')}${gid === undefined ? '' : `:${id(gid, 'gid')}`}`;
+  const extra = additionalGids.map((group) => String(id(group, 'additionalGids')));
+  const added = annotations?.[ANNOTATION.groupAdd];
+  if (added) extra.push(...(JSON.parse(added) as string[]));
+  return { user, extra };
+}
+
+/** Registers `uid gid groups`, then the standard streams, owned by that user. */
+function planStreams(plan: PlanWriter, spec: Spec, process: Process, part: Part): void {
+  const { user, extra } = userOf(process, spec.annotations);
+  plan.at('/process/user').add(`${part}.terminal`, op.resolveUser({ root: REGISTER.rootfs, user, extra, uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups }));
+  const streams = plan.at('/process/terminal');
+  if (!process.terminal) streams.add(`${part}.terminal`, op.pipes({ uid: REGISTER.uid }));
+  else if (part === 'init') streams.add('init.terminal', op.terminal({ devpts: REGISTER.devpts, root: REGISTER.rootfs, uid: REGISTER.uid, console: 1 }));
+  else streams.add('exec.terminal', op.terminal({ devpts: REGISTER.devpts, uid: REGISTER.uid }));
+}
+
+/** A resource limit as the kernel takes it. JSON numbers can't hold 2^64-1, and -1 is what people write for it. */
+function limit(value: number, name: string): bigint {
+  if (value === -1 || value >= 2 ** 63) return RLIM_INFINITY;
+  if (!Number.isSafeInteger(value) || value < 0) throw fail('ERR_INVALID_VALUE', `rlimit ${name}: ${value} is not a limit`);
+  return BigInt(value);
+}
+
+/** Errors: ERR_INVALID_VALUE: unknown name, the same twice, soft above hard. */
+function planRlimits(plan: PlanWriter, process: Process, part: Part, machine: Machine): void {
+  const seen = new Set<string>();
+  (process.rlimits ?? []).forEach(({ type, soft, hard }, index) => {
+    const resource = RLIMIT[type];
+    if (resource === undefined) throw fail('ERR_INVALID_VALUE', `unknown rlimit ${type}`, { hint: `known are ${Object.keys(RLIMIT).join(', ')}` });
+    if (seen.has(type)) throw fail('ERR_INVALID_VALUE', `rlimit ${type} is given twice`);
+    seen.add(type);
+    const low = limit(soft, type);
+    const high = limit(hard, type);
+    if (low > high) throw fail('ERR_INVALID_VALUE', `rlimit ${type}: the soft limit is above the hard one`);
+    // raising a hard limit needs CAP_SYS_RESOURCE; where the engine itself lacks it the user learns so and the container still runs
+    const optional = !machine.capabilities.includes('CAP_SYS_RESOURCE');
+    plan.at(`/process/rlimits/${index}`).add(`${part}.limits`, op.rlimit({ resource, soft: low, hard: high }, optional ? { optional: true } : undefined));
+  });
+}
+
+function known(table: Readonly<Record<string, number>>, name: string, field: string): number {
+  const value = table[name];
+  if (value === undefined) throw fail('ERR_INVALID_VALUE', `${field}: unknown value ${name}`, { hint: `known are ${Object.keys(table).join(', ')}` });
+  return value;
+}
+
+/** umask, oom_score_adj, scheduler, nice, I/O priority, personality. */
+function planAttributes(plan: PlanWriter, spec: Spec, process: Process, part: Part): void {
+  const args: Arguments<'processAttributes'> = { what: BITS.PROCESS.umask, umask: process.user.umask ?? 0o022 };
+  if (process.oomScoreAdj !== undefined) {
+    if (!Number.isInteger(process.oomScoreAdj) || Math.abs(process.oomScoreAdj) > 1000) throw fail('ERR_INVALID_VALUE', `oom_score_adj ${process.oomScoreAdj} is not in -1000..1000`);
+    args.what |= BITS.PROCESS.oomScoreAdj;
+    args.oomScoreAdj = process.oomScoreAdj;
+    args.proc = REGISTER.proc;
+    if (part === 'exec') plan.at('/process/oomScoreAdj').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
+  }
+  const { scheduler, ioPriority } = process;
+  if (scheduler) {
+    args.what |= BITS.PROCESS.scheduler;
+    args.schedPolicy = known(SCHED, scheduler.policy, 'process.scheduler.policy');
+    args.schedPriority = scheduler.priority ?? 0;
+    if (scheduler.nice !== undefined) {
+      args.what |= BITS.PROCESS.nice;
+      args.nice = scheduler.nice;
+    }
+  }
+  if (ioPriority) {
+    if (!Number.isInteger(ioPriority.priority) || ioPriority.priority < 0 || ioPriority.priority > 7) throw fail('ERR_INVALID_VALUE', 'process.ioPriority.priority is not in 0..7');
+    args.what |= BITS.PROCESS.ioPriority;
+    args.ioPriority = (known(IOPRIO_CLASS, ioPriority.class, 'process.ioPriority.class') << IOPRIO_CLASS_SHIFT) | ioPriority.priority;
+  }
+  const domain = spec.linux?.personality?.domain;
+  if (domain) {
+    args.what |= BITS.PROCESS.personality;
+    args.personality = known(PERSONALITY, domain, 'linux.personality.domain');
+  }
+  plan.at('/process').add(`${part}.limits`, op.processAttributes(args));
+}
+
+/** Working directory, program, exec: the end of both parts. */
+function planProgram(plan: PlanWriter, process: Process, part: Part): void {
+  const { args = [], env = [] } = process;
+  const name = args[0];
+  if (name === undefined) throw fail('ERR_INVALID_VALUE', 'no command to run', { hint: 'give one after the image, or use an image that has one' });
+  if (!posix.isAbsolute(process.cwd)) throw fail('ERR_INVALID_VALUE', `the working directory ${JSON.stringify(process.cwd)} is not absolute`, { path: process.cwd });
+  const wrong = env.find((item) => !/^[^=]+=/.test(item));
+  if (wrong !== undefined) throw fail('ERR_INVALID_VALUE', `environment ${JSON.stringify(wrong)} is not NAME=VALUE`);
+  if (part === 'init' && process.cwd !== '/') plan.at('/process/cwd').add('init.devices', op.ensureWorkdir({ root: REGISTER.rootfs, path: process.cwd }));
+  plan.at('/process').add(`${part}.bounds`, op.closeFds({ from: 3 }));
+  plan.at('/process/cwd').add(`${part}.workdir`, op.chdir({ path: process.cwd }));
+  plan.at('/process/args').add(`${part}.workdir`, op.resolveExec({ name, env, out: 'linux-base.program' }));
+  plan.at('/process/args').add(`${part}.exec`, op.exec({ program: 'linux-base.program', argv: args, env }));
+}
+
+/** Slots `terminal keyring limits reaper identity workdir exec` of `init` or `exec`. */
+export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container: string, machine: Machine): void {
+  const process = spec.process;
+  if (!process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
+  planStreams(plan, spec, process, part);
+  plan.at('/process').add(`${part}.keyring`, op.sessionKeyring({ name: `_ses.${container}` }, { optional: true }));
+  planRlimits(plan, process, part, machine);
+  planAttributes(plan, spec, process, part);
+  if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
+  planProgram(plan, process, part);
+  // with process.capabilities in the spec its owner writes the identity
+  if (!process.capabilities) plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: allCapabilities, permitted: allCapabilities, rootOnly: 1 }));
+}
+
+/** What an exec plan starts with: enter the container, then find its root and terminals again. */
+export function planJoin(plan: PlanWriter, spec: Spec, privileged: boolean): void {
+  plan.add('exec.join', op.joinContainer({ privileged: privileged ? 1 : 0 }));
+  plan.add('exec.join', op.open({ path: '/', flags: O.path | O.directory | O.cloexec, out: REGISTER.rootfs }));
+  if (spec.process?.terminal) plan.add('exec.terminal', op.open({ root: REGISTER.rootfs, path: '/dev/pts', flags: O.path | O.directory | O.cloexec, magic: MAGIC.devpts, out: REGISTER.devpts }));
+}
