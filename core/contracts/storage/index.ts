@@ -73,4 +73,5 @@ export type SnapshotChanges =
   | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[] }
   | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };
 
+export * from './folders.ts';
 export * from './names.ts';

@@ -1,0 +1,6 @@
+import { definePlugin } from '@engine/core/plugin';
+import { createNoneLog } from './driver.ts';
+
+export default definePlugin({
+  create: () => ({ drivers: [createNoneLog()] }),
+});

@@ -1,0 +1,193 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { BITS, effect, op, step, type Effect } from '@engine/core/plan';
+import {
+  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, removeByRename, RENAME_NOREPLACE,
+  type DriverDeps, type Machine, type Probe, type Steps,
+} from '@engine/core/contracts/common';
+import { attributesOf, missingLayer, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
+import { createLayout, readChain } from './layout.ts';
+
+export interface OverlayOptions {
+  /** How to mount: `fd` (new mount API, Linux 6.5), `mount` (mount(2) with short links), `auto` by kernel. */
+  readonly mount?: 'auto' | 'fd' | 'mount';
+  /** Write a layer to disk before it becomes visible. Default true. */
+  readonly sync?: boolean;
+}
+
+const PLUGIN = 'storage-overlay';
+const FEATURES = ['host-folder', 'volatile', 'independent-layers'] as const;
+/** OVL_MAX_STACK of the kernel. */
+const MAX_LOWERS = 500;
+/** mount(2) takes one page of options. */
+const MAX_MOUNT_OPTIONS = 4095;
+/** Filesystems that overlay refuses as upper: no RENAME_WHITEOUT, no xattrs, or remote. */
+const NOT_UPPER = new Set(['overlay', 'aufs', '9p', 'nfs', 'nfs4', 'cifs', 'smb3', 'vfat', 'exfat', 'ntfs3', 'ecryptfs', 'fuse', 'virtiofs', 'ramfs', 'squashfs', 'erofs', 'iso9660']);
+
+/**
+ * `index=off`: one upper folder has one live mount because a run holds its container's lock; the index would make restored or copied
+ * layers ESTALE, and a quick restart EBUSY while the last mount is still going away. `nfs_export` needs the index.
+ * `metacopy=off,redirect_dir=nofollow`: a layer's own xattrs can then never point at a file elsewhere in the stack, and every upper
+ * is a plain diff that needs no other mount to be read. `xino=auto`: one st_dev also where lower and upper are different filesystems.
+ */
+const OPTIONS = ['index=off', 'nfs_export=off', 'metacopy=off', 'redirect_dir=nofollow', 'xino=auto'] as const;
+
+/** Is `lowerdir+` there (Linux 6.5)? Before, `fsconfig` takes at most 255 bytes of `lowerdir`. */
+function hasFdMount(machine: Machine): boolean {
+  const [major, minor] = machine.kernel;
+  return major > 6 || (major === 6 && minor >= 5);
+}
+
+export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'auto'): Probe {
+  const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
+  if (machine.uid !== 0 && !machine.capabilities.includes('CAP_SYS_ADMIN')) return no('needs root (CAP_SYS_ADMIN) to mount');
+  if (!machine.filesystems.includes('overlay')) return no('the kernel has no overlay filesystem (/proc/filesystems)');
+  const mount = mountOf(machine, machine.root);
+  if (mount && NOT_UPPER.has(mount.type.replace(/^fuse\..*/, 'fuse'))) {
+    return no(`${machine.root} lies on ${mount.type} (mounted at ${mount.target}), which cannot hold an upper folder: choose another root, or the driver vfs`);
+  }
+  if (way === 'fd' && !hasFdMount(machine)) return no(`option mount=fd needs Linux 6.5, this is ${machine.release}`);
+  const byFd = way === 'fd' || (way === 'auto' && hasFdMount(machine));
+  return {
+    available: true,
+    score: 80,
+    reasons: [byFd ? `mounts by the new mount API (Linux ${machine.release})` : 'mounts by mount(2) with short links', ...(mount ? [`${machine.root} lies on ${mount.type}`] : [])],
+  };
+}
+
+/** Storage on overlayfs: layers are folders, a container's root is one mount of them. */
+export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions = {}): StorageDriver {
+  const { machine, folder } = deps;
+  const layout = createLayout(folder);
+  const byFd = options.mount === 'fd' || (options.mount !== 'mount' && hasFdMount(machine));
+  const features: ReadonlySet<string> = new Set(FEATURES);
+  /** A chainID says all that lies below it, so a chain once read stays true as long as the layer exists. */
+  const chains = new Map<string, readonly string[]>();
+
+  function chainOf(chainID: string): readonly string[] | undefined {
+    const known = chains.get(chainID);
+    if (known && existsSync(layout.layer(chainID))) return known;
+    const chain = readChain(layout, chainID);
+    if (chain) chains.set(chainID, chain);
+    else chains.delete(chainID);
+    return chain;
+  }
+  /** The chain below a snapshot, topmost first. Errors: ERR_STATE. */
+  function lowersOf({ lower }: SnapshotRequest): readonly string[] {
+    if (lower.chainID === undefined) return [];
+    const chain = chainOf(lower.chainID);
+    if (!chain) throw missingLayer(lower.chainID, PLUGIN);
+    return chain;
+  }
+  /** Only what is missing: on the way of every start this is one stat each. */
+  const folders = (...paths: readonly string[]): Effect[] => paths.filter((path) => !existsSync(path)).map((path) => ensureFolder(path));
+
+  function planMount(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, scratch: string): Steps {
+    const { out, readonly } = request;
+    const { volatile } = snapshotOptions(driver, request);
+    const snapshot = layout.snapshot(request.key);
+    const chain = lowersOf(request);
+    if (chain.length + 1 > MAX_LOWERS) throw fail('ERR_IMAGE_LIMIT', `overlay takes at most ${MAX_LOWERS} layers, this image has ${chain.length}`, { plugin: PLUGIN });
+    const flags = volatile && !readonly ? [...OPTIONS, 'volatile'] : [...OPTIONS];
+    const attributes = readonly ? MOUNT_ATTR.rdonly : 0;
+    const steps = [];
+    if (volatile && !readonly) {
+      // The kernel refuses to mount a volatile upper twice; the mark is meant for crashes of the machine, and --rm does not survive those.
+      steps.push(step('shim.rootfs', op.removeTree({ path: join(snapshot, 'work/work/incompat') }), { none: 'the mark of an ended run' }));
+    }
+    if (byFd) {
+      const below = request.lower.folder ?? (chain.length ? undefined : layout.empty);
+      const layers = below === undefined ? chain.map((id) => layout.diff(id)) : [below];
+      // Without an upper the snapshot's own changes are the topmost lower: whiteouts and opaque folders hold there too.
+      const lowers = readonly ? [join(snapshot, 'upper'), ...layers] : layers;
+      const upper = readonly ? {} : { upper: join(snapshot, 'upper'), work: join(snapshot, 'work') };
+      return [...steps, step('init.rootfs', op.overlayByFd({ lowers, ...upper, options: flags, attributes, out }))];
+    }
+    const own = `../snapshots/${request.key}`;
+    const below = request.lower.folder ?? (chain.length ? undefined : '../empty');
+    if (below !== undefined && /[:,\\]/.test(below)) {
+      throw fail('ERR_NOT_SUPPORTED', `mount(2) cannot take the folder ${JSON.stringify(below)} as a lower layer`, { path: below, plugin: PLUGIN, hint: 'use a path without colon, comma and backslash, or Linux 6.5' });
+    }
+    const layers = below === undefined ? chain.map((id) => layout.link(id)) : [below];
+    const lowers = readonly ? [`${own}/upper`, ...layers] : layers;
+    const upper = readonly ? {} : { upper: `${own}/upper`, work: `${own}/work` };
+    const length = `lowerdir=${lowers.join(':')},upperdir=${own}/upper,workdir=${own}/work,${flags.join(',')}`.length;
+    if (length > MAX_MOUNT_OPTIONS) {
+      throw fail('ERR_IMAGE_LIMIT', `the image has too many layers (${chain.length}) for mount(2): its options would take ${length} bytes of ${MAX_MOUNT_OPTIONS}`, { plugin: PLUGIN, hint: 'use Linux 6.5 or later, or squash the image' });
+    }
+    return [...steps, step('init.rootfs', op.overlayByMount({ base: layout.links, scratch, lowers, ...upper, options: flags, attributes, out }))];
+  }
+
+  const driver: StorageDriver = {
+    name: 'overlay',
+    features,
+    probe: (on) => probeOverlay(on, options.mount),
+
+    hasLayer: (chainID) => existsSync(layout.layer(chainID)),
+    listLayers: () => readLayers(layout.layers),
+
+    async prepareLayer(effects, { token, parent }) {
+      const at = layout.staging(token);
+      const diff = join(at, 'diff');
+      // A layer without an entry of its own for `/` shows its parent's.
+      const attributes = attributesOf(parent === undefined ? undefined : layout.diff(parent));
+      await effects.run([
+        ...folders(layout.layers, layout.trash),
+        effect(op.removeTree({ path: at }), { none: 'what an interrupted unpack of the same token left' }),
+        effect(op.mkdir({ path: at, mode: 0o700 }), op.removeTree({ path: at })),
+        effect(op.mkdir({ path: diff, ...attributes }), goesWithStaging),
+      ]);
+      return { path: diff, whiteouts: 'overlay' };
+    },
+
+    async commitLayer(effects, { token, chainID, parent }) {
+      const at = layout.staging(token);
+      const below = parent === undefined ? [] : chainOf(parent);
+      if (!below) throw missingLayer(parent ?? '', PLUGIN);
+      await effects.run([
+        ...folders(layout.links),
+        effect(op.writeFile({ path: join(at, 'lower'), data: Buffer.from(below.map((id) => `${id}\n`).join('')), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.truncate }), goesWithStaging),
+        ...(options.sync === false ? [] : [effect(op.syncFs({ path: at }))]),
+        // Before the layer itself, so that no layer is ever without its link; a link without a layer does no harm.
+        effect(op.symlink({ path: join(layout.links, layout.link(chainID)), target: `../layers/${chainID.slice('sha256:'.length)}/diff` }, { okExists: true }), { none: 'shared by everybody who unpacks this layer' }),
+        effect(op.rename({ from: at, to: layout.layer(chainID), flags: RENAME_NOREPLACE }, { okExists: true }), { none: 'a complete layer is valid by itself' }),
+        effect(op.removeTree({ path: at }), { none: 'there only when somebody else was faster' }),
+      ]);
+    },
+
+    removeLayer(chainID) {
+      const none = { none: 'a removal is repeated until it is done' };
+      return [
+        ...removeByRename(layout.layer(chainID), layout.trash),
+        effect(op.unlink({ path: join(layout.links, layout.link(chainID)) }, { okMissing: true }), none),
+      ];
+    },
+
+    createSnapshot(request) {
+      snapshotOptions(driver, request);
+      const [top] = lowersOf(request);
+      const { folder: host } = request.lower;
+      if (host !== undefined && !host.startsWith('/')) throw fail('ERR_INVALID_VALUE', `not an absolute path: ${host}`, { path: host, plugin: PLUGIN });
+      const attributes = attributesOf(top === undefined ? host : layout.diff(top));
+      return [
+        ...folders(layout.snapshots, layout.links, layout.empty),
+        ...makeByRename(layout.snapshot(request.key), layout.trash, (staging) => [
+          effect(op.mkdir({ path: join(staging, 'upper'), ...attributes }), goesWithStaging),
+          effect(op.mkdir({ path: join(staging, 'work'), mode: 0o700 }), goesWithStaging),
+        ]),
+      ];
+    },
+
+    removeSnapshot: (key) => removeByRename(layout.snapshot(key), layout.trash),
+    planRootfs: (request, run) => planMount(request, join(run.runFolder, 'rootfs')),
+
+    changes(request) {
+      const { folder: host } = request.lower;
+      const lowers = host === undefined ? lowersOf(request).map((id) => layout.diff(id)) : [host];
+      return { kind: 'upper', upper: join(layout.snapshot(request.key), 'upper'), lowers };
+    },
+    usage: (key) => treeUsage(join(layout.snapshot(key), 'upper')),
+  };
+  return driver;
+}
