@@ -1,0 +1,42 @@
+/** Tables of the docs that are made from code: `node test/docs/render.ts` rewrites them; a test holds them against the code. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { catalogue } from '@engine/core/errors';
+import { hookTable } from '@engine/core/hooks';
+import { operations, slots, type OperationEntry } from '@engine/core/plan';
+
+const root = join(import.meta.dirname, '..', '..');
+const cell = (text: string): string => text.replaceAll('|', '\\|');
+
+function errors(): string {
+  const rows = Object.entries(catalogue).map(([code, { summary, hint, exitCode }]) => `| \`${code}\` | ${cell(summary)} | ${cell(hint)} | ${exitCode} |`);
+  return ['| code | meaning | hint | exit code |', '| --- | --- | --- | --- |', ...rows].join('\n');
+}
+
+function hooks(): string {
+  const names = Object.keys(hookTable);
+  const rows = Object.entries(hookTable).map(([name, { kind, when }], i) => `| \`${name}\` | ${kind} | ${cell(when)} | ${names[i + 1] ? `\`${names[i + 1]}\`` : ''} |`);
+  return ['| hook | kind | when | next |', '| --- | --- | --- | --- |', ...rows].join('\n');
+}
+
+function plan(): string {
+  const places = Object.entries(slots).map(([part, names]) => `| \`${part}\` | ${names.map((name) => `\`${name}\``).join(' ')} |`);
+  const rows = Object.entries(operations as Record<string, OperationEntry>).map(
+    ([name, { code, changes, doc, fields }]) => `| ${code} | \`${name}\` | ${Object.entries(fields).map(([field, type]) => `\`${field}: ${type}\``).join(' ')} | ${changes ? 'yes' : ''} | ${cell(doc)} |`,
+  );
+  return ['| part | slots, in order |', '| --- | --- |', ...places, '', '| code | operation | fields | changes | meaning |', '| --- | --- | --- | --- | --- |', ...rows].join('\n');
+}
+
+/** File and what stands in it between the two markers. */
+export const rendered: readonly (readonly [file: string, table: () => string])[] = [['docs/errors.md', errors], ['docs/hooks.md', hooks], ['docs/plan.md', plan]];
+const BETWEEN = /(<!-- made from code: begin -->\n)[^]*?(\n<!-- made from code: end -->)/;
+
+export const current = (file: string): string => BETWEEN.exec(readFileSync(join(root, file), 'utf8'))?.[0].replace(BETWEEN, (whole, a: string, b: string) => whole.slice(a.length, whole.length - b.length)) ?? '';
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
+  for (const [file, table] of rendered) {
+    const path = join(root, file);
+    writeFileSync(path, readFileSync(path, 'utf8').replace(BETWEEN, (_, a: string, b: string) => `${a}${table()}${b}`));
+  }
+}
