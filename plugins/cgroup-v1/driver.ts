@@ -1,0 +1,250 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { type CgroupDriver, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
+import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
+import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
+import { compileLimits, formatDeviceRule, honoured, refuseUnhonoured } from './limits.ts';
+
+const O_WRONLY = 1;
+const O_CLOEXEC = 0o2000000;
+const CLONE_NEWCGROUP = 0x2000000n;
+/** How long the undo waits for processes to die, and for a group to become removable. */
+const KILL_DEADLINE = 10_000;
+const REMOVE_DEADLINE = 5_000;
+/** How deep `list` looks for groups below parents that users named. */
+const LIST_DEPTH = 4;
+
+/** The folder that holds groups, below each hierarchy: '' is its root. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
+export function parentOf(path: string | undefined): string {
+  if (!path) return '';
+  if (path.includes(':')) throw fail('ERR_NOT_SUPPORTED', `cgroup parent ${path}: systemd slices need the systemd cgroup driver`, { path });
+  const parts = path.split('/').filter(Boolean);
+  if (parts.some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `cgroup parent ${path}: not a clean path`, { path });
+  return parts.join('/');
+}
+
+/**
+ * Probe: root and at least one writable v1 hierarchy. `machine.mounts` is read once, when the driver is made.
+ */
+export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
+  const { machine, instance } = deps;
+  const hierarchies = findHierarchies(machine);
+  const v1 = hierarchies.filter(({ version, writable }) => version === 1 && writable);
+  const resources = honoured(machine, hierarchies);
+  // the one whose undo runs first and kills: the freezer keeps a fork bomb still meanwhile
+  const killer = hierarchyOf(v1, 'freezer') ?? hierarchyOf(v1, 'pids') ?? v1[0];
+  const nameOf = (run: string): string => `${instance}-${run}`;
+  const folderOf = (hierarchy: Hierarchy, run: string, parent: string): string => posix.join(hierarchy.target, parent, nameOf(run));
+
+  /**
+   * Hierarchies that a group has a folder in, the killing one last. The unified one only when it must limit something: joining it costs
+   * 6-10 ms (a grace period), a v1 `tasks` file 0.03.
+   */
+  function chosen(request: GroupRequest): readonly Hierarchy[] {
+    const unified = request.resources.hugepageLimits?.length && hierarchyOf(hierarchies, 'hugetlb')?.version === 2 ? hierarchies.filter(({ version }) => version === 2) : [];
+    return [...unified, ...v1.filter((hierarchy) => hierarchy !== killer), ...(killer ? [killer] : [])];
+  }
+
+  const kill = (path: string): Operation => op.cgroupKill({ path, deadline: KILL_DEADLINE });
+  const remove = (path: string): Operation => op.cgroupRemove({ path, deadline: REMOVE_DEADLINE });
+
+  function undoOf(hierarchy: Hierarchy, path: string): Operation[] {
+    return [
+      ...(hierarchy === killer ? [kill(path)] : []),
+      ...(hierarchy.controllers.includes('memory') ? [op.memoryEvents({ path, version: 1 }, { okMissing: true })] : []),
+      remove(path),
+    ];
+  }
+
+  /** CPUs and memory nodes of the parent; those of the nearest ancestor that has any, when it is still to be made. */
+  function inheritedCpuset(target: string, parent: string): { cpus: string; mems: string } {
+    const read = (folder: string, name: string): string => (machine.read(posix.join(target, folder, `cpuset.${name}`)) ?? '').trim();
+    const find = (name: string): string => {
+      for (let folder = parent; ; folder = posix.dirname(folder)) {
+        const value = read(folder, name);
+        if (value || folder === '' || folder === '.') return value || '0';
+      }
+    };
+    return { cpus: find('cpus'), mems: find('mems') };
+  }
+
+  /** Folders of a parent that the user named. They may serve others too, so that they stay. */
+  function parentSteps(hierarchy: Hierarchy, parent: string): Step[] {
+    const steps: Step[] = [];
+    let folder = hierarchy.target;
+    for (const part of parent.split('/').filter(Boolean)) {
+      folder = posix.join(folder, part);
+      steps.push(step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: true }), { none: 'a parent that was named belongs to whoever named it' }));
+      if (!hierarchy.controllers.includes('cpuset')) continue;
+      const inherited = inheritedCpuset(hierarchy.target, parent);
+      for (const name of ['cpus', 'mems'] as const) {
+        if ((machine.read(posix.join(folder, `cpuset.${name}`)) ?? '').trim()) continue;
+        steps.push(step('shim.cgroup', op.writeFile({ path: posix.join(folder, `cpuset.${name}`), data: Buffer.from(inherited[name]) }), { none: 'the folder stays' }));
+      }
+    }
+    return steps;
+  }
+
+  function limitSteps(request: GroupRequest, run: string, parent: string): Step[] {
+    const cpuset = hierarchyOf(v1, 'cpuset');
+    const hugetlb = hierarchyOf(hierarchies, 'hugetlb');
+    const limits = compileLimits(request.resources, {
+      ...(cpuset ? { cpuset: inheritedCpuset(cpuset.target, parent) } : {}),
+      ...(hugetlb ? { hugetlb: hugetlb.version } : {}),
+    });
+    const gone = { none: 'goes with its group' };
+    const steps = limits.map(({ controller, file, value }): Step => {
+      const hierarchy = hierarchyOf(hierarchies, controller);
+      if (!hierarchy) throw fail('ERR_FEATURE_MISSING', `cgroup controller ${controller} is not mounted`, { path: controller });
+      return step('shim.limits', op.writeFile({ path: posix.join(folderOf(hierarchy, run, parent), file), data: Buffer.from(value) }), gone);
+    });
+    return [...steps, ...deviceSteps(request, run, parent)];
+  }
+
+  /** Rules in their order; a run of the same kind goes through one open file. */
+  function deviceSteps(request: GroupRequest, run: string, parent: string): Step[] {
+    const hierarchy = hierarchyOf(v1, 'devices');
+    if (!hierarchy) return [];
+    const steps: Step[] = [];
+    let open = '';
+    const close = (): void => {
+      if (open) steps.push(step('shim.limits', op.close({ fd: open })));
+      open = '';
+    };
+    for (const rule of request.resources.devices ?? []) {
+      const name = rule.allow ? 'allow' : 'deny';
+      const register = `cgroup-v1.devices.${name}`;
+      if (open !== register) {
+        close();
+        steps.push(step('shim.limits', op.open({ path: posix.join(folderOf(hierarchy, run, parent), `devices.${name}`), flags: O_WRONLY | O_CLOEXEC, out: register })));
+        open = register;
+      }
+      steps.push(step('shim.limits', op.writeFd({ fd: register, data: Buffer.from(formatDeviceRule(rule)) })));
+    }
+    close();
+    return steps;
+  }
+
+  /** Opened by the shim, written by init itself: attaching another process costs a grace period, oneself nothing. */
+  function joinSteps(request: GroupRequest, run: string, parent: string): Step[] {
+    const slot = request.join === 'stage' ? 'stage.cgroup' : 'init.cgroup';
+    // the killing hierarchy first: whoever is in any of them is in that one
+    const order = [...chosen(request)].reverse();
+    const name = (hierarchy: Hierarchy): string => `cgroup-v1.tasks.${hierarchies.indexOf(hierarchy)}`;
+    const file = (hierarchy: Hierarchy): string => posix.join(folderOf(hierarchy, run, parent), hierarchy.version === 1 ? 'tasks' : 'cgroup.procs');
+    return [
+      ...order.map((hierarchy) => step('shim.limits', op.open({ path: file(hierarchy), flags: O_WRONLY | O_CLOEXEC, out: name(hierarchy) }))),
+      ...order.map((hierarchy) => step(slot, op.writeFd({ fd: name(hierarchy), data: Buffer.from('0') }))),
+      ...(request.ownNamespace ? [step('init.namespaces', op.unshare({ flags: CLONE_NEWCGROUP }))] : []),
+    ];
+  }
+
+  /** Folders of this instance's groups in one hierarchy: run id to folder. */
+  function groupsIn(hierarchy: Hierarchy): Map<string, string> {
+    const groups = new Map<string, string>();
+    const walk = (folder: string, depth: number): void => {
+      let entries;
+      try {
+        entries = readdirSync(folder, { withFileTypes: true });
+      } catch {
+        return; // gone meanwhile
+      }
+      for (const entry of entries) {
+        if (!entry.isDirectory()) continue;
+        const path = posix.join(folder, entry.name);
+        if (entry.name.startsWith(`${instance}-`)) groups.set(entry.name.slice(instance.length + 1), path);
+        else if (depth < LIST_DEPTH) walk(path, depth + 1);
+      }
+    };
+    walk(hierarchy.target, 0);
+    return groups;
+  }
+
+  return {
+    name: 'v1',
+    features: new Set(['oom-events', 'devices', ...(hierarchyOf(v1, 'freezer') ? ['freeze'] : [])]),
+    resources,
+
+    probe: (on: Machine): Probe => probe(on),
+
+    planGroup(request: GroupRequest, run: RunContext) {
+      refuseUnhonoured(request.resources, resources);
+      const parent = parentOf(request.path);
+      const folders = chosen(request).flatMap((hierarchy) => {
+        const path = folderOf(hierarchy, run.run, parent);
+        return [...parentSteps(hierarchy, parent), step('shim.cgroup', op.mkdir({ path, mode: 0o755 }), undoOf(hierarchy, path))];
+      });
+      return [...folders, ...limitSteps(request, run.run, parent), ...joinSteps(request, run.run, parent)];
+    },
+
+    mounts(request) {
+      const flags = ['nosuid', 'noexec', 'nodev', 'relatime'];
+      const top = { destination: '/sys/fs/cgroup', type: 'tmpfs', source: 'tmpfs', options: [...flags, 'ro', 'mode=755', 'size=64k'] };
+      const own = (hierarchy: Hierarchy) => ({ type: hierarchy.version === 1 ? 'cgroup' : 'cgroup2', source: 'cgroup', options: ['ro', ...flags, ...(hierarchy.version === 1 ? hierarchy.controllers : [])] });
+      const bound = (hierarchy: Hierarchy) => ({ type: 'bind', source: hierarchy.target, options: ['bind', 'ro', ...flags.filter((flag) => flag !== 'relatime')] });
+      const shown = [...chosen(request)].sort((a, b) => a.folder.localeCompare(b.folder));
+      return [top, ...shown.map((hierarchy) => ({ destination: `/sys/fs/cgroup/${hierarchy.folder}`, ...(request.ownNamespace ? own(hierarchy) : bound(hierarchy)) }))];
+    },
+
+    stats: ({ run, path }): GroupStats => readStats(v1, posix.join(parentOf(path), nameOf(run))),
+
+    list: () => [...new Set(v1.flatMap((hierarchy) => [...groupsIn(hierarchy).keys()]))].sort(),
+
+    removeGroup(run, path): readonly Effect[] {
+      const ordered = [...v1].sort((a, b) => Number(b === killer) - Number(a === killer));
+      const all = [...ordered, ...hierarchies.filter(({ version, writable }) => version === 2 && writable)];
+      const found = all.map((hierarchy) => (path === undefined ? (groupsIn(hierarchy).get(run) ?? folderOf(hierarchy, run, '')) : folderOf(hierarchy, run, parentOf(path))));
+      const none = { none: 'a removal' };
+      return [...found.map((folder) => effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE }))), ...found.map((folder) => effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), none))];
+    },
+  };
+}
+
+function probe(machine: Machine): Probe {
+  const all = findHierarchies(machine);
+  const usable = all.filter(({ version, writable }) => version === 1 && writable);
+  const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
+  if (machine.uid !== 0) return no('not root: cgroup folders cannot be made');
+  if (usable.length === 0) return no(all.some(({ version }) => version === 2) ? 'only the unified hierarchy (v2) is mounted' : 'no cgroup v1 hierarchy is mounted writable');
+  const controllers = usable.flatMap(({ controllers }) => controllers);
+  const missing = ['cpu', 'memory', 'pids', 'devices', 'freezer'].filter((controller) => !controllers.includes(controller));
+  const unified = all.find(({ version }) => version === 2);
+  return {
+    available: true,
+    score: missing.length > 0 ? 40 : 50,
+    reasons: [
+      `controllers ${controllers.join(' ')}`,
+      ...(missing.length > 0 ? [`without ${missing.join(', ')}: their limits are refused`] : []),
+      ...(unified ? [`hybrid: the unified hierarchy has ${unified.controllers.join(' ') || 'no controller'}`] : []),
+    ],
+  };
+}
+
+/** Numbers of the group at `path` below each hierarchy; what can't be read is left out. */
+function readStats(hierarchies: readonly Hierarchy[], path: string): GroupStats {
+  const read = (controller: string, file: string): string | undefined => {
+    const hierarchy = hierarchyOf(hierarchies, controller);
+    if (!hierarchy) return undefined;
+    try {
+      return readFileSync(posix.join(hierarchy.target, path, file), 'utf8');
+    } catch {
+      return undefined;
+    }
+  };
+  const number = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text.trim()));
+  const field = (text: string | undefined, name: string): number | undefined => number(text?.match(new RegExp(`^${name} (\\d+)$`, 'm'))?.[1]);
+  const limit = number(read('memory', 'memory.limit_in_bytes'));
+  const values: { [K in keyof GroupStats]: number | undefined } = {
+    cpuNanoseconds: number(read('cpuacct', 'cpuacct.usage')),
+    memoryBytes: number(read('memory', 'memory.usage_in_bytes')),
+    memoryPeakBytes: number(read('memory', 'memory.max_usage_in_bytes')),
+    // PAGE_COUNTER_MAX is "no limit"
+    memoryLimitBytes: limit === undefined || limit >= 2 ** 62 ? undefined : limit,
+    pids: number(read('pids', 'pids.current')),
+    throttledPeriods: field(read('cpu', 'cpu.stat'), 'nr_throttled'),
+    oomKills: field(read('memory', 'memory.oom_control'), 'oom_kill'),
+  };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as GroupStats;
+}
