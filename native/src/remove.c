@@ -1,6 +1,12 @@
 /* Removal of trees by fd. */
 #include "files.h"
 #include <dirent.h>
+#include <linux/btrfs.h>
+#include <linux/btrfs_tree.h>
+#include <linux/magic.h>
+#include <stdbool.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
 
 /* Deeper folders are first renamed up to the top, so that a tree of any depth needs a bounded number of fds and of stack. */
 #define HOIST_DEPTH 48
@@ -14,6 +20,26 @@ static void remember(struct removal *r, int error)
 }
 
 static void remove_below(struct removal *r, int dir, int depth);
+
+/* A subvolume of btrfs goes as a whole, in the background. A read-only one could not be emptied by hand at all: any user may make one
+ * (also inside a container), so this is not for the engine's own alone. False: not a subvolume, or it holds others; empty it first. */
+static bool remove_subvolume(int parent, const char *name, int child)
+{
+	struct stat st;
+	struct statfs fs;
+	if (fstat(child, &st) || st.st_ino != BTRFS_FIRST_FREE_OBJECTID || fstatfs(child, &fs) || (uint32_t)fs.f_type != BTRFS_SUPER_MAGIC)
+		return false;
+	struct btrfs_ioctl_vol_args args = { 0 };
+	strncpy(args.name, name, sizeof args.name - 1);
+	if (!ioctl(parent, BTRFS_IOC_SNAP_DESTROY, &args))
+		return true;
+	uint64_t flags = 0;
+	if (!ioctl(child, BTRFS_IOC_SUBVOL_GETFLAGS, &flags) && (flags & BTRFS_SUBVOL_RDONLY)) {
+		flags &= ~(uint64_t)BTRFS_SUBVOL_RDONLY;
+		ioctl(child, BTRFS_IOC_SUBVOL_SETFLAGS, &flags);
+	}
+	return false;
+}
 
 static int try_unlink(int dir, const char *name, int flags)
 {
@@ -48,6 +74,8 @@ static void remove_folder(struct removal *r, int dir, const char *name, int dept
 		remember(r, child == -ENOENT ? 0 : child);
 		return;
 	}
+	if (remove_subvolume(dir, name, child))
+		return;
 	int before = r->error;
 	remove_below(r, child, depth + 1);
 	e = try_unlink(dir, name, AT_REMOVEDIR);
@@ -119,6 +147,8 @@ int remove_tree_at(struct machine *m, int parent, const char *name)
 					 RESOLVE_BENEATH_ | RESOLVE_NO_SYMLINKS_ | RESOLVE_NO_XDEV_);
 	if (dir < 0)
 		return dir == -ENOENT ? 0 : dir == -EXDEV ? machine_fail(m, EBUSY, "something is mounted there: %s", name) : dir;
+	if (remove_subvolume(parent, name, dir))
+		return 0;
 	int r = remove_children(m, dir);
 	int e = try_unlink(parent, name, AT_REMOVEDIR);
 	return r ? r : e == -ENOENT ? 0 : e;
