@@ -30,13 +30,21 @@ function plan(): string {
 
 /** File and what stands in it between the two markers. */
 export const rendered: readonly (readonly [file: string, table: () => string])[] = [['docs/errors.md', errors], ['docs/hooks.md', hooks], ['docs/plan.md', plan]];
-const BETWEEN = /(<!-- made from code: begin -->\n)[^]*?(\n<!-- made from code: end -->)/;
+const BEGIN = '<!-- made from code: begin -->\n';
+const END = '<!-- made from code: end -->';
 
-export const current = (file: string): string => BETWEEN.exec(readFileSync(join(root, file), 'utf8'))?.[0].replace(BETWEEN, (whole, a: string, b: string) => whole.slice(a.length, whole.length - b.length)) ?? '';
+/** What stands before, between and after the markers. */
+function split(file: string): [before: string, between: string, after: string] {
+  const text = readFileSync(join(root, file), 'utf8');
+  const from = text.indexOf(BEGIN) + BEGIN.length;
+  const to = text.indexOf(END);
+  return [text.slice(0, from), text.slice(from, to), text.slice(to)];
+}
+export const current = (file: string): string => split(file)[1].trimEnd();
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   for (const [file, table] of rendered) {
-    const path = join(root, file);
-    writeFileSync(path, readFileSync(path, 'utf8').replace(BETWEEN, (_, a: string, b: string) => `${a}${table()}${b}`));
+    const [before, , after] = split(file);
+    writeFileSync(join(root, file), `${before}${table()}\n${after}`);
   }
 }
