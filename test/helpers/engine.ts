@@ -1,0 +1,124 @@
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { leaks, snapshot } from './leaks.ts';
+import { until } from './wait.ts';
+
+const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
+
+export interface Result {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+export interface RunOptions {
+  readonly input?: string | Buffer;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** ms until the process is killed and the test fails. */
+  readonly deadline?: number;
+}
+
+/** A process of the command line that goes on. */
+export class Running {
+  readonly child: ChildProcessWithoutNullStreams;
+  stdout = '';
+  stderr = '';
+  readonly result: Promise<Result>;
+
+  constructor(child: ChildProcessWithoutNullStreams) {
+    this.child = child;
+    child.stdout.on('data', (data: Buffer) => (this.stdout += data.toString('latin1')));
+    child.stderr.on('data', (data: Buffer) => (this.stderr += data.toString('latin1')));
+    child.stdin.on('error', () => {}); // it may end without reading all
+    this.result = new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', (code, signal) => resolve({ code, signal, stdout: Buffer.from(this.stdout, 'latin1').toString(), stderr: Buffer.from(this.stderr, 'latin1').toString() }));
+    });
+  }
+  async output(pattern: RegExp, deadline?: number): Promise<void> {
+    await until(`${pattern.source} in the output, got: ${this.stdout}${this.stderr}`, () => pattern.test(this.stdout + this.stderr), deadline);
+  }
+}
+
+/**
+ * The product as a user has it, with roots of its own. `close` removes everything and returns what was left behind: expect it to be [].
+ */
+export class TestEngine {
+  readonly folder: string;
+  readonly root: string;
+  readonly runRoot: string;
+  readonly #before = snapshot();
+  readonly #env: Readonly<Record<string, string>>;
+
+  constructor(options: { readonly config?: string; readonly env?: Readonly<Record<string, string>>; readonly folder?: string } = {}) {
+    this.folder = mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-'));
+    this.root = join(this.folder, 'root');
+    this.runRoot = join(this.folder, 'run');
+    for (const name of ['home', 'cwd']) mkdirSync(join(this.folder, name));
+    if (options.config !== undefined) this.configure(options.config);
+    this.#env = options.env ?? {};
+  }
+
+  /** Write the user's configuration file. */
+  configure(text: string): void {
+    mkdirSync(join(this.folder, 'home', '.config', 'engine'), { recursive: true });
+    writeFileSync(join(this.folder, 'home', '.config', 'engine', 'enginerc.yaml'), text);
+  }
+
+  get env(): Record<string, string> {
+    return { PATH: process.env['PATH'] ?? '', HOME: join(this.folder, 'home'), ENGINE_ROOT: this.root, ENGINE_RUN_ROOT: this.runRoot, ...this.#env };
+  }
+
+  start(args: readonly string[], options: RunOptions = {}): Running {
+    const running = new Running(spawn(bin, args, { cwd: options.cwd ?? join(this.folder, 'cwd'), env: { ...this.env, ...options.env }, stdio: 'pipe' }));
+    if (options.input !== undefined) running.child.stdin.end(options.input);
+    return running;
+  }
+
+  /** Run to the end. Standard input is empty unless `input` is given. */
+  async run(args: readonly string[], options: RunOptions = {}): Promise<Result> {
+    const running = this.start(args, { input: '', ...options });
+    const timer = setTimeout(() => running.child.kill('SIGKILL'), options.deadline ?? 60_000);
+    const result = await running.result.finally(() => clearTimeout(timer));
+    if (result.signal === 'SIGKILL') throw new Error(`engine ${args.join(' ')} took too long; stdout: ${result.stdout} stderr: ${result.stderr}`);
+    return result;
+  }
+
+  /** Run and expect success; standard output without the last newline. */
+  async ok(...args: string[]): Promise<string> {
+    const result = await this.run(args);
+    if (result.code !== 0) throw new Error(`engine ${args.join(' ')} ended with ${result.code ?? result.signal ?? ''}: ${result.stderr}${result.stdout}`);
+    return result.stdout.replace(/\n$/, '');
+  }
+
+  /** Run on a terminal of its own (script(1) makes it). Standard input is what is typed. */
+  terminal(args: readonly string[], options: RunOptions = {}): Running {
+    const quoted = [bin, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ');
+    return new Running(spawn('script', ['-qec', quoted, '/dev/null'], { cwd: join(this.folder, 'cwd'), env: { ...this.env, TERM: 'xterm', ...options.env }, stdio: 'pipe' }));
+  }
+
+  /** Remove all containers and volumes, then the roots; what is left on the machine and in the roots, one line each. */
+  async close(): Promise<string[]> {
+    const ids = (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+    if (ids.length) await this.ok('rm', '-fv', ...ids);
+    const volumes = (await this.ok('volume', 'ls', '-q')).split('\n').filter(Boolean);
+    if (volumes.length) await this.ok('volume', 'rm', ...volumes);
+    const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
+    const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
+    // a shim ends a moment after it has reported that all is gone
+    const mine = await until('shims to end', () => { const left = leaks(this.#before); return left.every((line) => !line.startsWith('processes: engine-shim')) ? [left] : undefined; }, 10_000).catch(() => [leaks(this.#before)]);
+    const left = [...(mine[0] ?? []), ...inFlight, ...runs];
+    rmSync(this.folder, { recursive: true, force: true });
+    return left;
+  }
+}
+
+function entries(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => !name.startsWith('.'));
+  } catch {
+    return [];
+  }
+}

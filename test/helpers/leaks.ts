@@ -1,0 +1,91 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+
+/** What a test could leave on the machine. Names only, so that two snapshots can be compared. */
+export interface Snapshot {
+  readonly mounts: readonly string[];
+  readonly cgroups: readonly string[];
+  readonly links: readonly string[];
+  readonly tables: readonly string[];
+  readonly loops: readonly string[];
+  readonly namespaces: readonly string[];
+  readonly processes: readonly string[];
+}
+
+function list(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return []; // not there, or gone in the meantime
+  }
+}
+
+function cgroups(): string[] {
+  const found: string[] = [];
+  const walk = (path: string, depth: number): void => {
+    for (const name of list(path)) {
+      const child = join(path, name);
+      if (/engine/.test(name)) found.push(child);
+      if (depth > 0 && list(child).includes('cgroup.procs')) walk(child, depth - 1);
+    }
+  };
+  for (const hierarchy of list('/sys/fs/cgroup')) walk(join('/sys/fs/cgroup', hierarchy), 2);
+  return found;
+}
+
+function processes(): string[] {
+  return list('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+    try {
+      const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
+      return /^engine/.test(name) ? [`${name} ${pid}`] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+function tables(): string[] {
+  try {
+    return execFileSync('nft', ['list', 'tables'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).split('\n').filter(Boolean);
+  } catch {
+    return []; // no nft on this machine: nothing of ours can be in it
+  }
+}
+
+/** Everything of the machine that an engine could have made, as it is now. */
+export function snapshot(): Snapshot {
+  return {
+    mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean).map((line) => line.split(' ')[4] ?? ''),
+    cgroups: cgroups(),
+    links: list('/sys/class/net'),
+    tables: tables(),
+    loops: list('/sys/block').filter((name) => /^loop/.test(name) && list(`/sys/block/${name}`).includes('loop')),
+    namespaces: list('/run/netns'),
+    processes: processes(),
+  };
+}
+
+/** What is there now and was not there before, one line each. */
+export function leaks(before: Snapshot, after: Snapshot = snapshot()): string[] {
+  return (Object.keys(before) as (keyof Snapshot)[]).flatMap((kind) => {
+    const known = new Map<string, number>();
+    for (const name of before[kind]) known.set(name, (known.get(name) ?? 0) + 1);
+    return after[kind].flatMap((name) => {
+      const left = known.get(name) ?? 0;
+      known.set(name, left - 1);
+      return left > 0 ? [] : [`${kind}: ${name}`];
+    });
+  });
+}
+
+/** Files open in this process, to compare before and after. */
+export function openFiles(): string[] {
+  return list('/proc/self/fd').flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
+}
