@@ -1,2 +1,4 @@
 export * from './declare.ts';
 export * from './runner.ts';
+export { whoAsked, type Asked } from './attribution.ts';
+export { addSteps, createPlanCollector, type PlanCollector } from './writer.ts';

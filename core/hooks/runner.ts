@@ -1,1 +1,222 @@
-export {};
+import tapable from 'tapable';
+import { type Logger } from 'pino';
+import { fail, isEngineError } from '../errors/index.ts';
+import { type RunContext } from '../contracts/common/index.ts';
+import { type ContainerRecord } from '../api/types.ts';
+import { type Spec } from '../spec/index.ts';
+import { attribute, deepFreeze, frozenCopy, type Asked } from './attribution.ts';
+import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
+import { type PlanCollector } from './writer.ts';
+
+/** What the caller of a run's hook brings; the rest of the context is made for each tap. */
+export interface RunBase {
+  readonly container: ContainerRecord;
+  readonly run: RunContext;
+  readonly spec: Spec;
+  readonly plan: PlanCollector;
+  readonly log?: Logger;
+}
+export type BaseOf<H extends HookName> = H extends RunHook ? RunBase : { readonly log?: Logger } | undefined;
+export type WaterfallName = { [H in HookName]: (typeof hookTable)[H]['kind'] extends 'waterfall' ? H : never }[HookName];
+type BaseArgument<H extends HookName> = H extends RunHook ? [base: RunBase] : [base?: { readonly log?: Logger }];
+
+export interface TapFailure { readonly plugin: string; readonly error: Error }
+
+export interface Hooks {
+  /** The `tap` that a plugin is given. Errors: ERR_HOOK_UNKNOWN, ERR_HOOK_DUPLICATE, ERR_HOOK_SEALED. */
+  tapFor(plugin: string): TapFunction;
+  /** Call a series or notification hook. A series rejects with the first failure; a notification resolves with all of them, logged. */
+  call<H extends Exclude<HookName, WaterfallName>>(hook: H, value: HookValues[H], ...base: BaseArgument<H>): Promise<readonly TapFailure[]>;
+  /** Call a waterfall hook: the last value, deep-frozen, and who asked for what in it. */
+  callWaterfall<H extends WaterfallName>(hook: H, value: HookValues[H], ...base: BaseArgument<H>): Promise<{ readonly value: HookValues[H]; readonly asked: Asked }>;
+  /** No taps from now on. Errors: ERR_HOOK_UNKNOWN when a `before` names a tap that never came. */
+  seal(): void;
+  /** Names of the taps in the order they are called, and their plugins. */
+  taps(hook: HookName): readonly { readonly name: string; readonly plugin: string }[];
+}
+export interface HooksOptions {
+  readonly log: Logger;
+  /** Milliseconds a tap may take when it names no deadline of its own. */
+  readonly defaultDeadline?: number;
+}
+
+/** One call of one hook; tapable hands it to every tap. */
+interface Call {
+  readonly base: RunBase | { readonly log?: Logger } | undefined;
+  readonly failures: TapFailure[];
+  readonly known: WeakSet<object>;
+  asked: Asked;
+}
+/** Who is to be blamed while a tap runs. */
+interface Running { plugin: string; open: boolean; readonly signal: AbortSignal; readonly call: Call; readonly hook: HookName }
+interface EngineTap { readonly plugin: string; readonly deadline: number }
+type AnyTap = (context: TapContext, value: unknown) => unknown;
+type HookArguments = [value: unknown, call: Call];
+type EngineHook = tapable.AsyncSeriesHook<HookArguments, EngineTap> | tapable.AsyncSeriesWaterfallHook<HookArguments, unknown, EngineTap>;
+
+const running = new WeakMap<TapContext, Running>();
+
+/** Let `work` speak for `plugin`: the core's adapters use it when they call the driver that was chosen. Origins, log lines and errors name that plugin. */
+export async function onBehalf<C extends TapContext, R>(context: C, plugin: string, work: (context: C) => R | Promise<R>): Promise<R> {
+  const state = running.get(context);
+  if (!state) throw fail('ERR_INTERNAL', 'onBehalf needs the context of a tap');
+  const previous = state.plugin;
+  state.plugin = plugin;
+  try {
+    return await work(makeContext(state) as C);
+  } catch (error) {
+    throw blame(error, state.hook, plugin);
+  } finally {
+    state.plugin = previous;
+  }
+}
+
+function makeContext(state: Running): TapContext {
+  const { plugin, hook, signal, call } = state;
+  let log: Logger | undefined;
+  const run = call.base && 'plan' in call.base ? call.base : undefined;
+  const context = {
+    plugin, hook, signal,
+    get log() { return (log ??= (call.base?.log as Logger).child({ plugin, hook })); },
+    ...(run && ({ container: run.container, run: run.run, spec: run.spec, plan: run.plan.writer(plugin, hook, () => state.open) } satisfies Partial<RunHookContext>)),
+  } satisfies TapContext;
+  running.set(context, state);
+  return context;
+}
+
+function blame(error: unknown, hook: HookName, plugin: string): Error {
+  if (isEngineError(error)) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return fail('ERR_PLUGIN_FAILED', `plugin ${plugin} failed in hook ${hook}: ${text}`, { plugin, operation: hook, cause: error, hint: '' });
+}
+
+/** Run one tap with its own context and deadline. A late result is dropped; a late failure has nobody left to hear it. */
+async function runTap(tap: AnyTap, { plugin, deadline }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
+  const controller = new AbortController();
+  const state: Running = { plugin, open: true, signal: controller.signal, call, hook };
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    const result = tap(makeContext(state), value);
+    if (!(result instanceof Promise) && typeof (result as { then?: unknown } | undefined)?.then !== 'function') return result;
+    const overrun = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        const error = fail('ERR_PLUGIN_TIMEOUT', `plugin ${state.plugin} took longer than ${deadline} ms in hook ${hook}`, { plugin: state.plugin, operation: hook });
+        reject(error);
+        controller.abort(error);
+      }, deadline);
+    });
+    return await Promise.race([result, overrun]);
+  } catch (error) {
+    throw blame(error, hook, state.plugin);
+  } finally {
+    clearTimeout(timer);
+    state.open = false;
+  }
+}
+
+/** What a throw does, by kind. */
+function wrap(hook: HookName, tap: AnyTap, options: EngineTap): (value: unknown, call: Call) => Promise<unknown> {
+  const kind: HookKind = hookTable[hook].kind;
+  if (kind === 'series') return async (value, call) => void (await runTap(tap, options, hook, value, call));
+  if (kind === 'notification') {
+    return async (value, call) => {
+      try {
+        await runTap(tap, options, hook, value, call);
+      } catch (error) {
+        const plugin = isEngineError(error) ? (error.plugin ?? options.plugin) : options.plugin;
+        call.base?.log?.error({ plugin, hook, err: error }, `a tap on ${hook} failed`);
+        call.failures.push({ plugin, error: error as Error });
+      }
+    };
+  }
+  return async (value, call) => {
+    const returned = await runTap(tap, options, hook, value, call);
+    if (returned === undefined) return undefined;
+    try {
+      const next = frozenCopy(returned, call.known);
+      call.asked = attribute(call.asked, value, next, options.plugin);
+      return next;
+    } catch (error) {
+      throw fail('ERR_PLUGIN_FAILED', `plugin ${options.plugin} returned something unusable in hook ${hook}`, { plugin: options.plugin, operation: hook, cause: error, hint: '' });
+    }
+  };
+}
+
+function createHook(name: HookName): EngineHook {
+  const hook: EngineHook = hookTable[name].kind === 'waterfall'
+    ? new tapable.AsyncSeriesWaterfallHook<HookArguments, unknown, EngineTap>(['value', 'call'], name)
+    : new tapable.AsyncSeriesHook<HookArguments, EngineTap>(['value', 'call'], name);
+  hook.intercept({ name: 'engine', register: (tap) => ({ ...tap, fn: wrap(name, tap.fn as AnyTap, tap) }) });
+  return hook;
+}
+
+/** Every hook of hookTable, made once. */
+export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Hooks {
+  const hooks = Object.freeze(Object.fromEntries(Object.keys(hookTable).map((name) => [name, createHook(name as HookName)]))) as Readonly<Record<HookName, EngineHook>>;
+  const names = new Map<HookName, Set<string>>();
+  /** Taps whose `before` has not been registered yet. */
+  const waiting: { hook: HookName; before: string; plugin: string; register: () => void }[] = [];
+  let sealed = false;
+
+  const hasTap = (hook: HookName, name: string): boolean => hooks[hook].taps.some((tap) => tap.name === name);
+  const settleWaiting = (): void => {
+    for (let i = waiting.findIndex((w) => hasTap(w.hook, w.before)); i >= 0; i = waiting.findIndex((w) => hasTap(w.hook, w.before))) waiting.splice(i, 1)[0]?.register();
+  };
+  const refuseWaiting = (hook?: HookName): void => {
+    const lost = waiting.find((w) => hook === undefined || w.hook === hook);
+    if (lost) throw fail('ERR_HOOK_UNKNOWN', `plugin ${lost.plugin} taps ${lost.hook} before ${lost.before}, but there is no such tap`, { plugin: lost.plugin, operation: lost.hook });
+  };
+
+  const tapFor = (plugin: string): TapFunction => (hook, tap, options: TapOptions = {}) => {
+    const details = { plugin, operation: String(hook) };
+    if (!Object.hasOwn(hookTable, hook)) throw fail('ERR_HOOK_UNKNOWN', `plugin ${plugin} taps ${String(hook)}, but there is no such hook`, details);
+    if (sealed) throw fail('ERR_HOOK_SEALED', `plugin ${plugin} taps ${hook} after the hooks were sealed`, details);
+    const name = options.name ?? plugin;
+    const taken = names.get(hook) ?? new Set();
+    if (taken.has(name)) throw fail('ERR_HOOK_DUPLICATE', `plugin ${plugin} taps ${hook} as ${name}, but that name is taken`, details);
+    names.set(hook, taken.add(name));
+    // postExitCleanup runs newest first: each tap gets a stage before all others
+    const stage = hook === 'postExitCleanup' ? -taken.size : 0;
+    const { before } = options;
+    const register = (): void => {
+      const full = { name, stage, plugin, deadline: options.deadline ?? defaultDeadline, ...(before === undefined ? {} : { before }) };
+      hooks[hook].tapPromise(full, tap as unknown as (value: unknown, call: Call) => Promise<never>);
+    };
+    if (before === undefined || hasTap(hook, before)) register();
+    else waiting.push({ hook, before, plugin, register });
+    settleWaiting();
+  };
+
+  const newCall = (base: Call['base']): Call => {
+    const known = new WeakSet<object>();
+    if (base && 'plan' in base) return { base: { ...base, spec: deepFreeze(base.spec), log: base.log ?? log }, failures: [], known, asked: new Map() };
+    return { base: { log: base?.log ?? log }, failures: [], known, asked: new Map() };
+  };
+
+  return {
+    tapFor,
+    async call(hook, value, ...[base]) {
+      refuseWaiting(hook);
+      const tapped = hooks[hook];
+      if (tapped.taps.length === 0) return [];
+      const call = newCall(base);
+      // a copy: what one tap has judged, no other may change
+      await tapped.promise(frozenCopy(value, call.known), call);
+      return call.failures;
+    },
+    async callWaterfall(hook, value, ...[base]) {
+      refuseWaiting(hook);
+      const call = newCall(base);
+      const first = frozenCopy(value, call.known);
+      const last = await hooks[hook].promise(first, call);
+      return { value: last as typeof value, asked: call.asked };
+    },
+    seal() {
+      refuseWaiting();
+      sealed = true;
+    },
+    taps: (hook) => hooks[hook].taps.map((tap) => ({ name: tap.name, plugin: (tap as unknown as EngineTap).plugin })),
+  };
+}
+
+export type { ContextOf };

@@ -3,8 +3,11 @@
  * Nothing else in core touches a file descriptor or a process.
  */
 export interface Native {
-  /** open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false. */
-  tryLock(path: string, options?: { readonly create?: boolean }): Lock | undefined;
+  /**
+   * open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false.
+   * `shared`: LOCK_SH, to ask whether somebody holds it without looking like a holder to others who ask.
+   */
+  tryLock(path: string, options?: { readonly create?: boolean; readonly shared?: boolean }): Lock | undefined;
   /**
    * Start the shim from a sealed memfd in a session of its own. Its control socket is the returned connection.
    * The shim inherits `lock` (same open file description: it holds the lock until it ends; close yours with `release` afterwards).

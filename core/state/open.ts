@@ -1,1 +1,71 @@
-export {};
+import * as fs from 'node:fs';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { type Logger } from 'pino';
+import { type Native } from '../native/index.ts';
+import { Database } from './database.ts';
+import { ensurePrivateFolder } from './files.ts';
+import { beginTransaction, type StateContext } from './journal.ts';
+import { createLocks } from './locks.ts';
+import { createPoints, type Checkpoint } from './points.ts';
+import { createReconciler } from './reconcile.ts';
+import { createRuns } from './runs.ts';
+import { containerTable, pluginState, volumeTable } from './tables.ts';
+import { type State } from './types.ts';
+
+export interface StateOptions {
+  /** What survives a restart of the machine; made when missing. */
+  readonly root: string;
+  /** What belongs to this boot. */
+  readonly runRoot: string;
+  readonly native: Native;
+  readonly log: Logger;
+  /** Called at every record point, see `checkpointNames`; for tests. */
+  readonly checkpoint?: Checkpoint;
+}
+
+/** `engine-` and 8 hex digits: the same for every path that leads to this root. */
+export function instanceOf(root: string): string {
+  return `engine-${createHash('sha256').update(fs.realpathSync(root)).digest('hex').slice(0, 8)}`;
+}
+
+/** Open, or make, the state of an engine. Errors: ERR_STATE when a folder is not ours or the database is damaged or too new. */
+export async function openState({ root, runRoot, native, log, checkpoint }: StateOptions): Promise<State> {
+  ensurePrivateFolder(root, true);
+  ensurePrivateFolder(runRoot, true);
+  const [realRoot, realRunRoot] = [fs.realpathSync(root), fs.realpathSync(runRoot)];
+  const inside = (folder: string, name: string): string => {
+    const path = join(folder, name);
+    ensurePrivateFolder(path);
+    return path;
+  };
+  const inflight = inside(realRoot, 'inflight');
+  const trash = inside(realRoot, 'trash');
+  const lockFolder = inside(realRoot, 'locks');
+  const folders = { runs: inside(realRunRoot, 'runs'), leftovers: inside(realRunRoot, 'leftovers'), trash: inside(realRunRoot, 'trash') };
+
+  const db = await Database.open(join(realRoot, 'state.db'));
+  const points = createPoints(checkpoint);
+  const context: StateContext = { native, log, db, points, inflight, trash };
+  const runs = createRuns(context, folders);
+  const locks = createLocks(native, lockFolder, points);
+  const reconciler = createReconciler({ ...context, runs, locks, folders });
+
+  return {
+    folders: { root: realRoot, runRoot: realRunRoot, instance: instanceOf(realRoot) },
+    containers: containerTable(db),
+    volumes: volumeTable(db),
+    runs,
+    pluginState: (plugin) => pluginState(db, plugin),
+    begin: (what) => beginTransaction(context, what),
+    lock: (kind, id, options) => locks.lock(kind, id, options),
+    reconcile: (options) => reconciler.reconcile(options),
+    orphans: () => reconciler.orphans(),
+    nextEvent: () => nextEvent(db),
+    close: () => db.close(),
+  };
+}
+
+function nextEvent(db: Database): number {
+  return Number(db.get("INSERT INTO counters VALUES ('event', 1) ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value")?.['value']);
+}

@@ -22,10 +22,15 @@ export interface State {
   readonly runs: Runs;
   /** One verb at a time per object. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
   lock(kind: string, id: string, options?: { timeout?: number }): Promise<Lock>;
-  /** Undo or finish everything that can be locked. Returns what was done, in words. Called at every start. */
-  reconcile(): Promise<readonly string[]>;
+  /**
+   * Undo or finish everything that can be locked. Returns what was done, in words. Called at every start. `fix`: also undo and remove
+   * run folders whose record cannot be read (otherwise they are left for doctor to show).
+   */
+  reconcile(options?: { readonly fix?: boolean }): Promise<readonly string[]>;
   /** What reconcile would do and what nobody owns, for doctor. */
   orphans(): Promise<readonly { readonly kind: string; readonly path: string; readonly owner: string }[]>;
+  /** The next number for an event; rises by one over all engines of this root. */
+  nextEvent(): number;
   close(): void;
 }
 

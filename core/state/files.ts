@@ -1,0 +1,134 @@
+import * as fs from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:os';
+import { basename, join } from 'node:path';
+import { fail } from '../errors/index.ts';
+import { type Lock, type Native } from '../native/index.ts';
+
+const errnoNames = new Map(Object.entries(constants.errno).filter(([name]) => name !== 'EWOULDBLOCK' && name !== 'EOPNOTSUPP').map(([name, number]) => [number, name]));
+/** `ENOENT` for 2 or -2. */
+export function errnoName(errno: number): string {
+  return errnoNames.get(Math.abs(errno)) ?? `errno ${Math.abs(errno)}`;
+}
+/** The errno name of a node:fs error. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
+}
+/** Undefined instead of an error when the thing isn't there. */
+export function ifPresent<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+export const names = (folder: string): string[] => ifPresent(() => fs.readdirSync(folder)) ?? [];
+export const randomName = (): string => randomBytes(6).toString('hex');
+export const sleep = (ms: number): Promise<void> => new Promise((resolve) => (ms === 0 ? setImmediate(resolve) : setTimeout(resolve, ms)));
+
+/** A folder of the engine: 0700 and ours, or ERR_STATE. Parents are made with the usual mode. */
+export function ensurePrivateFolder(path: string, parents = false): void {
+  try {
+    fs.mkdirSync(path, { mode: 0o700, recursive: parents });
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw fail('ERR_STATE', `cannot make folder ${path}`, { operation: 'mkdir', path, errno: errorCode(error) ?? 'EIO', cause: error });
+  }
+  const stat = fs.statSync(path);
+  const uid = process.geteuid?.() ?? 0;
+  if (!stat.isDirectory()) throw fail('ERR_STATE', `${path} is not a folder`, { path, errno: 'ENOTDIR' });
+  if (stat.uid !== uid) throw fail('ERR_STATE', `folder ${path} belongs to uid ${stat.uid}, not to ${uid}`, { path, hint: `choose another root or chown ${path}` });
+  if ((stat.mode & 0o077) !== 0) fs.chmodSync(path, 0o700);
+}
+
+/**
+ * Write a file under a temporary name in the same folder and rename it into place. With `durable`, it is also fsynced, after the
+ * rename: on ext4, xfs and btrfs that makes the new name durable together with the data, for one fsync instead of two (a reader that
+ * finds the file cut short after a power loss knows that the writer had not gone on).
+ */
+export function writeAtomic(path: string, data: string | Uint8Array, options: { durable?: boolean } = {}): void {
+  const temporary = `${path}.tmp-${randomName()}`;
+  const fd = fs.openSync(temporary, 'wx', 0o600);
+  try {
+    fs.writeFileSync(fd, data);
+    fs.renameSync(temporary, path);
+    if (options.durable) fs.fsyncSync(fd);
+  } catch (error) {
+    ifPresent(() => fs.unlinkSync(temporary));
+    throw error;
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** JSON of a file, undefined when it is missing or not JSON. */
+export function readJson(path: string): unknown {
+  try {
+    return JSON.parse(fs.readFileSync(path, 'utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Is `lock` still the file at its path? A folder may have been renamed, a lock file replaced, between open and flock. */
+export function isCurrent(lock: Lock, path: string): boolean {
+  const there = ifPresent(() => fs.statSync(path));
+  if (!there) return false;
+  const held = fs.fstatSync(lock.fd);
+  return held.ino === there.ino && held.dev === there.dev;
+}
+
+/** A lock that may be released more than once: a second close(2) could hit a file opened since. */
+export function once(lock: Lock, path = lock.path): Lock {
+  let released = false;
+  return {
+    fd: lock.fd,
+    path,
+    release() {
+      if (!released) lock.release();
+      released = true;
+    },
+  };
+}
+
+/** The lock of `folder`, undefined when somebody else has it or the folder went away. */
+export function lockFolder(native: Native, folder: string, options: { create?: boolean } = {}): Lock | undefined {
+  const path = join(folder, 'lock');
+  if (!fs.existsSync(folder)) return undefined;
+  let lock: Lock | undefined;
+  try {
+    lock = native.tryLock(path, { create: options.create ?? false });
+  } catch (error) {
+    if (!fs.existsSync(folder)) return undefined;
+    throw error;
+  }
+  if (!lock || isCurrent(lock, path)) return lock && once(lock);
+  lock.release();
+  return undefined;
+}
+
+/** Rename into `trash`, from where it can only be deleted. False when it was gone already. */
+export function moveToTrash(path: string, trash: string): string | undefined {
+  const target = join(trash, `${basename(path)}-${randomName()}`);
+  return ifPresent(() => (fs.renameSync(path, target), target));
+}
+
+/**
+ * Delete a folder of our own records: files, and folders at most two levels down. Never goes into `rootfs` (an empty folder to mount
+ * on: were something mounted there, its content is not ours). Best effort: what stays is found again at the next start.
+ */
+export function removeRecords(path: string, levels = 2): boolean {
+  try {
+    for (const entry of fs.readdirSync(path, { withFileTypes: true })) {
+      const child = join(path, entry.name);
+      if (!entry.isDirectory()) ifPresent(() => fs.unlinkSync(child));
+      else if (entry.name === 'rootfs' || levels === 0) ifPresent(() => fs.rmdirSync(child));
+      else removeRecords(child, levels - 1);
+    }
+    ifPresent(() => fs.rmdirSync(path));
+    return true;
+  } catch (error) {
+    return errorCode(error) === 'ENOENT';
+  }
+}

@@ -1,0 +1,83 @@
+import * as fs from 'node:fs';
+import { fail, type EngineError } from '../errors/index.ts';
+import { type Native, type SpawnShim } from '../native/index.ts';
+import { decodePlan, type DecodedStep } from '../plan/decode.ts';
+import { FRAME } from '../plan/protocol.ts';
+import { errnoName } from './files.ts';
+
+/** A failure that a shim reported. */
+export interface Failure { readonly index: number; readonly errno: number; readonly detail: string }
+export interface HelperResult {
+  /** `gone`: the shim ended without a last word, so nobody knows how far it came. */
+  readonly ended: 'ok' | 'error' | 'gone';
+  readonly failures: readonly Failure[];
+  readonly message: string;
+}
+
+/** Payload of `failed` and `warning` frames. */
+export function readFailure(payload: Buffer): Failure {
+  if (payload.length < 16) return { index: -1, errno: 0, detail: payload.toString('utf8') };
+  const length = Math.min(payload.readUInt32LE(12), payload.length - 16);
+  return { index: payload.readUInt32LE(4), errno: Math.abs(payload.readInt32LE(8)), detail: payload.toString('utf8', 16, 16 + length) };
+}
+
+/** The thing an operation is about, for messages. */
+export function subjectOf(step: DecodedStep | undefined): string {
+  const { path, to, target, from, source, fromRoot } = (step?.operation.args ?? {}) as Record<string, unknown>;
+  return String(path ?? to ?? target ?? from ?? source ?? fromRoot ?? '');
+}
+
+/** A failure in words: `mkdir /x: EEXIST, detail [plugin y]`. */
+export function describeFailure(failure: Failure, step: DecodedStep | undefined): string {
+  const what = step ? `${step.operation.name} ${subjectOf(step)}`.trim() : `operation ${failure.index}`;
+  return `${what}: ${errnoName(failure.errno)}${failure.detail ? `, ${failure.detail}` : ''}${step ? ` [plugin ${step.origin.plugin}]` : ''}`;
+}
+
+/** ERR_OPERATION_FAILED with operation, path, errno and plugin. */
+export function operationFailed(failure: Failure, step: DecodedStep | undefined): EngineError {
+  const operation = step?.operation.name ?? 'operation';
+  const path = subjectOf(step);
+  const text = `${operation} ${path}`.trim();
+  return fail('ERR_OPERATION_FAILED', `${text} failed${failure.detail ? `: ${failure.detail}` : ''}`, {
+    operation, errno: errnoName(failure.errno), ...(path && { path }), ...(step && { plugin: step.origin.plugin }), data: { index: failure.index, detail: failure.detail },
+  });
+}
+
+/** The steps of a plan file by index; nothing when it cannot be read. */
+export function stepsOf(planPath: string): ReadonlyMap<number, DecodedStep> {
+  try {
+    return new Map(decodePlan(fs.readFileSync(planPath)).steps.map((step) => [step.index, step]));
+  } catch {
+    return new Map();
+  }
+}
+
+/**
+ * Run a plan's helper part, or its after part (`undo`), and wait for the end. In `undo` every operation is tried and all failures are
+ * collected; in `helper` the first ends it.
+ */
+export async function runShim(native: Native, request: SpawnShim, options: { onWarning?: (failure: Failure) => void; signal?: AbortSignal } = {}): Promise<HelperResult> {
+  const connection = native.spawnShim(request);
+  const failures: Failure[] = [];
+  let ended: HelperResult['ended'] = 'gone';
+  let message = '';
+  connection.onFrame((frame) => {
+    if (frame.type === FRAME.failed) failures.push(readFailure(frame.payload));
+    else if (frame.type === FRAME.warning) (request.mode === 'undo' ? failures.push(readFailure(frame.payload)) : options.onWarning?.(readFailure(frame.payload)));
+    else if (frame.type === FRAME.ok) ended = 'ok';
+    else if (frame.type === FRAME.error) {
+      ended = 'error';
+      message = `${errnoName(frame.argument)} ${frame.payload.toString('utf8')}`.trim();
+    }
+  });
+  // the shim kills its helper when it is told to; the undo starts only after it has ended
+  const abort = (): void => void connection.send(FRAME.signal, { argument: 9 }).catch(() => {});
+  options.signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await connection.closed;
+  } finally {
+    options.signal?.removeEventListener('abort', abort);
+    connection.close();
+  }
+  return { ended, failures, message };
+}

@@ -1,0 +1,120 @@
+import { fail } from '../errors/index.ts';
+import { type ContainerRecord } from '../api/types.ts';
+import { type PluginState } from '../contracts/common/index.ts';
+import { fromJson, isConstraint, toJson, type Database } from './database.ts';
+import { type Containers, type Rows, type VolumeRecord, type VolumeTable } from './types.ts';
+
+type Row = Record<string, unknown>;
+const toContainer = (row: Row): ContainerRecord => fromJson(String(row['record'])) as ContainerRecord;
+const toVolume = (row: Row): VolumeRecord => fromJson(String(row['record'])) as VolumeRecord;
+
+/** First hex digits of an id, as Docker shows them. */
+const short = (id: string): string => id.slice(0, 12);
+
+export function containerTable(db: Database): Containers {
+  const get = (id: string): ContainerRecord | undefined => {
+    const row = db.get('SELECT record FROM containers WHERE id = ?', id);
+    return row && toContainer(row);
+  };
+  const byName = (name: string): ContainerRecord | undefined => {
+    const row = db.get('SELECT record FROM containers WHERE name = ?', name);
+    return row && toContainer(row);
+  };
+  return {
+    get,
+    byName,
+    list: () => db.all('SELECT record FROM containers ORDER BY created, id').map(toContainer),
+    resolve(ref) {
+      const exact = get(ref) ?? byName(ref.startsWith('/') ? ref.slice(1) : ref);
+      if (exact) return exact;
+      // 'g' is the first character after the hex digits
+      const rows = /^[0-9a-f]+$/.test(ref) ? db.all('SELECT record FROM containers WHERE id >= ? AND id < ? LIMIT 3', ref, `${ref}g`).map(toContainer) : [];
+      if (rows[0] && rows.length === 1) return rows[0];
+      if (rows.length > 1) throw fail('ERR_AMBIGUOUS', `more than one container has an id that starts with ${ref}: ${rows.map((r) => short(r.id)).join(', ')}`, { path: ref });
+      throw fail('ERR_NO_SUCH_CONTAINER', `no such container: ${ref}`, { path: ref });
+    },
+  };
+}
+
+export function volumeTable(db: Database): VolumeTable {
+  return {
+    get(name) {
+      const row = db.get('SELECT record FROM volumes WHERE name = ?', name);
+      return row && toVolume(row);
+    },
+    list: () => db.all('SELECT record FROM volumes ORDER BY name').map(toVolume),
+    users: (name) => db.all('SELECT container FROM container_volumes WHERE volume = ? ORDER BY container', name).map((row) => String(row['container'])),
+  };
+}
+
+export function pluginState(db: Database, plugin: string): PluginState {
+  return {
+    get(key) {
+      const row = db.get('SELECT value FROM plugin_state WHERE plugin = ? AND key = ?', plugin, key);
+      return row && fromJson(String(row['value']));
+    },
+    set: (key, value) => db.writeNow('INSERT INTO plugin_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value', plugin, key, stateJson(plugin, key, value)),
+    delete: (key) => db.writeNow('DELETE FROM plugin_state WHERE plugin = ? AND key = ?', plugin, key),
+    list: (prefix = '') =>
+      db.all('SELECT key, value FROM plugin_state WHERE plugin = ? AND substr(key, 1, ?) = ? ORDER BY key', plugin, [...prefix].length, prefix)
+        .map((row) => ({ key: String(row['key']), value: fromJson(String(row['value'])) })),
+  };
+}
+/** Errors: ERR_INVALID_VALUE for what JSON cannot say. */
+export function stateJson(plugin: string, key: string, value: unknown): string {
+  const text = toJson(value) as string | undefined;
+  if (text === undefined) throw fail('ERR_INVALID_VALUE', `the state ${key} of plugin ${plugin} is not plain JSON`, { plugin, path: key });
+  return text;
+}
+
+/** Row changes inside a transaction of `db`; `check` at its end. */
+export function rowChanges(db: Database): { readonly rows: Rows; check(): void } {
+  const gone = new Set<string>();
+  const named = (record: ContainerRecord, write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      if (!isConstraint(error)) throw error;
+      const holder = db.get('SELECT id FROM containers WHERE name = ?', record.name);
+      throw fail('ERR_NAME_TAKEN', `the name ${record.name} is in use by container ${holder ? short(String(holder['id'])) : short(record.id)}`, { path: record.name });
+    }
+  };
+  const uses = (record: ContainerRecord): void => {
+    db.run('DELETE FROM container_volumes WHERE container = ?', record.id);
+    for (const { name } of record.volumes) db.run('INSERT OR IGNORE INTO container_volumes VALUES (?, ?)', record.id, name);
+  };
+  const rows: Rows = {
+    insertContainer(record) {
+      named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, toJson(record)));
+      uses(record);
+    },
+    updateContainer(record) {
+      let changed = 0;
+      named(record, () => (changed = db.run('UPDATE containers SET name = ?, record = ? WHERE id = ?', record.name, toJson(record), record.id)));
+      if (changed === 0) throw fail('ERR_NO_SUCH_CONTAINER', `no such container: ${record.name}`, { path: record.id });
+      uses(record);
+    },
+    deleteContainer: (id) => void db.run('DELETE FROM containers WHERE id = ?', id),
+    insertVolume(record) {
+      try {
+        db.run('INSERT INTO volumes VALUES (?, ?, ?)', record.name, record.created, toJson(record));
+      } catch (error) {
+        if (isConstraint(error)) throw fail('ERR_NAME_TAKEN', `volume ${record.name} exists already`, { path: record.name, hint: '' });
+        throw error;
+      }
+    },
+    deleteVolume(name) {
+      db.run('DELETE FROM volumes WHERE name = ?', name);
+      gone.add(name);
+    },
+  };
+  return {
+    rows,
+    check() {
+      for (const name of gone) {
+        const user = db.get('SELECT container FROM container_volumes WHERE volume = ?', name);
+        if (user) throw fail('ERR_IN_USE', `volume ${name} is in use by container ${short(String(user['container']))}`, { path: name });
+      }
+    },
+  };
+}
