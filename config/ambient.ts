@@ -16,6 +16,7 @@ const variables: ReadonlyMap<string, readonly string[]> = new Map<string, readon
   ['ENGINE_ROOT', ['root']],
   ['ENGINE_RUN_ROOT', ['runRoot']],
   ['ENGINE_LOG_LEVEL', ['logLevel']],
+  ['ENGINE_LOG_FORMAT', ['logFormat']],
   ['ENGINE_PLUGINS', ['plugins']],
   ['ENGINE_OPTIONS', ['options']],
   ...(['drivers', 'security'] as const).flatMap((group) =>

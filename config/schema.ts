@@ -6,6 +6,7 @@ const body = {
   root: { type: 'string', pattern: '^/', description: 'an absolute path: images, snapshots, volumes, logs and the database (default /var/lib/engine)' },
   runRoot: { type: 'string', pattern: '^/', description: 'an absolute path: one folder per running container (default /run/engine)' },
   logLevel: { enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], description: 'what the engine itself writes to stderr (default warn)' },
+  logFormat: { enum: ['text', 'json'], description: 'lines for people, or JSON for machines (default text)' },
   drivers: {
     type: 'object',
     description: 'which driver serves each contract, for new containers; auto takes the one that fits this machine best',
@@ -92,6 +93,7 @@ export const defaults: Config = {
   root: '/var/lib/engine',
   runRoot: '/run/engine',
   logLevel: 'warn',
+  logFormat: 'text',
   drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', security: 'auto' },
   security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },
   options: {},

@@ -1,0 +1,35 @@
+// Made by config/setup/builtins.ts from the folders of plugins/. A test compares them.
+import { type PluginDefinition } from '@engine/core/plugin';
+import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
+import frontendCli from '../plugins/frontend-cli/package.json' with { type: 'json' };
+import linuxBase from '../plugins/linux-base/package.json' with { type: 'json' };
+import logCri from '../plugins/log-cri/package.json' with { type: 'json' };
+import logNone from '../plugins/log-none/package.json' with { type: 'json' };
+import networkContainer from '../plugins/network-container/package.json' with { type: 'json' };
+import networkHost from '../plugins/network-host/package.json' with { type: 'json' };
+import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
+import storageBtrfs from '../plugins/storage-btrfs/package.json' with { type: 'json' };
+import storageOverlay from '../plugins/storage-overlay/package.json' with { type: 'json' };
+import storageVfs from '../plugins/storage-vfs/package.json' with { type: 'json' };
+import volumeLocal from '../plugins/volume-local/package.json' with { type: 'json' };
+
+/** A plugin that comes with the engine: its package.json, and how its code is loaded when it is needed. */
+export interface Builtin {
+  readonly packageJson: { readonly [key: string]: unknown };
+  readonly load: () => Promise<{ readonly default: PluginDefinition<never> }>;
+}
+
+export const builtins: readonly Builtin[] = [
+  { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
+  { packageJson: frontendCli, load: () => import('../plugins/frontend-cli/plugin.ts') },
+  { packageJson: linuxBase, load: () => import('../plugins/linux-base/plugin.ts') },
+  { packageJson: logCri, load: () => import('../plugins/log-cri/plugin.ts') },
+  { packageJson: logNone, load: () => import('../plugins/log-none/plugin.ts') },
+  { packageJson: networkContainer, load: () => import('../plugins/network-container/plugin.ts') },
+  { packageJson: networkHost, load: () => import('../plugins/network-host/plugin.ts') },
+  { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
+  { packageJson: storageBtrfs, load: () => import('../plugins/storage-btrfs/plugin.ts') },
+  { packageJson: storageOverlay, load: () => import('../plugins/storage-overlay/plugin.ts') },
+  { packageJson: storageVfs, load: () => import('../plugins/storage-vfs/plugin.ts') },
+  { packageJson: volumeLocal, load: () => import('../plugins/volume-local/plugin.ts') },
+];

@@ -1,0 +1,47 @@
+import { createRequire } from 'node:module';
+import { writeSync } from 'node:fs';
+import { type Bindings, type ChildLoggerOptions, type Logger } from 'pino';
+import { describeError } from '@engine/core/errors';
+
+const levels = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, silent: Infinity } as const;
+type Level = keyof typeof levels;
+const names = Object.keys(levels).filter((name) => name !== 'silent') as Exclude<Level, 'silent'>[];
+
+export interface LogOptions {
+  readonly level: Level;
+  readonly format: 'text' | 'json';
+  /** Takes whole lines; default stderr, written at once. */
+  readonly write?: (line: string) => void;
+}
+
+/** A pino logger that loads pino with the first line that is really written: most invocations write none. */
+export function createLog({ level, format, write = (line) => void writeSync(2, line) }: LogOptions): Logger {
+  return lazy(() => {
+    const pino = createRequire(import.meta.url)('pino') as typeof import('pino').default;
+    const text = (line: string): void => write(humanLine(JSON.parse(line) as Record<string, unknown>));
+    return pino({ level, base: null, serializers: { err: (error: unknown) => ({ message: describeError(error) }) } }, { write: format === 'json' ? write : text });
+  }, level, {});
+}
+
+function lazy(make: () => Logger, level: Level, bindings: Bindings): Logger {
+  let made: Logger | undefined;
+  const real = (): Logger => (made ??= make());
+  const logger: Record<string, unknown> = {
+    level,
+    bindings: () => bindings,
+    isLevelEnabled: (name: Level) => levels[name] >= levels[level],
+    child: (more: Bindings, options: ChildLoggerOptions = {}) => lazy(() => real().child(more, options), (options.level as Level | undefined) ?? level, { ...bindings, ...more }),
+    flush() {},
+    silent() {},
+  };
+  for (const name of names) {
+    logger[name] = levels[name] < levels[level] ? () => {} : (...args: [object, string]) => real()[name](...args);
+  }
+  return logger as unknown as Logger;
+}
+
+function humanLine({ level, msg, plugin, err }: Record<string, unknown>): string {
+  const name = names.find((candidate) => levels[candidate] === level) ?? 'info';
+  const reason = err === undefined ? '' : `: ${String((err as { message?: unknown }).message)}`;
+  return `engine: ${name === 'warn' ? 'warning' : name}: ${plugin === undefined ? '' : `[plugin ${String(plugin)}] `}${String(msg ?? '')}${reason}\n`;
+}

@@ -1,0 +1,177 @@
+import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Engine } from '@engine/core/api';
+import { type Machine } from '@engine/core/contracts/common';
+import { fail } from '@engine/core/errors';
+import { createHooks } from '@engine/core/hooks';
+import { createEngine, type DriverChoices, type EngineParts } from '@engine/core/lifecycle';
+import { type Native } from '@engine/core/native';
+import { type ContractName } from '@engine/core/plugin';
+import { openState, type State, type StateOptions } from '@engine/core/state';
+import { createNative } from '@engine/native';
+import { createComposition } from './compose.ts';
+import { didYouMean } from './json-schema.ts';
+import { loadPlugins, toEntry, type KnownPlugin, type LoadPlugins } from './loader.ts';
+import { createLog } from './log.ts';
+import { readMachine } from './machine.ts';
+import { type Config } from './schema.ts';
+import { loadConfig, type LoadedConfig, type LoadOptions } from './sources.ts';
+import { version } from './version.ts';
+
+export interface OpenOptions extends LoadOptions {
+  /** Instead of reading it from the sources. */
+  readonly config?: LoadedConfig;
+  readonly caller?: EngineParts['caller'];
+  /** For tests: put something between the engine and the machine. */
+  readonly wrap?: {
+    readonly native?: (native: Native) => Native;
+    readonly state?: (state: State) => State;
+    readonly machine?: (machine: Machine) => Machine;
+    readonly checkpoint?: StateOptions['checkpoint'];
+    readonly builtins?: LoadPlugins['builtins'];
+    readonly shimEnv?: Readonly<Record<string, string>>;
+    readonly now?: () => Date;
+  };
+}
+export interface OpenedEngine {
+  readonly engine: Engine;
+  readonly config: LoadedConfig;
+  readonly plugins: readonly KnownPlugin[];
+}
+
+/**
+ * The composition root: configuration → plugins → state → engine, with whatever crashed before undone.
+ * Errors: those of loadConfig, loadPlugins and openState; ERR_MACHINE for a kernel that is too old, ERR_DRIVER_UNKNOWN.
+ */
+export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngine> {
+  const { wrap = {} } = options;
+  const config = options.config ?? (await loadConfig(options));
+  const { value } = config;
+  const plugins = await loadPlugins({ config: value, pluginBase: config.pluginBase, ...(wrap.builtins ? { builtins: wrap.builtins } : {}) });
+  const choices = chooseDrivers(value, plugins);
+
+  const folders = usableFolders(value);
+  const log = createLog({ level: value.logLevel, format: value.logFormat });
+  const native = (wrap.native ?? same)(createNative());
+  const opened = await openState({ root: folders.root, runRoot: folders.runRoot, native, log, ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}) }).catch((error: unknown) => {
+    folders.dispose();
+    throw error;
+  });
+  const state = (wrap.state ?? same)(opened);
+  const machine = (wrap.machine ?? same)(readMachine(state.folders));
+
+  const composition = createComposition();
+  const ready = Promise.withResolvers<Engine>();
+  ready.promise.catch(() => {});
+  const hooks = createHooks({ log });
+  const entries = plugins.map((plugin) =>
+    toEntry(plugin, (known, definition) => {
+      const { name } = known.manifest;
+      const folder = join(state.folders.root, name);
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      return composition.create(known, definition, {
+        machine, folder, instance: state.folders.instance, log: log.child({ plugin: name }), state: state.pluginState(name),
+        options: known.options, manifest: known.manifest, tap: hooks.tapFor(name), engine: () => ready.promise,
+      });
+    }),
+  );
+
+  try {
+    requireKernel(machine);
+    const made = await createEngine({
+      state, hooks, native, machine, log, choices, version, plugins: entries,
+      defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
+      config: { sources: ['built-in', ...config.files], result: value },
+      ...(options.caller ? { caller: options.caller } : {}),
+      ...(wrap.shimEnv ? { shimEnv: wrap.shimEnv } : {}),
+      ...(wrap.now ? { now: wrap.now } : {}),
+    });
+    const engine = guard(made, machine, async () => {
+      await made.close();
+      composition.dispose();
+      folders.dispose();
+    });
+    ready.resolve(engine);
+    return { engine, config, plugins };
+  } catch (error) {
+    ready.reject(error);
+    state.close();
+    folders.dispose();
+    throw error;
+  }
+}
+
+const same = <T>(value: T): T => value;
+
+/** Debian 11's kernel lacks what the mounts by fd need; RHEL 9's has it. */
+function requireKernel({ kernel: [major, minor], release }: Machine): void {
+  if (major > 5 || (major === 5 && minor >= 14)) return;
+  throw fail('ERR_MACHINE', `linux ${release} is too old: the engine needs 5.14 or later`, { operation: 'start', hint: 'upgrade the kernel' });
+}
+
+/** Names are checked here, so that a misspelt one is told at once; whether it works here is the probe's to say. */
+function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): DriverChoices {
+  const known = (contract: ContractName): string[] =>
+    plugins.flatMap(({ manifest }) => (manifest.provides ?? []).filter((provided) => provided.contract === contract).map(({ driver }) => driver));
+  const check = (contract: ContractName, name: string): string => {
+    const names = known(contract);
+    if (name === 'auto' || names.includes(name)) return name;
+    const near = didYouMean(name, names);
+    throw fail('ERR_DRIVER_UNKNOWN', `drivers.${contract}: there is no ${contract} driver "${name}"${near ? `, did you mean "${near}"?` : ` (known: ${names.join(', ')})`}`, { operation: 'config', path: name });
+  };
+  return {
+    storage: check('storage', drivers.storage),
+    cgroup: check('cgroup', drivers.cgroup),
+    log: check('log', drivers.log),
+    volume: check('volume', drivers.volume),
+    security: drivers.security === 'auto' ? known('security') : drivers.security.map((name) => check('security', name)),
+  };
+}
+
+/** What a container gets that names no network: a bridge where one can be had. */
+function defaultNetwork({ drivers }: Config, plugins: readonly KnownPlugin[]): string {
+  if (drivers.network !== 'auto') return drivers.network;
+  const bridge = plugins.some(({ manifest }) => manifest.provides?.some(({ contract, driver }) => contract === 'network' && driver === 'bridge'));
+  return bridge ? 'bridge' : 'none';
+}
+
+interface UsableFolders { readonly root: string; readonly runRoot: string; dispose(): void }
+
+/** The configured folders; for somebody who can't write them, empty ones, so that a run can be explained at least. */
+function usableFolders({ root, runRoot }: Config): UsableFolders {
+  if (process.geteuid?.() === 0 || (isWritable(root) && isWritable(runRoot))) return { root, runRoot, dispose() {} };
+  const temporary = realpathSync(mkdtempSync(join(tmpdir(), 'engine-explain-')));
+  return {
+    root: join(temporary, 'root'), runRoot: join(temporary, 'run'),
+    dispose: () => rmSync(temporary, { recursive: true, force: true }),
+  };
+}
+function isWritable(folder: string): boolean {
+  try {
+    if (existsSync(folder)) accessSync(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+    else accessSync(join(folder, '..'), constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Without root only what changes nothing is let through; the rest says what is missing instead of failing half-way. */
+function guard(engine: Engine, machine: Machine, close: () => Promise<void>): Engine {
+  if (machine.uid === 0) return { containers: engine.containers, images: engine.images, volumes: engine.volumes, system: engine.system, close };
+  const only = <T extends object>(part: T, allowed: readonly string[]): T =>
+    new Proxy(part, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name);
+        if (typeof value !== 'function' || allowed.includes(String(name))) return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        return () => {
+          throw fail('ERR_NOT_ROOT', 'containers can be run by root only', { operation: String(name) });
+        };
+      },
+    });
+  return {
+    containers: only(engine.containers, ['explain']), images: only(engine.images, []), volumes: only(engine.volumes, []),
+    system: only(engine.system, ['info', 'plugins', 'doctor']), close,
+  };
+}

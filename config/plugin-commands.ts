@@ -1,0 +1,1 @@
+export const runPlugin = async (_a: unknown, _f: unknown): Promise<number> => 0;

@@ -1,0 +1,37 @@
+import { registerHooks } from 'node:module';
+import { existsSync } from 'node:fs';
+
+declare const ENGINE_BUNDLED: boolean | undefined;
+/** Are we the bundle in dist? Set by the build. */
+export const bundled = typeof ENGINE_BUNDLED !== 'undefined' && ENGINE_BUNDLED;
+
+/** URL of the running copy of a public module of core or native; undefined when there is none of that name. */
+export function runningCopy(specifier: string): string | undefined {
+  const [, library, path = '/index'] = /^@engine\/(core|native)(\/.+)?$/.exec(specifier) ?? [];
+  if (library === undefined) return undefined;
+  if (bundled) {
+    const url = new URL(`./${library}${path}.js`, import.meta.url);
+    return existsSync(url) ? url.href : undefined;
+  }
+  try {
+    return import.meta.resolve(specifier);
+  } catch {
+    return undefined;
+  }
+}
+
+let mapped = false;
+/**
+ * From now on whoever imports `@engine/core…` or `@engine/native…` gets the copy that runs, also a plugin that carries another one in its
+ * own node_modules: two copies would mean two hook tables and two kinds of errors. Called before the first foreign plugin is imported.
+ */
+export function mapRunningCore(): void {
+  if (mapped) return;
+  mapped = true;
+  registerHooks({
+    resolve(specifier, context, next) {
+      const url = specifier.startsWith('@engine/') ? runningCopy(specifier) : undefined;
+      return url === undefined ? next(specifier, context) : { url, format: 'module', shortCircuit: true };
+    },
+  });
+}

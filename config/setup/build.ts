@@ -1,0 +1,77 @@
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { rolldown } from 'rolldown';
+import corePackage from '../../core/package.json' with { type: 'json' };
+
+/**
+ * Makes dist/: engine.js with a chunk for everything that is loaded when needed (each plugin, the configuration's parsers), and one module per
+ * public module of core and native, which plugins from outside are given. Built beside and renamed into place: a running engine may
+ * be reading the old one.
+ */
+const root = join(import.meta.dirname, '../..');
+const dist = join(root, 'dist');
+const work = join(root, `.dist-${process.pid}`);
+
+function publicModules(): Record<string, string> {
+  const modules: Record<string, string> = {};
+  for (const [name, target] of Object.entries(corePackage.exports)) {
+    const names = name.includes('*') ? readdirSync(join(root, 'core/contracts')) : [''];
+    for (const one of names) {
+      const file = join('core', target.replace('*', one));
+      if (existsSync(join(root, file))) modules[`core/${name.slice(2).replace('*', one)}`] = file;
+    }
+  }
+  if (existsSync(join(root, 'native/ts'))) {
+    for (const file of readdirSync(join(root, 'native/ts'))) {
+      if (file.endsWith('.ts') && !/\.(test|bench)\.ts$|^generate\.ts$/.test(file)) modules[`native/${file.slice(0, -3)}`] = `native/ts/${file}`;
+    }
+  }
+  return modules;
+}
+
+/** Loaded by Node itself, from beside the bundle: koffi has a native part, pino is rarely needed and starts slowly. */
+const external = { koffi: 'native/node_modules/koffi', pino: 'config/node_modules/pino' };
+
+async function build(): Promise<void> {
+  const bundle = await rolldown({
+    cwd: root,
+    input: { engine: 'config/main.ts', ...publicModules() },
+    platform: 'node',
+    external: [...Object.keys(external), /^koffi\//, /^node:/],
+    transform: { define: { ENGINE_BUNDLED: 'true' } },
+    preserveEntrySignatures: 'strict',
+    // `import { type X } from 'pino'` leaves an import behind; nothing here is imported for its effects but these.
+    treeshake: { moduleSideEffects: [{ test: /reflect-metadata|config\/main\.ts$/, sideEffects: true }, { test: /./, sideEffects: false }] },
+    resolve: { alias: Object.fromEntries(Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)])) },
+    onwarn: (warning) => process.stderr.write(`${warning.message}\n`),
+  } as Parameters<typeof rolldown>[0]);
+  rmSync(work, { recursive: true, force: true });
+  await bundle.write({ dir: work, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js', sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1' });
+  await bundle.close();
+  writeFileSync(join(work, 'package.json'), '{"type":"module"}\n');
+  mkdirSync(join(work, 'node_modules'));
+  for (const [name, target] of Object.entries(external)) symlinkSync(relative(join(dist, 'node_modules'), join(root, target)), join(work, 'node_modules', name));
+  writeFileSync(join(work, '.stamp'), '');
+  // What other steps put into dist (the shim) stays.
+  mkdirSync(dist, { recursive: true });
+  const keep = new Set(readdirSync(work));
+  for (const name of readdirSync(work)) {
+    if (name === '.stamp') continue;
+    rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
+    if (existsSync(join(dist, name)) && !name.endsWith('.js') && !name.endsWith('.json')) renameSync(join(dist, name), join(dist, `${name}.old`));
+    renameSync(join(work, name), join(dist, name));
+    rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
+  }
+  for (const name of readdirSync(dist)) if (name.endsWith('.js') && !keep.has(name)) rmSync(join(dist, name));
+  renameSync(join(work, '.stamp'), join(dist, '.stamp'));
+  rmSync(work, { recursive: true, force: true });
+}
+
+try {
+  await import('./builtins.ts').then(({ writeBuiltins }) => writeBuiltins());
+  await build();
+} catch (error) {
+  rmSync(work, { recursive: true, force: true });
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exitCode = 1;
+}
