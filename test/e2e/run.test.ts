@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
@@ -39,7 +40,7 @@ describe('streams', () => {
   it('carries 50 MB both ways unharmed', async () => {
     const input = Buffer.alloc(50 << 20, 'abcdefghij');
     const { stdout, code } = await engine.run(['run', '--rm', '-i', '--log-driver', 'none', 'busybox', 'md5sum'], { input });
-    expect({ stdout, code }).toEqual({ stdout: 'f3a2ab2f1a1de2d6ae9df0ab28d19f43  -\n'.replace(/^\w+/, stdout.slice(0, 32)), code: 0 });
+    expect({ stdout, code }).toEqual({ stdout: `${createHash('md5').update(input).digest('hex')}  -\n`, code: 0 });
     expect((await engine.run(['run', '--rm', '--log-driver', 'none', 'busybox', 'sh', '-c', 'head -c 52428800 /dev/zero'])).stdout.length).toBe(52428800);
   });
   it('gives a terminal with -t, whose size and control keys work', async () => {
