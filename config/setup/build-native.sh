@@ -1,0 +1,64 @@
+#!/bin/sh
+# Build the static shim, its test build and libengine.so into dist/native, when a source is newer. Needs gcc (musl-gcc where there is one).
+set -eu
+cd "$(dirname "$0")/../.."
+
+out=dist/native
+node=node_modules/.bin/node
+[ -x "$node" ] || node=node
+compiler=${CC:-}
+if [ -z "$compiler" ]; then
+	if command -v gcc >/dev/null 2>&1; then compiler=gcc
+	elif command -v cc >/dev/null 2>&1; then compiler=cc
+	else
+		echo "engine: no C compiler found: install one, e.g. with: apt-get install gcc libc6-dev (musl-tools makes a smaller shim)" >&2
+		exit 1
+	fi
+fi
+static=$compiler
+kernel_headers=
+if command -v musl-gcc >/dev/null 2>&1; then
+	static=musl-gcc
+	# musl-gcc knows only musl's own headers: the kernel's come after them
+	kernel_headers="-idirafter /usr/include -idirafter /usr/include/$("$compiler" -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)"
+fi
+warnings="-std=gnu11 -O2 -Wall -Wextra -Werror"
+hardening="-fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now,-z,noexecstack"
+small="-ffunction-sections -fdata-sections -Wl,--gc-sections -fno-asynchronous-unwind-tables -fno-unwind-tables"
+
+mkdir -p "$out" native/src/gen
+# one build at a time; the others find everything done
+if command -v flock >/dev/null 2>&1 && [ -z "${ENGINE_BUILD_LOCKED:-}" ]; then
+	ENGINE_BUILD_LOCKED=1 exec flock "$out/.lock" sh config/setup/build-native.sh "$@"
+fi
+
+header=native/src/gen/operations.h
+# the generator writes the header only when it changes, so its age says nothing about when it was checked
+if [ ! -f "$header" ] || [ ! -f "$out/.header" ] || [ -n "$(find core/plan native/ts/generate.ts -name '*.ts' -newer "$out/.header" -print -quit)" ]; then
+	"$node" --disable-warning=ExperimentalWarning native/ts/generate.ts
+	touch "$out/.header"
+fi
+
+# true when $1 is missing or older than a source
+stale() { [ ! -f "$1" ] || [ -n "$(find native/src config/setup/build-native.sh -maxdepth 2 \( -name '*.[ch]' -o -name build-native.sh \) -not -path '*/test/*' -newer "$1" -print -quit)" ]; }
+
+shim_sources() { for file in native/src/*.c; do [ "$file" = native/src/spawn_library.c ] || echo "$file"; done; }
+
+# $1 target, then the command that writes $target.new
+build() {
+	target=$1; shift
+	"$@" -o "$target.new" || { rm -f "$target.new"; echo "engine: building $target failed" >&2; exit 1; }
+	mv "$target.new" "$target"
+}
+if stale "$out/engine-shim"; then
+	# shellcheck disable=SC2046,SC2086
+	build "$out/engine-shim" $static $warnings $hardening $small $kernel_headers -static -s $(shim_sources)
+fi
+if stale "$out/engine-shim-test"; then
+	# shellcheck disable=SC2046,SC2086
+	build "$out/engine-shim-test" $static $warnings $kernel_headers -DENGINE_TEST -g -static $(shim_sources)
+fi
+if stale "$out/libengine.so"; then
+	# shellcheck disable=SC2086
+	build "$out/libengine.so" $compiler $warnings $hardening -fPIC -fvisibility=hidden -shared native/src/spawn_library.c
+fi

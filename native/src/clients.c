@@ -1,0 +1,354 @@
+/*
+ * Connections: the control socket the shim is born with and whoever connects to shim.sock. Each has a bounded queue: a client that is slow
+ * holds the output back, one that stands still is cut off, so that the log and the container never depend on it.
+ */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define QUEUE_SIZE (CLIENT_BUFFER + 4 * CHUNK)
+
+struct client {
+	struct source source; /* first: the source is the client */
+	struct client *next;
+	bool control, cut;
+	bool stalled; /* its stdin waits for the container */
+	/* output: a ring, there only while something waits */
+	uint8_t *queue;
+	uint32_t start, used;
+	uint32_t frame_left; /* of the frame at the start of the queue */
+	int64_t progress;
+	/* input */
+	uint8_t head_bytes[FRAME_HEAD];
+	uint32_t head_got;
+	struct frame_head head;
+	uint8_t *payload;
+	uint32_t got;
+};
+
+static struct client *clients;
+static struct source listener = { .fd = -1 };
+static uint8_t input[CHUNK];
+
+bool client_alive(const struct client *c) { return c->source.fd >= 0 && !c->cut; }
+bool client_full(const struct client *c) { return client_alive(c) && c->used >= CLIENT_BUFFER; }
+
+struct client *clients_control(void) {
+	for (struct client *c = clients; c; c = c->next)
+		if (c->control && client_alive(c)) return c;
+	return NULL;
+}
+
+static void client_close(struct client *c) {
+	if (c->source.fd < 0) return;
+	request_client_gone(c);
+	source_close(&c->source);
+	free(c->queue);
+	free(c->payload);
+	c->queue = c->payload = NULL;
+	c->used = 0;
+}
+
+static uint32_t peek_length(const struct client *c) {
+	uint8_t b[4];
+	for (uint32_t i = 0; i < 4; i++) b[i] = c->queue[(c->start + i) % QUEUE_SIZE];
+	uint32_t n;
+	memcpy(&n, b, 4);
+	return n;
+}
+
+static void consume(struct client *c, uint32_t n) {
+	c->progress = now_ms();
+	while (n) {
+		if (!c->frame_left) c->frame_left = FRAME_HEAD + peek_length(c);
+		uint32_t step = n < c->frame_left ? n : c->frame_left;
+		c->start = (c->start + step) % QUEUE_SIZE;
+		c->used -= step;
+		c->frame_left -= step;
+		n -= step;
+	}
+	if (!c->used) {
+		free(c->queue);
+		c->queue = NULL;
+		c->start = 0;
+	}
+}
+
+static void client_flush(struct client *c) {
+	while (c->used) {
+		uint32_t n = QUEUE_SIZE - c->start < c->used ? QUEUE_SIZE - c->start : c->used;
+		ssize_t sent = send(c->source.fd, c->queue + c->start, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sent < 0) {
+			if (errno != EAGAIN && errno != EINTR && errno != ENOBUFS) client_close(c);
+			return;
+		}
+		consume(c, (uint32_t)sent);
+	}
+	if (c->cut) client_close(c);
+}
+
+static bool enqueue(struct client *c, const uint8_t *p, uint32_t n) {
+	if (!c->queue) {
+		c->queue = malloc(QUEUE_SIZE);
+		if (!c->queue) return false;
+		c->progress = now_ms();
+	}
+	if (QUEUE_SIZE - c->used < n) return false;
+	uint32_t at = (c->start + c->used) % QUEUE_SIZE;
+	uint32_t first = QUEUE_SIZE - at < n ? QUEUE_SIZE - at : n;
+	memcpy(c->queue + at, p, first);
+	memcpy(c->queue, p + first, n - first);
+	c->used += n;
+	return true;
+}
+
+static void make_head(uint8_t *b, uint32_t type, uint32_t session, uint32_t argument, uint32_t length) {
+	uint16_t t = (uint16_t)type, s = (uint16_t)session;
+	memcpy(b, &length, 4);
+	memcpy(b + 4, &t, 2);
+	memcpy(b + 6, &s, 2);
+	memcpy(b + 8, &argument, 4);
+}
+
+/* Keep what is left of the frame that is half sent, say that this is the end, and let go of it. */
+static void client_cut_off(struct client *c) {
+	request_client_gone(c);
+	c->cut = true;
+	c->used = c->frame_left;
+	c->progress = now_ms();
+	uint8_t head[FRAME_HEAD];
+	make_head(head, FRAME_CUT_OFF, 0, 0, 0);
+	if (!enqueue(c, head, FRAME_HEAD)) client_close(c);
+	else client_flush(c);
+}
+
+void client_send(struct client *c, uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length) {
+	if (!client_alive(c)) return;
+	uint8_t head[FRAME_HEAD];
+	make_head(head, type, session, argument, length);
+	uint32_t total = FRAME_HEAD + length, sent = 0;
+	if (!c->used) {
+		struct iovec iov[2] = { { head, FRAME_HEAD }, { (void *)payload, length } };
+		struct msghdr m = { .msg_iov = iov, .msg_iovlen = length ? 2 : 1 };
+		ssize_t n = sendmsg(c->source.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS) {
+			client_close(c);
+			return;
+		}
+		if (n > 0) sent = (uint32_t)n;
+		if (sent == total) return;
+		c->frame_left = sent ? total - sent : 0;
+	} else if (QUEUE_SIZE - c->used < total) {
+		client_cut_off(c);
+		return;
+	}
+	bool ok = true;
+	if (sent < FRAME_HEAD) {
+		ok = enqueue(c, head + sent, FRAME_HEAD - sent);
+		sent = FRAME_HEAD;
+	}
+	if (ok && sent < total) ok = enqueue(c, (const uint8_t *)payload + (sent - FRAME_HEAD), total - sent);
+	if (!ok) client_close(c);
+}
+
+void clients_broadcast(uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length) {
+	for (struct client *c = clients; c; c = c->next) client_send(c, type, session, argument, payload, length);
+}
+
+/* -- input --------------------------------------------------------------------------------------------------------------------- */
+
+/* 1 = go on, 0 = nothing more now, -1 = the client is gone. */
+static int receive(struct client *c, uint8_t *to, uint32_t size, uint32_t *got) {
+	ssize_t n = recv(c->source.fd, to, size, MSG_DONTWAIT);
+	if (n > 0) {
+		*got += (uint32_t)n;
+		return 1;
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+	client_close(c);
+	return -1;
+}
+
+static void frame_done(struct client *c) {
+	uint8_t *payload = c->payload;
+	struct frame_head head = c->head;
+	c->payload = NULL;
+	c->head_got = c->got = 0;
+	if (head.type != FRAME_STDIN) request(c, &head, &payload);
+	free(payload);
+}
+
+static int head_done(struct client *c) {
+	memcpy(&c->head.length, c->head_bytes, 4);
+	memcpy(&c->head.type, c->head_bytes + 4, 2);
+	memcpy(&c->head.session, c->head_bytes + 6, 2);
+	memcpy(&c->head.argument, c->head_bytes + 8, 4);
+	bool large = c->head.type == FRAME_EXEC || c->head.type == FRAME_BARRIER_REPLY;
+	if (c->head.type == FRAME_STDIN) return c->head.length <= MAX_PLAN ? 0 : -1;
+	if (c->head.length > (large ? MAX_PLAN : MAX_PAYLOAD)) return -1;
+	c->payload = malloc(c->head.length + 1); /* +1: a NUL for texts */
+	if (!c->payload) return -1;
+	c->payload[c->head.length] = 0;
+	return 0;
+}
+
+/* One step of reading; false when there is nothing more to do now. */
+static bool client_step(struct client *c) {
+	if (c->head_got < FRAME_HEAD) {
+		if (receive(c, c->head_bytes + c->head_got, FRAME_HEAD - c->head_got, &c->head_got) <= 0) return false;
+		if (c->head_got < FRAME_HEAD) return true;
+		if (head_done(c)) {
+			client_close(c);
+			return false;
+		}
+	}
+	uint32_t left = c->head.length - c->got;
+	if (left && c->head.type == FRAME_STDIN) {
+		struct session *s = session_find(c->head.session);
+		if (s && !session_takes_input(s)) {
+			c->stalled = true;
+			return false;
+		}
+		uint32_t n = 0;
+		if (receive(c, input, left < CHUNK ? left : CHUNK, &n) <= 0) return false;
+		c->got += n;
+		if (s) session_input(s, input, n);
+	} else if (left && receive(c, c->payload + c->got, left, &c->got) <= 0) {
+		return false;
+	}
+	if (c->got == c->head.length) frame_done(c);
+	return c->source.fd >= 0;
+}
+
+static void client_ready(struct source *source, uint32_t events) {
+	struct client *c = (struct client *)source;
+	if (events & EPOLLOUT) client_flush(c);
+	if (source->fd < 0 || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
+	if (c->cut) { /* nothing it says matters any more; see it go */
+		uint32_t n = 0;
+		receive(c, input, CHUNK, &n);
+		return;
+	}
+	for (int i = 0; i < 32 && client_step(c); i++) {}
+}
+
+/* -- life ---------------------------------------------------------------------------------------------------------------------- */
+
+void client_add(int fd, bool control) {
+	struct client *c = calloc(1, sizeof *c);
+	if (!c) {
+		close(fd);
+		return;
+	}
+	c->source.fd = fd;
+	c->source.ready = client_ready;
+	c->control = control;
+	c->next = clients;
+	clients = c;
+	source_want(&c->source, EPOLLIN);
+}
+
+static void listener_ready(struct source *source, uint32_t events) {
+	(void)events;
+	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
+	if (fd < 0) return;
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t size = sizeof peer;
+	unsigned count = 0;
+	for (struct client *c = clients; c; c = c->next) count++;
+	if (count >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || (peer.uid != 0 && peer.uid != geteuid())) {
+		close(fd);
+		return;
+	}
+	client_add(fd, false);
+}
+
+int clients_listen(int run_folder) {
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0) return errno;
+	/* the folder's own path may be longer than sun_path */
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/shim.sock", run_folder);
+	unlinkat(run_folder, "shim.sock", 0);
+	mode_t mask = umask(0177);
+	int failed = bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 64) ? errno : 0;
+	umask(mask);
+	if (failed) {
+		close(fd);
+		return failed;
+	}
+	listener.fd = fd;
+	listener.ready = listener_ready;
+	source_want(&listener, EPOLLIN);
+	return 0;
+}
+
+void clients_stop_listening(int run_folder) {
+	if (listener.fd < 0) return;
+	source_close(&listener);
+	unlinkat(run_folder, "shim.sock", 0);
+}
+
+int clients_update(void) {
+	int64_t now = now_ms(), wait = -1;
+	for (struct client **at = &clients; *at;) {
+		struct client *c = *at;
+		if (c->source.fd >= 0 && c->used && (c->cut || client_full(c)) && now - c->progress >= CLIENT_PATIENCE_MS) {
+			if (c->cut) client_close(c);
+			else client_cut_off(c);
+		}
+		if (c->source.fd < 0) {
+			*at = c->next;
+			free(c);
+			continue;
+		}
+		if (c->used && (c->cut || client_full(c))) {
+			int64_t left = c->progress + CLIENT_PATIENCE_MS - now + 1;
+			if (wait < 0 || left < wait) wait = left;
+		}
+		if (c->stalled) {
+			struct session *s = session_find(c->head.session);
+			if (!s || session_takes_input(s)) c->stalled = false;
+		}
+		source_want(&c->source, (c->stalled ? 0u : (uint32_t)EPOLLIN) | (c->used ? (uint32_t)EPOLLOUT : 0u));
+		at = &c->next;
+	}
+	return (int)wait;
+}
+
+void clients_drain(void) {
+	for (;;) {
+		bool waiting = false;
+		int64_t now = now_ms();
+		for (struct client *c = clients; c; c = c->next) {
+			if (c->source.fd < 0 || !c->used) continue;
+			if (now - c->progress >= CLIENT_PATIENCE_MS) client_close(c);
+			else waiting = true;
+		}
+		clients_update();
+		if (!waiting) return;
+		events_run(100);
+	}
+}
+
+void clients_close_all(void) {
+	for (struct client *c = clients; c; c = c->next) client_close(c);
+	clients_update();
+}
+
+void clients_forget(void) {
+	for (struct client *c = clients; c; c = c->next)
+		if (c->source.fd >= 0) close(c->source.fd);
+	clients = NULL;
+	if (listener.fd >= 0) close(listener.fd);
+	listener.fd = -1;
+}

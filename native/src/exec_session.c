@@ -1,0 +1,118 @@
+/* exec: a child joins init's cgroups and namespaces and runs the exec part of a plan that a client has sent. */
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define REMEMBERED 32
+static struct { uint16_t id; int code; } ended[REMEMBERED];
+static unsigned ended_at;
+
+int exec_ended(uint16_t id) {
+	for (unsigned i = 1; i <= REMEMBERED; i++) /* newest first: ids may be used again */
+		if (id && ended[(ended_at + REMEMBERED - i) % REMEMBERED].id == id) return ended[(ended_at + REMEMBERED - i) % REMEMBERED].code;
+	return -1;
+}
+
+static void refuse(struct client *c, uint16_t id, int error, const char *text) {
+	struct failure f = make_failure(PART_EXEC, error, "%s", text);
+	uint8_t payload[16 + MAX_DETAIL];
+	uint32_t length = failure_payload(&f, payload);
+	client_send(c, FRAME_FAILED, id, 0, payload, length);
+}
+
+static bool joins_first(const struct plan *plan) {
+	struct plan_cursor at = plan_start(plan, PART_EXEC);
+	struct operation op;
+	return !plan_next(plan, &at, &op) && op.code == OP_JOIN_CONTAINER;
+}
+
+static void tell(struct session *s, uint32_t type, uint32_t argument, const void *payload, uint32_t length) {
+	for (struct attachment *a = s->attachments, *next; a; a = next) {
+		next = a->next;
+		if (a->wants_exit) client_send(a->client, type, s->id, argument, payload, length);
+	}
+}
+
+static void sync_ready(struct source *source, uint32_t events) {
+	(void)events;
+	struct session *s = sessions;
+	while (s && &s->sync != source) s = s->next;
+	if (!s) return;
+	if (session_message(s, 0) && !s->failed) return;
+	if (s->failed || !s->about_to_exec) {
+		s->failed = true;
+		uint8_t payload[16 + MAX_DETAIL];
+		struct failure lost = make_failure(PART_EXEC, ECHILD, "the session ended before its program was started");
+		uint32_t length = failure_payload(source->fd >= 0 ? &run.failure : &lost, payload);
+		tell(s, FRAME_FAILED, 0, payload, length);
+		source_close(&s->sync);
+		return;
+	}
+	s->started = true;
+	tell(s, FRAME_STARTED, (uint32_t)s->pid, &s->start_time, 8);
+}
+
+void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, uint32_t size) {
+	if (!run.init->started || run.init->exited) return refuse(c, id, ESRCH, "the container is not running");
+	if (!id || session_find(id)) return refuse(c, id, EEXIST, "the session number is in use");
+	if (cgroups_frozen(run.init->pid)) return refuse(c, id, EBUSY, "the container is paused");
+	struct plan plan;
+	const char *why = "";
+	int failed = plan_load(&plan, bytes, size, &why);
+	if (failed) return refuse(c, id, -failed, why);
+	if (!joins_first(&plan)) return refuse(c, id, EINVAL, "the plan of a session must begin with joinContainer");
+	int sockets[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) return refuse(c, id, errno, "no socket pair");
+	struct session *s = session_new(id, flags, 0, 0);
+	failed = s ? session_pipes(s) : ENOMEM;
+	pid_t pid = failed ? -1 : clone_process(0, NULL);
+	if (!pid) {
+		close(sockets[0]);
+		child_begin(s, sockets[1]);
+		memset(&run.machine, 0, sizeof run.machine);
+		machine_init(&run.machine, &child_host);
+		child_run(sockets[1], &run.machine, &plan, PART_EXEC);
+	}
+	if (!failed && pid < 0) failed = errno;
+	close(sockets[1]);
+	if (failed) {
+		close(sockets[0]);
+		if (s) session_free(s);
+		return refuse(c, id, failed, "cannot make a process");
+	}
+	session_close_child_fds(s);
+	s->sync.fd = sockets[0];
+	s->sync.ready = sync_ready;
+	source_want(&s->sync, EPOLLIN);
+	session_attach(s, c, flags);
+}
+
+void exec_update(void) {
+	for (struct session *s = sessions, *next; s; s = next) {
+		next = s->next;
+		if (!s->id) continue;
+		if (s->failed) {
+			if (s->pidfd >= 0 && !s->exited) session_signal(s, SIGKILL);
+			if (s->pid <= 0 || s->exited) session_free(s);
+			continue;
+		}
+		if (!session_drained(s) || s->sync.fd >= 0) continue;
+		int code = exit_code(s->status);
+		char text[64];
+		int n = snprintf(text, sizeof text, "{\"code\":%d,\"signal\":%d}", code, WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0);
+		ended[ended_at % REMEMBERED].id = s->id;
+		ended[ended_at % REMEMBERED].code = code;
+		ended_at++;
+		tell(s, FRAME_EXIT, (uint32_t)code, text, (uint32_t)n);
+		session_free(s);
+	}
+}

@@ -1,0 +1,116 @@
+/* Where a process lives in the cgroup hierarchies, v1, v2 or both; joining it there, and whether it is frozen. */
+#define _GNU_SOURCE
+#include "shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct hierarchy {
+	bool v2;
+	const char *controllers;
+	char folder[4096];
+};
+
+static bool has_word(const char *list, const char *word, char separator) {
+	size_t n = strlen(word);
+	for (const char *p = list; p; p = strchr(p, separator), p = p ? p + 1 : NULL)
+		if (!strncmp(p, word, n) && (!p[n] || p[n] == separator || p[n] == '\n')) return true;
+	return false;
+}
+
+/* The mount of a hierarchy: `controllers` as in /proc/PID/cgroup ("memory", "name=systemd", "" for v2), with the mount's own root. */
+static bool find_mount(const char *controllers, const char *path, char *folder, size_t size) {
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	if (!f) return false;
+	char *line = NULL;
+	size_t room = 0;
+	bool found = false;
+	char first[64];
+	snprintf(first, sizeof first, "%.*s", (int)strcspn(controllers, ","), controllers);
+	while (!found && getline(&line, &room, f) > 0) {
+		char *save = NULL, *root = NULL, *point = NULL, *word = strtok_r(line, " \n", &save);
+		for (int i = 0; word && strcmp(word, "-"); i++, word = strtok_r(NULL, " \n", &save)) {
+			if (i == 3) root = word;
+			if (i == 4) point = word;
+		}
+		char *type = strtok_r(NULL, " \n", &save), *source = strtok_r(NULL, " \n", &save), *options = strtok_r(NULL, " \n", &save);
+		if (!root || !point || !type || !source) continue;
+		bool match = *controllers ? !strcmp(type, "cgroup") && options && has_word(options, first, ',') : !strcmp(type, "cgroup2");
+		if (!match) continue;
+		size_t skip = strcmp(root, "/") ? strlen(root) : 0;
+		if (skip && strncmp(path, root, skip)) continue;
+		snprintf(folder, size, "%s%s", point, path + skip);
+		found = true;
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+/* Calls `each` with every hierarchy of `pid` that is mounted; stops at the first result that is not 0. */
+static int each_hierarchy(pid_t pid, int (*each)(const struct hierarchy *h, void *context), void *context) {
+	char name[32];
+	snprintf(name, sizeof name, "/proc/%d/cgroup", pid);
+	FILE *f = fopen(name, "re");
+	if (!f) return errno;
+	char *line = NULL;
+	size_t room = 0;
+	int result = 0;
+	while (!result && getline(&line, &room, f) > 0) {
+		line[strcspn(line, "\n")] = 0;
+		char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+		if (!path) continue;
+		*controllers++ = *path++ = 0;
+		struct hierarchy *h = malloc(sizeof *h);
+		if (!h) {
+			result = ENOMEM;
+			break;
+		}
+		h->controllers = controllers;
+		h->v2 = !*controllers;
+		if (find_mount(controllers, path, h->folder, sizeof h->folder)) result = each(h, context);
+		free(h);
+	}
+	free(line);
+	fclose(f);
+	return result;
+}
+
+struct joining { char *detail; size_t size; };
+
+static int join_one(const struct hierarchy *h, void *context) {
+	struct joining *j = context;
+	char path[4200];
+	/* `tasks`, not cgroup.procs: moving oneself by it costs no grace period on v1 */
+	snprintf(path, sizeof path, "%s/%s", h->folder, h->v2 ? "cgroup.procs" : "tasks");
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int failed = fd < 0 ? errno : write(fd, "0", 1) == 1 ? 0 : errno;
+	if (fd >= 0) close(fd);
+	if (failed) snprintf(j->detail, j->size, "cannot join cgroup %s", path);
+	return failed;
+}
+
+int cgroups_join(pid_t pid, char *detail, size_t size) {
+	struct joining j = { detail, size };
+	return each_hierarchy(pid, join_one, &j);
+}
+
+static int frozen_one(const struct hierarchy *h, void *context) {
+	(void)context;
+	char path[4200], value[256];
+	if (h->v2) {
+		snprintf(path, sizeof path, "%s/cgroup.events", h->folder);
+		if (run_file_read(AT_FDCWD, path, value, sizeof value) > 0 && strstr(value, "frozen 1")) return -1;
+		snprintf(path, sizeof path, "%s/cgroup.freeze", h->folder);
+		return run_file_read(AT_FDCWD, path, value, sizeof value) > 0 && value[0] == '1' ? -1 : 0;
+	}
+	if (!has_word(h->controllers, "freezer", ',')) return 0;
+	snprintf(path, sizeof path, "%s/freezer.state", h->folder);
+	return run_file_read(AT_FDCWD, path, value, sizeof value) > 0 && strncmp(value, "THAWED", 6) ? -1 : 0;
+}
+
+bool cgroups_frozen(pid_t pid) { return each_hierarchy(pid, frozen_one, NULL) == -1; }

@@ -1,0 +1,96 @@
+/* Birth of init and of exec sessions: what shim and child say to each other, and the state of the run. */
+#ifndef ENGINE_PROCESS_H
+#define ENGINE_PROCESS_H
+#include "interpreter.h"
+#include "shim.h"
+
+/* Messages over the socketpair (SOCK_SEQPACKET) between the shim and a child before its exec. */
+enum sync_kind {
+	SYNC_SPAWNED = 1, /* stage or joining child -> shim: `value` is the pid of the process that goes on */
+	SYNC_STAGE_DONE,  /* stage -> shim */
+	SYNC_GO,          /* shim -> the process that goes on: the shim knows you */
+	SYNC_REACHED,     /* init -> shim: `value` is the sync point */
+	SYNC_RELEASE,     /* shim -> init: go on from point `value`; an fd comes along when a barrier added operations */
+	SYNC_MASTER,      /* child -> shim: the pty's master as an fd */
+	SYNC_WARNING,     /* child -> shim: `failure` */
+	SYNC_FAILED,      /* child -> shim: `failure`; the child ends */
+	SYNC_EXEC,        /* child -> shim: execve is next; end of file now means success */
+};
+struct sync_message {
+	uint32_t kind, value;
+	struct failure failure;
+};
+/* 0 or -errno. `fd` -1 for none. */
+int sync_send(int socket, enum sync_kind kind, uint32_t value, const struct failure *failure, int fd);
+/* 1 = a message, 0 = end of file, -errno. `timeout` ms, -1 for ever; `*fd` is -1 or an fd that came along. */
+int sync_receive(int socket, struct sync_message *m, int *fd, int timeout);
+
+/* The run in mode `run`. */
+struct run {
+	int folder, lock, plan_fd;
+	struct plan plan;
+	struct machine machine;
+	struct session *init;
+	bool spawned;
+	bool has_failure; /* init or stage said what failed; says more than the shim's own operation */
+	struct failure failure;
+	uint32_t reached;
+	bool any_reached;
+	int added;        /* memfd of a plan that a barrier added, for the next release */
+	int kept[3];      /* init's mnt, net, ipc namespaces */
+	bool finished;
+	int original_oom_score;
+};
+extern struct run run;
+
+extern const struct host shim_host; /* callbacks of part shim */
+
+/* After clone in a child: what belongs to the shim alone is closed, signals are as a child needs them. */
+void child_begin(const struct session *s, int sync);
+/* Die with the shim; also when it is dead already. Call again after a change of credentials, which clears it. */
+void die_with_shim(int sync);
+/* Wait for SYNC_GO. Ends the process when the shim is gone. */
+void child_await_go(int sync);
+/* Run a part to its exec; ends the process. */
+void child_run(int sync, struct machine *m, const struct plan *plan, enum part part) __attribute__((noreturn));
+extern const struct host child_host; /* callbacks of stage, init and exec */
+
+/* fork with flags and a pidfd. */
+pid_t clone_process(uint64_t flags, int *pidfd);
+/* Handle one message of a session's child. 1 go on, 0 = end of file. */
+int session_message(struct session *s, int timeout);
+/* Wait until init is exec'd. 0 or -errno with run.failure. */
+int await_exec(void);
+/* Kill init and everything of ours that is left, and wait for it. */
+void kill_init(void);
+/* waitpid for all children. */
+void reap(void);
+
+/* exec sessions */
+void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *plan, uint32_t length);
+/* Report sessions that have started, failed or ended. */
+void exec_update(void);
+/* Exit code of an exec session that is over; -1 when it isn't remembered. */
+int exec_ended(uint16_t id);
+
+/* Payload of failed and warning frames; returns its length. `out` has room for 16 + MAX_DETAIL. */
+uint32_t failure_payload(const struct failure *f, uint8_t *out);
+struct failure make_failure(enum part part, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* run.c, undo.c, helper.c: the modes; exit codes */
+int mode_run(void);
+int mode_undo(void);
+int mode_helper(void);
+/* Run the after part of the plan in `folder` (or of `fallback`), write `undone`; how many operations failed. */
+uint32_t run_after(int folder, int fallback);
+/* The memoryEvents operations of the after part, before the exit is reported. */
+struct memory_truth { bool killed; const char *limit; int64_t limit_bytes, peak; };
+void memory_truth(int folder, int fallback, struct memory_truth *truth);
+
+/* Tests only: halt when ENGINE_HALT names this point. */
+#ifdef ENGINE_TEST
+void test_halt(const char *kind, const char *name, const char *when);
+#else
+#define test_halt(kind, name, when) ((void)0)
+#endif
+#endif

@@ -1,0 +1,206 @@
+/* Mode `run`: one container, from the first operation of its plan to the last of its undo. */
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define REAP_MS 5000 /* how long killed processes may take to die: they may hang in the kernel */
+
+struct run run = { .folder = -1, .lock = -1, .plan_fd = -1, .added = -1, .kept = { -1, -1, -1 } };
+
+void reap(void) {
+	int status;
+	pid_t pid;
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+		for (struct session *s = sessions; s; s = s->next)
+			if (s->pid == pid) session_exited(s, status);
+}
+
+static void child_ended(struct source *source, uint32_t events) {
+	(void)events;
+	struct signalfd_siginfo info;
+	while (read(source->fd, &info, sizeof info) > 0) {}
+	reap();
+}
+
+static struct source child_signals = { .fd = -1, .ready = child_ended };
+
+static bool watch_children(void) {
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	child_signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	source_want(&child_signals, EPOLLIN);
+	return child_signals.fd >= 0;
+}
+
+static void reap_until(const struct session *s, int64_t deadline) {
+	while (!s->exited && now_ms() < deadline) {
+		reap();
+		if (!s->exited) poll(NULL, 0, 2);
+	}
+}
+
+void kill_init(void) {
+	struct session *s = run.init;
+	if (s->pid <= 0 || s->exited) return;
+	session_signal(s, SIGKILL);
+	reap_until(s, now_ms() + REAP_MS);
+}
+
+/* Give back what only the start has needed. The plan is read again for its undo. */
+static void slim_down(void) {
+	machine_close(&run.machine);
+	plan_close(&run.plan);
+	uint8_t here;
+	uintptr_t page = ((uintptr_t)&here - 16384) & ~(uintptr_t)4095;
+	/* below this frame: what the start has used of the stack */
+	madvise((void *)(page - 65536), 65536, MADV_DONTNEED);
+	extern char __executable_start, etext;
+	uintptr_t text = (uintptr_t)&__executable_start & ~(uintptr_t)4095;
+	madvise((void *)text, (((uintptr_t)&etext - text) + 4095) & ~(uintptr_t)4095, MADV_DONTNEED);
+}
+
+static void write_record(const char *name, const char *data, size_t length) {
+	test_halt("record", name, "before");
+	int failed = run_file_write(run.folder, name, data, length);
+	if (failed) {
+		struct failure f = make_failure(PART_SHIM, failed, "cannot write the run's file %s", name);
+		uint8_t payload[16 + MAX_DETAIL];
+		clients_broadcast(FRAME_WARNING, 0, 0, payload, failure_payload(&f, payload));
+	}
+	test_halt("record", name, "after");
+}
+
+static void report_started(void) {
+	struct session *s = run.init;
+	char buffer[128];
+	int n = snprintf(buffer, sizeof buffer, "{\"pid\":%d,\"startTime\":%llu,\"startedAt\":\"%llu\"}", s->pid, (unsigned long long)s->start_time,
+		(unsigned long long)now_ns());
+	clients_listen(run.folder);
+	write_record("started", buffer, (size_t)n);
+	clients_broadcast(FRAME_STARTED, 0, (uint32_t)s->pid, &s->start_time, 8);
+}
+
+static void serve(void) {
+	while (!session_drained(run.init)) {
+		sessions_update();
+		exec_update();
+		int timeout = clients_update();
+		if (session_drained(run.init)) break;
+		events_run(timeout);
+	}
+}
+
+/* Sessions outlive init only where it had no pid namespace of its own. */
+static void end_sessions(void) {
+	for (struct session *s = sessions; s; s = s->next)
+		if (s->id && s->started && !s->exited) session_signal(s, SIGKILL);
+	int64_t deadline = now_ms() + 1000;
+	for (struct session *s = sessions; s; s = s->next)
+		if (s->id && s->started) reap_until(s, deadline);
+	for (deadline = now_ms() + 1000; sessions && sessions->next && now_ms() < deadline;) {
+		sessions_update();
+		exec_update();
+		int timeout = clients_update();
+		if (sessions->next) events_run(timeout < 0 || timeout > 20 ? 20 : timeout);
+	}
+}
+
+static void report_exit(void) {
+	struct session *s = run.init;
+	struct memory_truth memory = { .limit = "memory", .limit_bytes = -1, .peak = -1 };
+	char buffer[512];
+	struct text t = { buffer, sizeof buffer, 0 };
+	log_finish();
+	memory_truth(run.folder, run.plan_fd, &memory);
+	text_add(&t, "{\"code\":%d,\"signal\":%d,\"coreDumped\":%s,", exit_code(s->status), WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0,
+		WIFSIGNALED(s->status) && WCOREDUMP(s->status) ? "true" : "false");
+	if (memory.killed) text_add(&t, "\"oom\":{\"killed\":true,\"limit\":\"%s\",\"limitBytes\":%lld,\"peakBytes\":%lld},", memory.limit, (long long)memory.limit_bytes, (long long)memory.peak);
+	else text_add(&t, "\"oom\":{\"killed\":false},");
+	text_add(&t, "\"finishedAt\":\"%llu\",\"dropped\":%llu}", (unsigned long long)now_ns(), (unsigned long long)log_dropped());
+	write_record("exit", buffer, t.used);
+	clients_broadcast(FRAME_EXIT, 0, (uint32_t)exit_code(s->status), buffer, (uint32_t)t.used);
+}
+
+static void report_failed(void) {
+	char buffer[2048];
+	struct text t = { buffer, sizeof buffer, 0 };
+	uint8_t payload[16 + MAX_DETAIL];
+	const struct failure *f = &run.failure;
+	text_add(&t, "{\"part\":\"%s\",\"index\":%u,\"errno\":%d,\"detail\":", f->part < PART_COUNT ? part_names[f->part] : "shim", f->index, f->error);
+	text_json_string(&t, f->detail);
+	text_add(&t, "}");
+	log_finish();
+	write_record("failed", buffer, t.used);
+	clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(f, payload));
+}
+
+static void finish(void) {
+	clients_drain();
+	/* from here on a new client is refused and looks at the lock */
+	clients_stop_listening(run.folder);
+	for (int i = 0; i < 3; i++) {
+		if (run.kept[i] >= 0) close(run.kept[i]);
+		run.kept[i] = -1;
+	}
+	if (run.init->pidfd >= 0) close(run.init->pidfd);
+	run.init->pidfd = -1;
+	uint32_t failures = run_after(run.folder, run.plan_fd);
+	reap();
+	clients_broadcast(FRAME_GONE, 0, failures, NULL, 0);
+	clients_drain();
+	clients_close_all();
+}
+
+int mode_run(void) {
+	const char *why = "";
+	run.folder = SHIM_FD_RUN_FOLDER;
+	run.lock = SHIM_FD_LOCK;
+	run.plan_fd = SHIM_FD_PLAN;
+	if (events_open() || !watch_children()) return 1;
+	client_add(SHIM_FD_CONTROL, true);
+	run.init = session_new(0, 0, 0, 0);
+	if (!run.init) return 1;
+	int failed = plan_open(&run.plan, run.plan_fd, &why);
+	if (failed) {
+		run.failure = make_failure(PART_SHIM, failed, "%s", why);
+	} else {
+		machine_init(&run.machine, &shim_host);
+		struct failure f;
+		failed = run_part(&run.machine, &run.plan, PART_SHIM, &f);
+		if (failed && !run.has_failure) run.failure = f;
+		if (!failed && !run.spawned) {
+			failed = -ENOEXEC;
+			run.failure = make_failure(PART_SHIM, ENOEXEC, "the plan has no spawn operation");
+		}
+		if (!failed) failed = await_exec();
+	}
+	if (failed) {
+		kill_init();
+		machine_close(&run.machine);
+		report_failed();
+	} else {
+		run.init->started = true;
+		slim_down();
+		report_started();
+		serve();
+		end_sessions();
+		report_exit();
+	}
+	finish();
+	return 0;
+}

@@ -1,0 +1,79 @@
+/*
+ * engine-shim: runs a plan for one container and stays with it, or runs an undo or a helper plan.
+ *
+ *     engine-shim run|undo|helper     fds as SHIM_FD in core/plan/protocol.ts
+ */
+#define _GNU_SOURCE
+#include "process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifdef ENGINE_TEST
+void test_halt(const char *kind, const char *name, const char *when) {
+	const char *want = getenv("ENGINE_HALT"), *file = getenv("ENGINE_HALT_FILE");
+	char here[128];
+	snprintf(here, sizeof here, "%s:%s:%s", kind, name, when);
+	if (!want || !file || strcmp(want, here)) return;
+	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0) return;
+	dprintf(fd, "%s %s %d\n", here, name, getpid());
+	close(fd);
+	while (!access(file, F_OK)) usleep(2000);
+}
+#endif
+
+/* Nothing that the caller happened to have is inherited: what the shim and its children are is said here or in the plan. */
+static void clean_start(void) {
+	setsid();
+	umask(0);
+	if (chdir("/")) _exit(1);
+	/* no ptrace and no /proc/PID/fd for the container's root while a child still has our memory (CVE-2016-9962) */
+	prctl(PR_SET_DUMPABLE, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	prctl(PR_SET_NAME, "engine-shim");
+	prctl(PR_SET_PDEATHSIG, 0);
+	prctl(PR_SET_TIMERSLACK, 0);
+	setpriority(PRIO_PROCESS, 0, 0);
+	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGXFSZ, SIGXCPU };
+	for (int n = 1; n < 65; n++)
+		if (n != SIGKILL && n != SIGSTOP) signal(n, SIG_DFL);
+	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int fd = SHIM_FD_CONTROL; fd < (int)SHIM_FD_FIRST_EXTRA + 8; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0) _exit(1);
+	for (int fd = 0; fd < 3; fd++) dup2(null, fd);
+	if (null > 2) close(null);
+	char value[16];
+	if (run_file_read(AT_FDCWD, "/proc/self/oom_score_adj", value, sizeof value) > 0) run.original_oom_score = atoi(value);
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		ssize_t n = write(fd, "-999", 4);
+		(void)n; /* needs CAP_SYS_RESOURCE */
+		close(fd);
+	}
+}
+
+int main(int argc, char **argv) {
+	if (argc != 2 || fcntl(SHIM_FD_CONTROL, F_GETFD) < 0) {
+		static const char text[] = "engine-shim is started by the engine\n";
+		return write(2, text, sizeof text - 1) < 0 ? 2 : 2;
+	}
+	clean_start();
+	if (!strcmp(argv[1], "run")) return mode_run();
+	if (!strcmp(argv[1], "undo")) return mode_undo();
+	if (!strcmp(argv[1], "helper")) return mode_helper();
+	return 2;
+}

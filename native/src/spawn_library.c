@@ -1,0 +1,165 @@
+/*
+ * libengine.so: the few system calls that the engine makes by itself and that would be clumsy or unsafe one by one from JavaScript.
+ * Every function returns a result or -errno, and touches no signal handler, no thread and no fd but its own.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ABI 1
+#define MAX_FDS 32
+#define EXPORT __attribute__((visibility("default")))
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10u
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#endif
+#ifndef SYS_mount_setattr
+#define SYS_mount_setattr 442
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef AT_EMPTY_PATH
+#define AT_EMPTY_PATH 0x1000
+#endif
+
+/* Checked when the library is loaded. */
+EXPORT int engine_abi(void) { return ABI; }
+
+struct request {
+	int program;
+	char *const *argv, *const *envp;
+	const int *fds;
+	int count;
+	volatile int error, pid;
+};
+static char outer_stack[16384] __attribute__((aligned(16)));
+static char inner_stack[32768] __attribute__((aligned(16)));
+
+/* The kernel's struct: libc's sigaction() refuses its own signals and would write to its tables, which we share. */
+struct kernel_sigaction { void *handler; unsigned long flags; void *restorer; uint64_t mask; };
+
+static int inner(void *argument) {
+	struct request *r = argument;
+	struct kernel_sigaction standard = { 0 };
+	int high[MAX_FDS], first = 3 + r->count;
+	for (int n = 1; n < 65; n++) syscall(SYS_rt_sigaction, n, &standard, NULL, 8);
+	/* out of the way first: a source may stand where another one is to go */
+	int program = fcntl(r->program, F_DUPFD_CLOEXEC, 128);
+	if (program < 0) goto failed;
+	for (int i = 0; i < r->count; i++) {
+		high[i] = r->fds[i] < 0 ? -1 : fcntl(r->fds[i], F_DUPFD_CLOEXEC, 128);
+		if (r->fds[i] >= 0 && high[i] < 0) goto failed;
+	}
+	for (int i = 0; i < r->count; i++) {
+		if (high[i] < 0) close(3 + i);
+		else if (dup2(high[i], 3 + i) < 0) goto failed;
+	}
+	if (dup3(program, first, O_CLOEXEC) < 0) goto failed;
+	if (syscall(SYS_close_range, first + 1, ~0u, 0)) goto failed;
+	syscall(SYS_execveat, first, "", r->argv, r->envp, AT_EMPTY_PATH);
+failed:
+	r->error = errno;
+	_exit(127);
+}
+
+static int outer(void *argument) {
+	struct request *r = argument;
+	int pid = clone(inner, inner_stack + sizeof inner_stack, CLONE_VM | CLONE_VFORK, r);
+	if (pid < 0) r->error = errno;
+	r->pid = pid;
+	_exit(0);
+}
+
+/*
+ * Start `program` (an executable fd) with fds[i] as fd 3 + i (-1: closed) and no other fd above 2, all signals blocked and reset. The new
+ * process is nobody's child: the nearest subreaper or pid 1 collects it, the caller never sees a zombie or a SIGCHLD.
+ * Returns its pid. Main thread only (the stacks are static, and PDEATHSIG goes by thread).
+ */
+EXPORT int engine_spawn(int program, char *const argv[], char *const envp[], const int *fds, int count) {
+	if (count < 0 || count > MAX_FDS) return -EINVAL;
+	struct request r = { .program = program, .argv = argv, .envp = envp, .fds = fds, .count = count };
+	uint64_t all = ~(uint64_t)0, before;
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+	int cancelled = 0;
+	/* as vfork: the memory is shared, this thread waits until the exec. exit_signal 0: no SIGCHLD for the caller's handler */
+	int pid = clone(outer, outer_stack + sizeof outer_stack, CLONE_VM | CLONE_VFORK, &r);
+	int error = pid < 0 ? errno : 0;
+	if (pid > 0) while (waitpid(pid, &cancelled, __WALL) < 0 && errno == EINTR) {}
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+	if (error) return -error;
+	return r.error ? -r.error : r.pid;
+}
+
+/*
+ * The file at `path` as something to execute that nobody can write to, not even through /proc/PID/exe (CVE-2019-5736): a sealed memfd, or,
+ * where memfds may not be executed (vm.memfd_noexec=2), a read-only mount of the file that is attached nowhere.
+ */
+EXPORT int engine_executable(const char *path) {
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	if (file < 0) return -errno;
+	int fd = memfd_create("engine-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	/* MFD_EXEC is Linux 6.3 */
+	if (fd < 0 && errno == EINVAL) fd = memfd_create("engine-shim", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0) {
+		int refused = errno;
+		close(file);
+		if (refused != EACCES && refused != EPERM) return -refused;
+		fd = (int)syscall(SYS_open_tree, AT_FDCWD, path, 1u | O_CLOEXEC);
+		if (fd < 0) return -errno;
+		struct { uint64_t set, clear, propagation, userns; } readonly = { .set = 1 /* MOUNT_ATTR_RDONLY */ };
+		if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &readonly, sizeof readonly)) {
+			refused = errno;
+			close(fd);
+			return -refused;
+		}
+		return fd;
+	}
+	struct stat st;
+	int error = fstat(file, &st) ? errno : 0;
+	for (off_t done = 0; !error && done < st.st_size;) {
+		ssize_t n = sendfile(fd, file, NULL, (size_t)(st.st_size - done));
+		if (n < 0) error = errno;
+		else if (!n) error = EIO;
+		done += n;
+	}
+	close(file);
+	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)) error = errno;
+	if (error) {
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+/* flock `path` without waiting. -EWOULDBLOCK when it is held; -ESTALE when the file was replaced or removed meanwhile. */
+EXPORT int engine_lock(const char *path, int create, int shared) {
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
+	if (fd < 0) return -errno;
+	int error = flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) ? errno : 0;
+	struct stat ours, there;
+	/* a lock on a file that is no longer at its name protects nothing */
+	if (!error && (fstat(fd, &ours) || stat(path, &there) || ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)) error = ESTALE;
+	if (!error) return fd;
+	close(fd);
+	return -error;
+}
+
+EXPORT int engine_socketpair(int *fds) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0; }
+EXPORT int engine_pipe(int *fds) { return pipe2(fds, O_CLOEXEC) ? -errno : 0; }
