@@ -1,0 +1,31 @@
+import { defineConfig } from 'vitest/config';
+
+// Modules are loaded by Node itself: with vitest's own runner a plugin in node_modules would get a second copy of core.
+const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000 } as const;
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: 'unit',
+          include: ['core/**/*.test.ts', 'plugins/**/*.test.ts', 'config/**/*.test.ts', 'native/ts/**/*.test.ts', 'test/{lint,docs,helpers,unit}/**/*.test.ts'],
+          exclude: ['**/node_modules/**', '**/*.e2e.test.ts'],
+        },
+      },
+      {
+        // Real containers on one machine: one file after another, so that a leak has one suspect.
+        test: {
+          ...shared,
+          name: 'e2e',
+          include: ['test/{e2e,advisories,crash}/**/*.test.ts', '{core,plugins,config,native}/**/*.e2e.test.ts'],
+          exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
