@@ -95,12 +95,13 @@ export function once(lock: Lock, path = lock.path): Lock {
 /** The lock of `folder`, undefined when somebody else has it or the folder went away. */
 export function lockFolder(native: Native, folder: string, options: { create?: boolean } = {}): Lock | undefined {
   const path = join(folder, 'lock');
-  if (!fs.existsSync(folder)) return undefined;
+  const isFolder = (): boolean => fs.statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  if (!isFolder()) return undefined;
   let lock: Lock | undefined;
   try {
     lock = native.tryLock(path, { create: options.create ?? false });
   } catch (error) {
-    if (!fs.existsSync(folder)) return undefined;
+    if (!isFolder()) return undefined;
     throw error;
   }
   if (!lock || isCurrent(lock, path)) return lock && once(lock);

@@ -36,7 +36,8 @@ export function createReconciler(context: ReconcileContext): Reconciler {
 
   /** A lock that is only being asked about, or that a dead engine's helper still holds, is soon free. */
   const patientLock = async (folder: string): Promise<Lock | undefined> => {
-    const lock = lockFolder(native, folder);
+    // a folder without a lock file is damaged, but its undo may still be readable
+    const lock = lockFolder(native, folder, { create: true });
     if (lock) return lock;
     const patience = ownerDied(readInflight(folder)) ? HELPER_PATIENCE : 2;
     for (const end = performance.now() + patience; performance.now() < end; ) {

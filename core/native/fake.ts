@@ -1,0 +1,247 @@
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { fail } from '../errors/index.ts';
+import { decodePlan, type DecodedStep } from '../plan/decode.ts';
+import { type OperationName, type Origin } from '../plan/types.ts';
+import { type Part } from '../plan/slots.ts';
+import { RUN_FILES } from '../plan/protocol.ts';
+import { fakeConnection } from './fake-connection.ts';
+import { errno } from './fake-entries.ts';
+import { FakeFiles, type FakeIoctl } from './fake-operations.ts';
+import { defaultProgram, fakeHelper, FakeShim, type RunProgram } from './fake-shim.ts';
+import { type Lock, type Native } from './index.ts';
+
+export { defaultProgram, type FakeProgram, type RunProgram } from './fake-shim.ts';
+
+/** An operation that was come to, in order, whatever then happened to it. */
+export interface RecordedOperation {
+  readonly part: Part;
+  readonly name: OperationName;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly origin: Origin;
+}
+/** Who is gone at a crash: the shim (or helper) alone, the engine alone, or both. */
+export type Victim = 'shim' | 'engine' | 'both';
+
+/**
+ * A machine without root, for level 1 suites and tests of plugins: file operations happen for real below `prefix`, everything else is
+ * recorded. Operations are counted from 0 over all shims, so that a test can make the k-th fail or crash, for every k.
+ *
+ *     const native = createFakeNative({ prefix: folder });
+ *     native.crashAt(3, { victim: 'engine' });
+ *     await Promise.race([verb(), native.crashed]);
+ *     const next = native.restart();      // the next engine on the same machine
+ */
+export interface FakeNative extends Native {
+  readonly operations: readonly RecordedOperation[];
+  /** Operation `k` (from the next one on, which is 0) fails. */
+  failAt(k: number, error?: { errno?: string; detail?: string }): void;
+  /** Somebody is killed before or after operation `k`. */
+  crashAt(k: number, options?: { victim?: Victim; when?: 'before' | 'after' }): void;
+  /** Operations come to since the last failAt, crashAt or reset. */
+  readonly count: number;
+  /** Forget what was recorded and every fault. */
+  reset(): void;
+  /** The engine is killed now: its locks are free, it can do nothing more. */
+  die(): void;
+  /** Resolves when the engine has been killed and what it had started has ended or been killed. */
+  readonly crashed: Promise<void>;
+  /** Another engine on the same machine; running shims go on. `reboot`: they don't, and the boot id is another. */
+  restart(options?: { reboot?: boolean }): FakeNative;
+  /** SIGKILL for the shim of a run's folder. */
+  killShim(runFolder: string): void;
+}
+export interface FakeNativeOptions {
+  readonly prefix: string;
+  /** What runs inside of containers. */
+  readonly program?: RunProgram;
+  /** What an ioctl does here; without it an ioctl is only recorded. */
+  readonly ioctl?: FakeIoctl;
+}
+
+/** An open file description with a lock: freed when nobody has it open. */
+interface Description { readonly key: string; readonly shared: boolean; references: number }
+interface World {
+  readonly locks: Map<string, Set<Description>>;
+  readonly shims: Map<string, FakeShim>;
+  readonly operations: RecordedOperation[];
+  boot: number;
+  nextPid: number;
+}
+/** Locks are the machine's: fakes with different worlds on one folder see each other's, as processes would. */
+const locks: World['locks'] = new Map();
+
+export function createFakeNative({ prefix, program = defaultProgram, ioctl }: FakeNativeOptions): FakeNative {
+  return engineOn({ locks, shims: new Map(), operations: [], boot: 1, nextPid: 4_000_000 }, fs.realpathSync(prefix), program, ioctl);
+}
+
+function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: FakeIoctl): FakeNative {
+  const mine = new Map<Description, number>();
+  let count = 0;
+  let fault: { k: number; errno: string; detail: string } | undefined;
+  let crash: { k: number; victim: Victim; when: 'before' | 'after' } | undefined;
+  let dead = false;
+  let busy = 0;
+  let resolveCrashed: () => void = () => {};
+  const crashed = new Promise<void>((resolve) => (resolveCrashed = resolve));
+
+  const drop = (description: Description): void => {
+    if (--description.references > 0) return;
+    const set = world.locks.get(description.key);
+    set?.delete(description);
+    if (set?.size === 0) world.locks.delete(description.key);
+  };
+  const die = (): void => {
+    if (dead) return;
+    dead = true;
+    for (const [description, fd] of mine) {
+      fs.closeSync(fd);
+      drop(description);
+    }
+    mine.clear();
+    if (busy === 0) resolveCrashed();
+  };
+  const alive = (): void => {
+    if (dead) throw fail('ERR_INTERNAL', 'this engine is dead');
+  };
+
+  /** Count, record, fail or crash; then do. */
+  const performer = (files: FakeFiles) => async (step: DecodedStep, part: Part): Promise<'done' | null> => {
+    await new Promise((resolve) => setImmediate(resolve));
+    const k = count++;
+    const { operation, origin } = step;
+    const hit = (when: 'before' | 'after'): boolean => {
+      if (crash?.k !== k || crash.when !== when) return false;
+      if (crash.victim !== 'shim') die();
+      return crash.victim !== 'engine';
+    };
+    if (hit('before')) return null;
+    world.operations.push({ part, name: operation.name, args: operation.args, origin });
+    try {
+      if (fault?.k === k) throw errno(fault.errno, fault.detail);
+      await files.run(step);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      const tolerated = (code === 'ENOENT' && operation.flags?.okMissing) || (code === 'EEXIST' && operation.flags?.okExists);
+      if (!tolerated) throw error;
+    }
+    return hit('after') ? null : 'done';
+  };
+
+  const native: FakeNative = {
+    operations: world.operations,
+    get count() { return count; },
+    failAt(k, { errno: code = 'EIO', detail = '' } = {}) {
+      count = 0;
+      fault = { k, errno: code, detail };
+    },
+    crashAt(k, { victim = 'both', when = 'before' } = {}) {
+      count = 0;
+      crash = { k, victim, when };
+    },
+    reset() {
+      count = 0;
+      fault = crash = undefined;
+      world.operations.length = 0;
+    },
+    die,
+    crashed,
+    restart({ reboot = false } = {}) {
+      die();
+      if (reboot) {
+        for (const shim of world.shims.values()) shim.kill();
+        world.shims.clear();
+        world.boot++;
+      }
+      return engineOn(world, prefix, program, ioctl);
+    },
+    killShim(runFolder) {
+      const socket = join(runFolder, RUN_FILES.socket);
+      world.shims.get(socket)?.kill();
+      world.shims.delete(socket);
+    },
+
+    tryLock(path, { create = true, shared = false } = {}) {
+      alive();
+      if (!create && !fs.existsSync(path)) return undefined;
+      const fd = fs.openSync(path, create ? fs.constants.O_RDWR | fs.constants.O_CREAT : fs.constants.O_RDWR, 0o600);
+      const { dev, ino } = fs.fstatSync(fd);
+      const key = `${dev}:${ino}`;
+      const holders = world.locks.get(key) ?? new Set();
+      if (holders.size > 0 && !(shared && [...holders].every((holder) => holder.shared))) {
+        fs.closeSync(fd);
+        return undefined;
+      }
+      const description: Description = { key, shared, references: 1 };
+      world.locks.set(key, holders.add(description));
+      mine.set(description, fd);
+      const lock: Lock = {
+        fd, path,
+        release() {
+          if (!mine.delete(description)) return;
+          fs.closeSync(fd);
+          drop(description);
+        },
+      };
+      return lock;
+    },
+
+    spawnShim({ mode, plan: planPath, runFolder, lock, streams = [] }) {
+      alive();
+      const plan = fs.readFileSync(planPath);
+      const writes = new Set(decodePlan(plan).steps.filter((step) => step.operation.name === 'pack').map((step) => step.operation.args['stream']));
+      const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants;
+      // reopened, because the engine may close its own right away
+      const own = streams.map((fd, i) => fs.openSync(`/proc/self/fd/${fd}`, writes.has(`fd${i}`) ? O_WRONLY : O_RDONLY | O_NONBLOCK));
+      const description = lock && [...mine.keys()].find((candidate) => mine.get(candidate) === lock.fd);
+      if (description) description.references++;
+      let shared = description;
+      const release = (): void => {
+        if (shared) drop(shared);
+        shared = undefined;
+      };
+      const { engine, shim: peer } = fakeConnection(() => dead);
+      const perform = performer(new FakeFiles(prefix, own, ioctl));
+      busy++;
+      const end = (): void => {
+        for (const fd of own) fs.closeSync(fd);
+        release();
+        if (--busy === 0 && dead) resolveCrashed();
+      };
+      if (mode === 'run') {
+        if (runFolder === undefined) throw fail('ERR_INTERNAL', 'a run needs its folder');
+        const socket = join(runFolder, RUN_FILES.socket);
+        busy--;
+        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, release: () => (release(), void world.shims.delete(socket)) });
+        world.shims.set(socket, shim);
+        shim.connect(peer);
+        setImmediate(() => void shim.run());
+      } else {
+        setImmediate(() => void fakeHelper(mode, plan, peer, perform, runFolder).finally(end));
+      }
+      return engine;
+    },
+    async connectShim(path) {
+      alive();
+      const shim = world.shims.get(path);
+      if (!shim) throw fail('ERR_SHIM_GONE', 'nobody listens on the shim\'s socket', { path });
+      const { engine, shim: peer } = fakeConnection(() => dead);
+      shim.connect(peer);
+      return engine;
+    },
+    processStartTime: (pid) => (pid === process.pid ? (dead ? undefined : 1n) : pid >= 4_000_000 && pid < world.nextPid ? 1n : undefined),
+    bootId: () => `fake-boot-${world.boot}`,
+    pipe() {
+      alive();
+      const path = join(prefix, `.fake-pipe-${process.pid}-${world.nextPid++}`);
+      execFileSync('mkfifo', ['-m', '600', path]);
+      const both = fs.openSync(path, 'r+');
+      const pipe = { read: fs.openSync(path, 'r'), write: fs.openSync(path, 'w') };
+      fs.closeSync(both);
+      fs.unlinkSync(path);
+      return pipe;
+    },
+  };
+  return native;
+}
