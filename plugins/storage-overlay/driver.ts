@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { BITS, effect, op, step, type Effect } from '@engine/core/plan';
+import { BITS, effect, op, step, type Effect, type Step } from '@engine/core/plan';
 import {
   ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, removeByRename, RENAME_NOREPLACE,
   type DriverDeps, type Machine, type Probe, type Steps,
 } from '@engine/core/contracts/common';
-import { attributesOf, missingLayer, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
+import { attributesOf, layerName, missingLayer, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
 import { createLayout, readChain } from './layout.ts';
 
 export interface OverlayOptions {
@@ -83,6 +83,16 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
   /** Only what is missing: on the way of every start this is one stat each. */
   const folders = (...paths: readonly string[]): Effect[] => paths.filter((path) => !existsSync(path)).map((path) => ensureFolder(path));
 
+  /** The short links of mount(2), made when they are first needed; they go with their layer. */
+  function linkSteps(chain: readonly string[]): Step[] {
+    const kept = { none: 'shared by all containers on this layer' };
+    const links = chain.filter((id) => !existsSync(join(layout.links, layout.link(id))));
+    return [
+      ...(existsSync(layout.links) ? [] : [step('shim.rootfs', op.mkdir({ path: layout.links, mode: 0o700, parents: 1 }), { none: 'a folder of the driver itself, kept' })]),
+      ...links.map((id) => step('shim.rootfs', op.symlink({ path: join(layout.links, layout.link(id)), target: `../layers/${layerName(id)}/diff` }, { okExists: true }), kept)),
+    ];
+  }
+
   function planMount(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, scratch: string): Steps {
     const { out, readonly } = request;
     const { volatile } = snapshotOptions(driver, request);
@@ -91,7 +101,7 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     if (chain.length + 1 > MAX_LOWERS) throw fail('ERR_IMAGE_LIMIT', `overlay takes at most ${MAX_LOWERS} layers, this image has ${chain.length}`, { plugin: PLUGIN });
     const flags = volatile && !readonly ? [...OPTIONS, 'volatile'] : [...OPTIONS];
     const attributes = readonly ? MOUNT_ATTR.rdonly : 0;
-    const steps = [];
+    const steps: Step[] = [];
     if (volatile && !readonly) {
       // The kernel refuses to mount a volatile upper twice; the mark is meant for crashes of the machine, and --rm does not survive those.
       steps.push(step('shim.rootfs', op.removeTree({ path: join(snapshot, 'work/work/incompat') }), { none: 'the mark of an ended run' }));
@@ -116,6 +126,8 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     if (length > MAX_MOUNT_OPTIONS) {
       throw fail('ERR_IMAGE_LIMIT', `the image has too many layers (${chain.length}) for mount(2): its options would take ${length} bytes of ${MAX_MOUNT_OPTIONS}`, { plugin: PLUGIN, hint: 'use Linux 6.5 or later, or squash the image' });
     }
+    if (below === undefined) steps.push(...linkSteps(chain));
+    else if (!existsSync(layout.links)) steps.push(...linkSteps([]));
     return [...steps, step('init.rootfs', op.overlayByMount({ base: layout.links, scratch, lowers, ...upper, options: flags, attributes, out }))];
   }
 
@@ -146,11 +158,8 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
       const below = parent === undefined ? [] : chainOf(parent);
       if (!below) throw missingLayer(parent ?? '', PLUGIN);
       await effects.run([
-        ...folders(layout.links),
         effect(op.writeFile({ path: join(at, 'lower'), data: Buffer.from(below.map((id) => `${id}\n`).join('')), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.truncate }), goesWithStaging),
         ...(options.sync === false ? [] : [effect(op.syncFs({ path: at }))]),
-        // Before the layer itself, so that no layer is ever without its link; a link without a layer does no harm.
-        effect(op.symlink({ path: join(layout.links, layout.link(chainID)), target: `../layers/${chainID.slice('sha256:'.length)}/diff` }, { okExists: true }), { none: 'shared by everybody who unpacks this layer' }),
         effect(op.rename({ from: at, to: layout.layer(chainID), flags: RENAME_NOREPLACE }, { okExists: true }), { none: 'a complete layer is valid by itself' }),
         effect(op.removeTree({ path: at }), { none: 'there only when somebody else was faster' }),
       ]);
@@ -171,7 +180,7 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
       if (host !== undefined && !host.startsWith('/')) throw fail('ERR_INVALID_VALUE', `not an absolute path: ${host}`, { path: host, plugin: PLUGIN });
       const attributes = attributesOf(top === undefined ? host : layout.diff(top));
       return [
-        ...folders(layout.snapshots, layout.links, layout.empty),
+        ...folders(layout.snapshots, layout.empty),
         ...makeByRename(layout.snapshot(request.key), layout.trash, (staging) => [
           effect(op.mkdir({ path: join(staging, 'upper'), ...attributes }), goesWithStaging),
           effect(op.mkdir({ path: join(staging, 'work'), mode: 0o700 }), goesWithStaging),

@@ -10,6 +10,7 @@ import { layerName, storageFolders, type StorageFolders } from '@engine/core/con
  *     layers/<hex of chainID>/lower    the chainIDs below it, nearest first, one per line; complete, so that one read gives the chain
  *     layers/tmp-<token>/              being unpacked
  *     l/<22 characters>                link to ../layers/<hex>/diff: 127 of them fit into mount(2)'s one page of options
+ *                                     (made only where the kernel is too old for the new mount API)
  *     snapshots/<key>/{upper,work}
  *     empty/                           the lower folder of a container that stands on nothing
  *     trash/                           being deleted
