@@ -6,7 +6,7 @@ const ipcKeys = new Set(['kernel.msgmax', 'kernel.msgmnb', 'kernel.msgmni', 'ker
 
 /**
  * Refuse every sysctl that isn't namespaced, or whose namespace the container shares (CVE-2022-0811: a `+` or `=` in a value set
- * kernel.core_pattern). `ownsNetwork` where the network namespace is not listed in the spec. Errors: ERR_INVALID_VALUE names the key.
+ * kernel.core_pattern). Errors: ERR_INVALID_VALUE names the key.
  */
 export function checkSysctls(spec: Spec): void {
   const own = new Set((spec.linux?.namespaces ?? []).filter((n) => !n.path).map((n) => n.type));

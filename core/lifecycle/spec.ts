@@ -5,11 +5,14 @@ import { type Machine } from '../contracts/common/index.ts';
 import { type Linux, type Mount, type Spec } from '../spec/index.ts';
 import { type HostView } from './host-view.ts';
 import { checkHostname } from './names.ts';
+import { checkSysctls } from './spec-sysctl.ts';
 import { compileDevices } from './spec-devices.ts';
 import { compileResources } from './spec-limits.ts';
 import { defaultMounts, hostImageMounts, mergeMounts, userMounts, type PlannedVolume } from './spec-mounts.ts';
 import { processArgs, processEnv, processRlimits, workingDir } from './spec-process.ts';
 
+/** What the OCI spec has no word for. Neither images nor users can set this namespace of annotations. */
+export const ANNOTATION = { init: 'engine.internal/init', groupAdd: 'engine.internal/group-add' } as const;
 const DEFAULT_SHM_SIZE = 64 << 20;
 
 /** Docker's lists (moby oci/defaults.go). */
@@ -107,7 +110,8 @@ export function compileSpec(input: CompileInput): Spec {
   const noNewPrivileges = securityOption(request, 'no-new-privileges');
   const sysctl = { ...defaultSysctls(input.network, host), ...request.sysctls };
   const ownUts = request.uts !== 'host';
-  return {
+  const annotations = { ...(request.init ? { [ANNOTATION.init]: '1' } : {}), ...(request.groupAdd.length ? { [ANNOTATION.groupAdd]: JSON.stringify(request.groupAdd) } : {}) };
+  const spec: Spec = {
     ociVersion: '1.2.0',
     process: {
       terminal: request.terminal,
@@ -133,5 +137,8 @@ export function compileSpec(input: CompileInput): Spec {
       ...(Object.keys(sysctl).length ? { sysctl } : {}),
       ...(request.cgroupParent ? { cgroupsPath: request.cgroupParent } : {}),
     },
+    ...(Object.keys(annotations).length ? { annotations } : {}),
   };
+  checkSysctls(spec);
+  return spec;
 }

@@ -1,0 +1,107 @@
+import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/index.ts';
+import { fail } from '../errors/index.ts';
+import { type Spec } from '../spec/index.ts';
+import { type ContainerRecord } from '../api/index.ts';
+import { type GroupRequest } from '../contracts/cgroup/index.ts';
+import { type EndpointRequest } from '../contracts/network/index.ts';
+import { type SecurityRequest } from '../contracts/security/index.ts';
+import { type State } from '../state/index.ts';
+import { driversOf, need, type ContainerDrivers } from './drivers.ts';
+import { type Registry } from './parts.ts';
+import { attachRootfs, rootfsSteps } from './rootfs.ts';
+
+/** Specs of exec sessions with `--privileged`; a spec is one object from the verb to its taps. */
+const privilegedExecs = new WeakSet<Spec>();
+export function markPrivileged(spec: Spec): Spec {
+  privilegedExecs.add(spec);
+  return spec;
+}
+
+export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
+  const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
+  const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
+  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}) };
+}
+
+function securityRequest({ request }: ContainerRecord): SecurityRequest {
+  return { privileged: request.privileged, capAdd: request.capAdd, capDrop: request.capDrop, options: request.securityOptions };
+}
+
+/** For `container:ID`: init of the target, alive now. Errors: ERR_NOT_RUNNING. */
+function networkTarget(state: State, container: string, explain: boolean): EndpointRequest['target'] {
+  const record = state.containers.resolve(container);
+  const view = state.runs.find(record.id);
+  if (view?.alive && view.started && !view.exit) return { container: record.id, pid: view.started.pid, startTime: view.started.startTime };
+  if (explain) return undefined;
+  throw fail('ERR_NOT_RUNNING', `cannot join the network of container ${record.name}: it is not running`, { path: record.name });
+}
+
+/** What a network driver is told of a container. */
+export function endpointRequest(state: State, drivers: ContainerDrivers, record: ContainerRecord, hostname: string, explain: boolean): EndpointRequest {
+  const { network: mode, ports } = record.request;
+  const base = { mode, hostname, ports, options: {} };
+  const kind = drivers.network?.driver.namespace(base);
+  const target = kind?.kind === 'container' ? networkTarget(state, kind.container, explain) : undefined;
+  return target ? { ...base, target } : base;
+}
+
+/**
+ * One adapter per contract: a tap in the core's name that asks the driver which the container's record names, and blames its steps
+ * on that driver's plugin. A driver that wasn't chosen is never called.
+ */
+export function tapAdapters(hooks: Hooks, registry: Registry, state: State): void {
+  const tap = hooks.tapFor('core');
+  const of = (context: RunHookContext): Promise<ContainerDrivers> => driversOf(registry, context.container);
+
+  tap('configure', async (context, spec) => {
+    let result = spec;
+    for (const { driver, choice } of (await of(context)).security) {
+      result = await onBehalf(context, choice.plugin, () => driver.configure(result, securityRequest(context.container)));
+    }
+    return result;
+  }, { name: 'security' });
+
+  tap('prepareRootfs', async (context) => {
+    const { container, run, spec } = context;
+    const { storage } = await of(context);
+    if (container.rootfs.path === undefined) {
+      const { driver, choice } = need(storage, 'storage', container);
+      await onBehalf(context, choice.plugin, async (own) => addSteps(own.plan, await rootfsSteps(container, driver, run, spec.root?.readonly ?? false)));
+    }
+    addSteps(context.plan.at('/root'), attachRootfs(container, `${run.runFolder}/rootfs`));
+  }, { name: 'storage' });
+
+  tap('applyLimits', async (context) => {
+    const { cgroup } = await of(context);
+    if (!cgroup) return;
+    await onBehalf(context, cgroup.choice.plugin, async ({ plan, container, spec, run }) => addSteps(plan.at('/linux/resources'), await cgroup.driver.planGroup(groupRequest(container, spec), run)));
+  }, { name: 'cgroup' });
+
+  tap('applyLimits', async (context) => {
+    for (const { driver, choice } of (await of(context)).security) {
+      await onBehalf(context, choice.plugin, async ({ plan, spec, run }) =>
+        addSteps(plan, await driver.planProcess(spec, { part: 'init', noNewPrivileges: spec.process?.noNewPrivileges ?? false, privilegedExec: false }, run)));
+    }
+  }, { name: 'security' });
+
+  tap('attachNetwork', async (context) => {
+    const drivers = await of(context);
+    const { network } = drivers;
+    if (!network) return;
+    await onBehalf(context, network.choice.plugin, async ({ plan, container, spec, run }) =>
+      addSteps(plan, await network.driver.planEndpoint(endpointRequest(state, drivers, container, spec.hostname ?? container.id.slice(0, 12), run.explain), run)));
+  }, { name: 'network' });
+
+  tap('exec', async (context) => {
+    const { cgroup, security } = await of(context);
+    const { container, spec, run } = context;
+    if (cgroup?.driver.planExec) {
+      const { driver } = cgroup;
+      await onBehalf(context, cgroup.choice.plugin, ({ plan }) => addSteps(plan, driver.planExec?.(groupRequest(container, spec), run) ?? []));
+    }
+    for (const { driver, choice } of security) {
+      await onBehalf(context, choice.plugin, async ({ plan }) =>
+        addSteps(plan, await driver.planProcess(spec, { part: 'exec', noNewPrivileges: spec.process?.noNewPrivileges ?? false, privilegedExec: privilegedExecs.has(spec) }, run)));
+    }
+  }, { name: 'drivers' });
+}

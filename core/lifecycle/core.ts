@@ -1,0 +1,81 @@
+import path from 'node:path';
+import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
+import { type Transaction } from '../state/index.ts';
+import { type EngineParts, type Registry } from './parts.ts';
+import { type HostView } from './host-view.ts';
+
+/** What the verbs share. */
+export interface Core {
+  readonly parts: EngineParts;
+  readonly registry: Registry;
+  readonly host: HostView;
+  /** The engine is ending: sessions end without collecting runs, which go on. */
+  closing: boolean;
+  /** Connections that end with the engine. */
+  readonly connections: Set<{ close(): void }>;
+  now(): Date;
+  /** Folder of a container below root. */
+  folderOf(id: string): string;
+  /** Ask the policies; every verb calls it first. */
+  request(verb: string, args: Readonly<Record<string, unknown>>): Promise<void>;
+  /** Tell everybody who listens; never fails, never waited for. */
+  emit(type: EngineEvent['type'], action: string, id: string, attributes?: Readonly<Record<string, string>>): void;
+  /** Run `work` in a transaction: committed by it, or rolled back. */
+  transact<T>(what: string, work: (transaction: Transaction) => Promise<T>): Promise<T>;
+  /** Hold locks (kind and id, in this order) while `work` runs. */
+  locked<T>(locks: readonly (readonly [kind: string, id: string])[], work: () => Promise<T>): Promise<T>;
+}
+
+/** Longest wait for another verb on the same object, ms. */
+const LOCK_TIMEOUT = 30_000;
+
+export function createCore(parts: EngineParts, registry: Registry, host: HostView): Core {
+  const { state, hooks, log } = parts;
+  const now = (): Date => parts.now?.() ?? new Date();
+  let sequence = 0;
+  return {
+    parts, registry, host, now,
+    closing: false,
+    connections: new Set(),
+    folderOf: (id) => path.join(state.folders.root, 'containers', id),
+    async request(verb, args) {
+      const caller = parts.caller?.() ?? { uid: process.getuid?.() ?? 0, pid: process.pid };
+      await hooks.call('request', { verb, arguments: args, caller, config: parts.config.sources });
+    },
+    emit(type, action, id, attributes = {}) {
+      const event = { sequence: ++sequence, time: now().toISOString(), type, action, id, attributes };
+      hooks.call('event', event).catch((error: unknown) => log.error({ err: error }, 'event lost'));
+    },
+    async transact(what, work) {
+      const transaction = state.begin(what);
+      try {
+        return await work(transaction);
+      } catch (error) {
+        // the first error is the one to tell; what could not be undone is undone by the next start
+        await transaction.rollback().catch((undo: unknown) => log.error({ err: undo }, `could not undo: ${what}`));
+        throw error;
+      }
+    },
+    async locked(locks, work) {
+      const held = [];
+      try {
+        for (const [kind, id] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT }));
+        return await work();
+      } finally {
+        for (const lock of held.reverse()) lock.release();
+      }
+    },
+  };
+}
+
+/** Attributes of a container's events, as Docker names them. */
+export function eventAttributes(record: ContainerRecord): Record<string, string> {
+  return { ...record.request.labels, image: record.image.name, name: record.name };
+}
+
+/** `value` without the keys that are undefined. */
+export function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined)) as { [K in keyof T]: Exclude<T[K], undefined> };
+}
+
+export const shortId = (id: string): string => id.slice(0, 12);

@@ -1,0 +1,140 @@
+import path from 'node:path';
+import { readdirSync } from 'node:fs';
+import { fail } from '../errors/index.ts';
+import { effect, op, type Effect } from '../plan/index.ts';
+import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
+import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { type Transaction } from '../state/index.ts';
+import { eventAttributes, shortId, type Core } from './core.ts';
+import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
+import { hostsFile, resolvConf } from './hosts-files.ts';
+import { ensureUnpacked, imageLock } from './images.ts';
+import { checkName, newId, randomName } from './names.ts';
+import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
+import { bindSources } from './spec-mounts.ts';
+
+const withContainer = { none: 'goes with the folder it lies in' } as const;
+const text = (value: string): Uint8Array => Buffer.from(value, 'utf8');
+
+/** Folder of the container, its log, and the files that are bound over those of the image. */
+function folderEffects(core: Core, draft: Draft): Effect[] {
+  const { record, network, hostname, shares } = draft;
+  const folder = core.folderOf(record.id);
+  const sharesHost = network === 'host';
+  const file = (name: string, content: string): Effect => effect(op.writeFile({ path: path.join(folder, name), data: text(content), mode: 0o644, how: 1 | 2 }), withContainer);
+  const own = shares || record.request.bundle !== undefined ? [] : [
+    file('hostname', `${hostname}\n`),
+    file('hosts', hostsFile(record.request, sharesHost, core.host)),
+    file('resolv.conf', resolvConf(record.request, sharesHost, core.host)),
+  ];
+  return [
+    ensureFolder(path.dirname(folder)),
+    effect(op.mkdir({ path: folder, mode: 0o700 }), op.removeTree({ path: folder })),
+    effect(op.mkdir({ path: path.join(folder, 'log'), mode: 0o700 }), withContainer),
+    effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer),
+    ...own,
+  ];
+}
+
+/** `-v` makes a missing source, folder by folder, so that exactly these are undone. */
+function sourceEffects(core: Core, request: ContainerRequest): Effect[] {
+  const made = new Set<string>();
+  return bindSources(request).flatMap(({ source, create }) => {
+    if (core.host.kind(source) !== undefined) return [];
+    if (!create) throw fail('ERR_INVALID_VALUE', `invalid mount config for type "bind": bind source path does not exist: ${source}`, { operation: 'mount', path: source });
+    const missing: string[] = [];
+    for (let at = path.resolve(source); core.host.kind(at) === undefined && at !== '/' && !made.has(at); at = path.dirname(at)) missing.unshift(at);
+    return missing.map((at) => {
+      made.add(at);
+      return effect(op.mkdir({ path: at, mode: 0o755 }, { okExists: true }), op.rmdir({ path: at }, { okMissing: true, optional: true }));
+    });
+  });
+}
+
+function isEmptyFolder(folder: string): boolean {
+  try {
+    return readdirSync(folder).length === 0;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Docker's copy-up: an empty volume starts with what the image has at its target. In one helper, which sees the container's root in a
+ * mount namespace of its own. The undo empties a volume only when nobody else can have written to it: it was made here, or nobody uses it.
+ */
+async function copyUpEffects(core: Core, draft: Draft): Promise<Effect[]> {
+  const { record, drivers, volumes } = draft;
+  const { state } = core.parts;
+  const wanted = volumes.filter((v) => v.copyUp && (v.isNew || isEmptyFolder(v.source.driver.mountpoint(v.name))));
+  if (wanted.length === 0 || (record.rootfs.path === undefined && !drivers.storage)) return [];
+  const folder = core.folderOf(record.id);
+  const run = { container: record.id, run: record.id.slice(0, 16), instance: state.folders.instance, runFolder: folder, explain: false };
+  const mounts = [...(drivers.storage && record.rootfs.path === undefined ? await rootfsSteps(record, drivers.storage.driver, run, true) : []), ...attachRootfs(record, path.join(folder, 'rootfs'))];
+  const copies = wanted.map((v) => {
+    const { driver } = v.source;
+    const to = driver.mountpoint(v.name);
+    const unused = !v.isNew && state.volumes.users(v.name).length === 0;
+    const undo = v.isNew ? { none: 'the volume is removed' } : unused ? [...driver.remove(v.name), ...driver.create(v.name, {})].map((e) => e.operation) : { none: 'others use the volume' };
+    return effect(op.copyUp({ fromRoot: REGISTER.rootfs, from: v.target, to }), undo);
+  });
+  return [...mounts.map(({ operation, undo, noUndo }): Effect => ({ operation, undo, ...(noUndo === undefined && undo.length > 0 ? {} : { noUndo: noUndo ?? 'goes with the helper' }) })), ...copies];
+}
+
+async function makeVolumes(transaction: Transaction, volumes: readonly DraftVolume[]): Promise<void> {
+  const made = new Set<string>();
+  for (const { isNew, name, source, options } of volumes) {
+    if (!isNew || made.has(name)) continue;
+    made.add(name);
+    await transaction.effects(source.choice.plugin).run(source.driver.create(name, options));
+  }
+}
+
+/** The journalled part: everything on disk, then the row. */
+async function make(core: Core, draft: Draft, transaction: Transaction, onWarning: ((text: string) => void) | undefined): Promise<void> {
+  const { record, drivers, volumes } = draft;
+  const options = onWarning ? { onWarning } : {};
+  const own = transaction.effects('core');
+  await own.run([...sourceEffects(core, record.request), ...folderEffects(core, draft)], options);
+  if (drivers.storage) {
+    const { driver, choice } = drivers.storage;
+    for (const { request } of snapshotsOf(record, driver)) await transaction.effects(choice.plugin).run(await driver.createSnapshot(request), options);
+  }
+  await makeVolumes(transaction, volumes);
+  await own.run(await copyUpEffects(core, draft), options);
+  const created = record.created;
+  await transaction.commit((rows) => {
+    const seen = new Set<string>();
+    for (const v of volumes) {
+      if (!v.isNew || seen.has(v.name)) continue;
+      seen.add(v.name);
+      const { driver, plugin, version } = v.source.choice;
+      rows.insertVolume({ name: v.name, driver, plugin, version, created, labels: {}, options: { ...v.options }, anonymous: v.anonymous });
+    }
+    rows.insertContainer(record);
+  });
+}
+
+/** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
+export async function createContainer(core: Core, request: ContainerRequest, onWarning?: (text: string) => void): Promise<ContainerRecord> {
+  const { state, hooks } = core.parts;
+  await core.request('create', { request });
+  if (request.name !== undefined) checkName('container', request.name);
+  const name = request.name ?? randomName((n) => state.containers.byName(n) !== undefined);
+  const first = await draftContainer(core, request, newId(), name);
+  if (first.image && first.drivers.storage) await ensureUnpacked(core, first.image, first.drivers.storage.driver);
+  const named = [...new Set(first.volumes.filter((v) => !v.anonymous).map((v) => v.name))].sort();
+  const locks = [...(first.image?.image.rootfs.kind === 'layers' ? [imageLock(first.image.image.id)] : []), ['name', name], ...named.map((n) => ['volume', n])] as [string, string][];
+  return core.locked(locks, async () => {
+    const holder = state.containers.byName(name);
+    if (holder) throw fail('ERR_NAME_TAKEN', `the container name "${name}" is already in use by container ${shortId(holder.id)}`, { path: name });
+    // the world may have changed until the locks were held: volumes made, the image removed
+    const draft = named.length > 0 || first.image ? await draftContainer(core, request, first.record.id, name) : first;
+    if (draft.image && draft.drivers.storage) await ensureUnpacked(core, draft.image, draft.drivers.storage.driver);
+    await hooks.call('create', { container: draft.record });
+    await core.transact(`create container ${name}`, (transaction) => make(core, draft, transaction, onWarning));
+    for (const v of draft.volumes) if (v.isNew) core.emit('volume', 'create', v.name, { driver: v.source.choice.driver });
+    core.emit('container', 'create', draft.record.id, eventAttributes(draft.record));
+    return draft.record;
+  });
+}

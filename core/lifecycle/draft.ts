@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fail } from '../errors/index.ts';
+import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
+import { type Spec } from '../spec/index.ts';
+import { type Core } from './core.ts';
+import { type ContainerDrivers } from './drivers.ts';
+import { findImage, type FoundImage } from './images.ts';
+import { newId } from './names.ts';
+import { type ResolvedDriver } from './parts.ts';
+import { honours } from './sections.ts';
+import { compileSpec, containerHostname } from './spec.ts';
+import { parseSignal } from './spec-process.ts';
+import { planVolumes, type PlannedVolume } from './spec-mounts.ts';
+import { type Contracts } from '../plugin/index.ts';
+
+export interface DraftVolume extends PlannedVolume {
+  readonly source: ResolvedDriver<Contracts['volume']>;
+  readonly isNew: boolean;
+}
+/** A container that doesn't exist yet: all that can be known without changing anything. */
+export interface Draft {
+  readonly record: ContainerRecord;
+  readonly drivers: ContainerDrivers;
+  readonly image?: FoundImage;
+  readonly volumes: readonly DraftVolume[];
+  readonly hostname: string;
+  readonly network: 'new' | 'host' | 'container';
+  /** The container whose network, and so whose hosts files, it shares. */
+  readonly shares?: ContainerRecord;
+}
+
+/** What a bundle's or a user's own folder is in place of an image. */
+interface Base { readonly image: ContainerRecord['image']; readonly config: ImageConfig; readonly rootfs: ImageRootfs; readonly found?: FoundImage; readonly folder?: string; readonly bundleSpec?: Spec }
+
+async function findBase(core: Core, request: ContainerRequest): Promise<Base> {
+  const layers: ImageRootfs = { kind: 'layers', layers: [] };
+  if (request.bundle !== undefined) {
+    const file = path.join(request.bundle, 'config.json');
+    let spec: Spec;
+    try {
+      spec = JSON.parse(readFileSync(file, 'utf8')) as Spec;
+    } catch (cause) {
+      throw fail('ERR_INVALID_VALUE', `cannot read the bundle's ${file}`, { path: file, cause });
+    }
+    if (!spec.root?.path) throw fail('ERR_INVALID_VALUE', 'the bundle names no root.path', { path: file });
+    return { image: { id: '', name: request.bundle, source: 'bundle' }, config: {}, rootfs: layers, folder: path.resolve(request.bundle, spec.root.path), bundleSpec: spec };
+  }
+  if (request.rootfs !== undefined) {
+    const folder = path.resolve(request.rootfs);
+    if (core.host.kind(folder) !== 'folder') throw fail('ERR_INVALID_VALUE', `no such folder: ${folder}`, { path: folder });
+    return { image: { id: '', name: folder, source: 'rootfs' }, config: {}, rootfs: layers, folder };
+  }
+  const found = await findImage(core, request.image);
+  const { image } = found;
+  return { image: { id: image.id, name: request.image, source: image.source }, config: image.config, rootfs: image.rootfs, found };
+}
+
+async function draftVolume(core: Core, planned: PlannedVolume): Promise<DraftVolume> {
+  const existing = planned.anonymous ? undefined : core.parts.state.volumes.get(planned.name);
+  if (existing) {
+    if (planned.driver && planned.driver !== existing.driver) throw fail('ERR_INVALID_VALUE', `volume ${planned.name} exists with driver ${existing.driver}, not ${planned.driver}`, { path: planned.name });
+    const choice = { driver: existing.driver, plugin: existing.plugin, version: existing.version, options: '' };
+    return { ...planned, isNew: false, source: await core.registry.resolveDriver('volume', existing.driver, choice) };
+  }
+  return { ...planned, isNew: true, source: await core.registry.chosen('volume', planned.driver) };
+}
+
+/** `--security-opt` must be one that somebody understands. Errors: ERR_INVALID_VALUE. */
+function checkSecurityOptions(request: ContainerRequest, drivers: ContainerDrivers): void {
+  const known = new Set(['no-new-privileges', 'systempaths', ...drivers.security.flatMap((d) => d.driver.option ?? [])]);
+  for (const option of request.securityOptions) {
+    const [key = '', value] = option.split(/[=:](.*)/s);
+    const off = value === 'unconfined' || option === 'label=disable' || option === 'label:disable';
+    if (!known.has(key) && !off) throw fail('ERR_INVALID_VALUE', `invalid --security-opt: ${option}`, { operation: 'security-opt', hint: `known are ${[...known].join(', ')}` });
+  }
+}
+
+function choicesOf(drivers: ContainerDrivers): ContainerRecord['drivers'] {
+  const { storage, cgroup, network, log, security } = drivers;
+  return {
+    ...(storage && { storage: storage.choice }), ...(cgroup && { cgroup: cgroup.choice }), ...(network && { network: network.choice }), ...(log && { log: log.choice }),
+    security: security.map((d) => d.choice),
+  };
+}
+
+/**
+ * Resolve image, drivers, volumes and names, and compile the spec. Reads only. `request` is not changed; the record holds it as it will
+ * be executed. Errors: ERR_NO_SUCH_IMAGE, ERR_INVALID_VALUE, ERR_DRIVER_*, ERR_NO_SUCH_NETWORK.
+ */
+export async function draftContainer(core: Core, asked: ContainerRequest, id: string, name: string): Promise<Draft> {
+  const { parts, registry } = core;
+  const base = await findBase(core, asked);
+  const request = structuredClone(asked);
+  if (!request.network || request.network === 'default') request.network = parts.defaults.network;
+  let shares: ContainerRecord | undefined;
+  if (request.network.startsWith('container:')) {
+    shares = parts.state.containers.resolve(request.network.slice('container:'.length));
+    request.network = `container:${shares.id}`;
+  }
+  const log = await registry.chosen('log', request.log.driver);
+  request.log = { driver: log.choice.driver, options: { ...(request.log.driver && request.log.driver !== parts.choices.log ? {} : parts.defaults.logOptions), ...request.log.options } };
+  for (const key of Object.keys(request.log.options)) if (!log.driver.options.has(key)) throw fail('ERR_INVALID_VALUE', `unknown log opt '${key}' for log driver ${log.choice.driver}`, { operation: 'log-opt', path: key });
+  const drivers: ContainerDrivers = {
+    ...(base.folder === undefined ? { storage: await registry.chosen('storage') } : {}),
+    cgroup: await registry.chosen('cgroup'), network: await registry.network(request.network), log, security: await registry.security(),
+  };
+  checkSecurityOptions(request, drivers);
+  if (base.rootfs.kind === 'host' && !drivers.storage?.driver.features.has('host-folder')) {
+    throw fail('ERR_FEATURE_MISSING', `storage driver ${drivers.storage?.driver.name ?? ''} cannot make a copy of this machine's own root`, { hint: 'choose another with drivers.storage, e.g. overlay' });
+  }
+  parseSignal(request.stopSignal ?? base.config.StopSignal ?? 'TERM');
+  const volumes = await Promise.all((base.bundleSpec ? [] : planVolumes(request, base.config, newId)).map((v) => draftVolume(core, v)));
+  const network = drivers.network?.driver.namespace({ mode: request.network, hostname: '', ports: request.ports, options: {} }).kind ?? 'new';
+  const folder = core.folderOf(shares?.id ?? id);
+  const honoured = (field: string): boolean => honours(drivers.cgroup?.driver, field);
+  const sharedHostname = shares?.spec.hostname ?? undefined;
+  const host = { id, request, machine: parts.machine, network, ...(sharedHostname ? { sharedHostname } : {}) };
+  const spec = base.bundleSpec ?? compileSpec({
+    ...host, imageConfig: base.config, rootfs: base.rootfs, host: core.host, volumes, honours: honoured,
+    volumeFolder: (v) => (v as DraftVolume).source.driver.mountpoint(v.name),
+    files: { resolvConf: path.join(folder, 'resolv.conf'), hostname: path.join(folder, 'hostname'), hosts: path.join(folder, 'hosts') },
+    cgroupMounts: drivers.cgroup?.driver.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }).map((m) => ({ ...m, options: [...m.options] })) ?? [],
+    ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
+  });
+  const layers = base.rootfs.kind === 'layers' ? base.rootfs.layers.at(-1)?.chainID : undefined;
+  const record: ContainerRecord = {
+    id, name, created: core.now().toISOString(), request, image: base.image, imageConfig: base.config, spec,
+    rootfs: base.folder !== undefined ? { path: base.folder } : base.rootfs.kind === 'host' ? { filesystems: base.rootfs.filesystems.map((f) => ({ ...f })), hide: [...base.rootfs.hide] } : layers ? { chainID: layers } : {},
+    drivers: choicesOf(drivers),
+    volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
+    starts: 0,
+  };
+  return { record, drivers, volumes, network, hostname: containerHostname(host), ...(base.found && { image: base.found }), ...(shares && { shares }) };
+}

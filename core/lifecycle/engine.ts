@@ -1,0 +1,96 @@
+import { type Containers, type Engine } from '../api/index.ts';
+import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
+import { tapAdapters } from './adapters.ts';
+import { createCore, type Core } from './core.ts';
+import { createContainer } from './create.ts';
+import { diffContainer } from './diff.ts';
+import { draftContainer } from './draft.ts';
+import { driversOf, need } from './drivers.ts';
+import { execInContainer } from './exec.ts';
+import { catchUp } from './finish.ts';
+import { type HostView, realHost } from './host-view.ts';
+import { createImages } from './images.ts';
+import { inspectContainer } from './inspect.ts';
+import { newId, newRunId } from './names.ts';
+import { type EngineParts } from './parts.ts';
+import { planRun } from './plan-run.ts';
+import { createRegistry } from './registry.ts';
+import { attachContainer, killContainer, removeContainer, stopContainer, viewContainer, waitContainer } from './running.ts';
+import { runContext, startContainer } from './start.ts';
+import { createSystem } from './system.ts';
+import { createVolumes } from './volumes.ts';
+
+async function* readLogs(core: Core, ref: string, options: ReadLogOptions): AsyncGenerator<LogLine> {
+  const record = core.parts.state.containers.resolve(ref);
+  await core.request('logs', { container: record.id });
+  const { driver } = need((await driversOf(core.registry, record)).log, 'log', record);
+  yield* driver.read({
+    container: record.id, folder: `${core.folderOf(record.id)}/log`, options: record.request.log.options,
+    ended: () => !['running', 'creating', 'paused'].includes(viewContainer(core, record).state), ...options,
+  });
+}
+
+function createContainers(core: Core): Containers {
+  const { state } = core.parts;
+  return {
+    create: (request, options) => createContainer(core, request, options?.onWarning),
+    start: (ref, options) => startContainer(core, ref, options),
+    async explain(request) {
+      await core.request('explain', { request });
+      const { record } = await draftContainer(core, request, newId(), request.name ?? 'explained');
+      const { steps, bytes } = await planRun(core, record, runContext(core, record.id, newRunId(), true), { attach: request.attach });
+      return { steps, bytes };
+    },
+    attach: (ref, streams) => attachContainer(core, ref, streams),
+    exec: (ref, request) => execInContainer(core, ref, request),
+    stop: (ref, options) => stopContainer(core, ref, options),
+    kill: (ref, signal) => killContainer(core, ref, signal),
+    remove: (ref, options) => removeContainer(core, ref, options),
+    wait: (ref, condition) => waitContainer(core, ref, condition),
+    resolve: async (ref) => viewContainer(core, state.containers.resolve(ref)),
+    async list({ all }) {
+      const views = state.containers.list().map((record) => viewContainer(core, record));
+      return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused');
+    },
+    logs: (ref, options) => readLogs(core, ref, options),
+    async diff(ref) {
+      return diffContainer(core, state.containers.resolve(ref));
+    },
+    inspect: async (ref, options) => inspectContainer(core, state.containers.resolve(ref), options),
+  };
+}
+
+/**
+ * The engine: plugins that tap are loaded, the hooks sealed, and whatever an earlier engine left is undone or finished.
+ * Errors: ERR_PLUGIN_*, ERR_HOOK_*, ERR_STATE. `host`: what is read of this machine while compiling; tests hand in another one.
+ */
+export async function createEngine(parts: EngineParts, host: HostView = realHost): Promise<Engine> {
+  const { hooks, state, log } = parts;
+  const registry = createRegistry(parts);
+  const core = createCore(parts, registry, host);
+  tapAdapters(hooks, registry, state);
+  await registry.start();
+  await hooks.call('configResolved', { config: parts.config.result });
+  await hooks.call('pluginsReady', {});
+  hooks.seal();
+  // without root nothing can be undone, and explain needs none
+  if (parts.machine.uid === 0) {
+    const undone = [...(await state.reconcile()), ...(await catchUp(core))];
+    for (const line of undone) log.info(line);
+    await hooks.call('reconcile', { undone });
+  }
+  return {
+    containers: createContainers(core),
+    images: createImages(core),
+    volumes: createVolumes(core),
+    system: createSystem(core),
+    async close() {
+      if (core.closing) return;
+      core.closing = true;
+      await hooks.call('shutdown', {});
+      for (const connection of core.connections) connection.close();
+      await registry.stop();
+      state.close();
+    },
+  };
+}

@@ -1,0 +1,85 @@
+import { randomInt } from 'node:crypto';
+import { createPlanCollector, type RunBase } from '../hooks/index.ts';
+import { fail } from '../errors/index.ts';
+import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
+import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
+import { type RunContext } from '../contracts/common/index.ts';
+import { type Process, type Spec } from '../spec/index.ts';
+import { markPrivileged } from './adapters.ts';
+import { eventAttributes, type Core } from './core.ts';
+import { blame, warningText } from './frames.ts';
+import { configureSpec, streamFlags } from './plan-run.ts';
+import { connect, requireRun } from './running.ts';
+import { createSession, windowPayload, type LiveSession } from './session.ts';
+import { overlayEnv, workingDir } from './spec-process.ts';
+import { runContext } from './start.ts';
+
+/** The process of a session: the container's own, with what was asked for. */
+export function execProcess(own: Process, request: ExecRequest): Process {
+  if (request.args.length === 0) throw fail('ERR_INVALID_VALUE', 'no command specified');
+  const { consoleSize: _, ...rest } = own;
+  // as Docker: TERM follows the session's terminal, not the container's
+  const env = (own.env ?? []).filter((entry) => request.terminal || !own.terminal || entry !== 'TERM=xterm');
+  const hasTerm = env.some((entry) => entry.startsWith('TERM='));
+  return {
+    ...rest, args: request.args, terminal: request.terminal,
+    env: overlayEnv(request.terminal && !hasTerm ? [...env, 'TERM=xterm'] : env, request.env),
+    cwd: request.workdir === undefined ? own.cwd : workingDir(request.workdir),
+    ...(request.user ? { user: { username: request.user } } : {}),
+  };
+}
+
+async function planExec(core: Core, record: ContainerRecord, request: ExecRequest, run: RunContext, number: number): Promise<Uint8Array> {
+  const { spec: own, asked } = await configureSpec(core, record, run);
+  if (!own.process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
+  const spec: Spec = { ...own, process: execProcess(own.process, request) };
+  if (request.privileged) markPrivileged(spec);
+  const plan = createPlanCollector({ asked });
+  const base: RunBase = { container: record, run, spec, plan };
+  await core.parts.hooks.call('exec', { session: number, args: request.args }, base);
+  plan.close();
+  const steps = plan.steps();
+  const joins = steps.some((s) => s.operation.name === 'joinContainer');
+  const join: PlannedStep = { slot: 'exec.join', operation: op.joinContainer({ privileged: request.privileged ? 1 : 0 }), undo: [], origin: { plugin: 'core', hook: 'exec' } };
+  return encodePlan({ steps: joins ? steps : [join, ...steps] });
+}
+
+/** Errors: ERR_NOT_RUNNING, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
+export async function execInContainer(core: Core, ref: string, request: ExecRequest): Promise<Session> {
+  const { state, log } = core.parts;
+  const record = state.containers.resolve(ref);
+  await core.request('exec', { container: record.id, request });
+  const view = await requireRun(core, record, 'exec');
+  const number = randomInt(1, 0x10000);
+  const bytes = await planExec(core, record, request, runContext(core, record.id, view.record.run), number);
+  const connection = await connect(core, view);
+  const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
+  const handle = { close: () => connection.close() };
+  core.connections.add(handle);
+  let session: LiveSession | undefined;
+  connection.onFrame((frame) => {
+    if (frame.session !== number) return;
+    if (frame.type === FRAME.warning) log.warn({ container: record.id }, warningText(bytes, frame.payload));
+    else if (session) session.receive(frame);
+    else if (frame.type === FRAME.started) {
+      session = createSession({ connection, container: record.id, run: view.record.run, number, pid: frame.argument, startedAt: core.now().toISOString(), onClose: () => core.connections.delete(handle) });
+      resolve(session);
+    } else if (frame.type === FRAME.failed) reject(blame(bytes, frame.payload));
+    else if (frame.type === FRAME.error) reject(fail('ERR_OPERATION_FAILED', `exec in container ${record.name}: ${frame.payload.toString('utf8') || `errno ${frame.argument}`}`, { operation: 'exec', path: record.name }));
+  });
+  connection.closed.then(() => {
+    core.connections.delete(handle);
+    reject(fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the command was started`, { path: record.name }));
+  }, reject);
+  try {
+    const none = { stdin: false, stdout: false, stderr: false };
+    await connection.send(FRAME.exec, { session: number, argument: streamFlags(request, request.detached ? none : request.attach), payload: bytes });
+    if (request.windowSize && request.terminal) await connection.send(FRAME.resize, { session: number, payload: windowPayload(request.windowSize) });
+    const started = await promise;
+    core.emit('container', 'exec_start', record.id, { ...eventAttributes(record), command: request.args.join(' ') });
+    return started;
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}

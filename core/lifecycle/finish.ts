@@ -1,0 +1,61 @@
+import { isEngineError } from '../errors/index.ts';
+import { type ExitRecord } from '../api/index.ts';
+import { eventAttributes, type Core } from './core.ts';
+import { removeLocked } from './remove.ts';
+
+/** Longest time that the undo of a run is waited for, ms. */
+export const TEARDOWN = 30_000;
+
+/** The last run of a container is over: collect it, tell everybody. Called with the container's lock held. */
+export async function collectLocked(core: Core, id: string): Promise<ExitRecord | undefined> {
+  const { state, hooks } = core.parts;
+  const collected = await state.runs.collect(id, { timeout: TEARDOWN });
+  const record = state.containers.get(id);
+  if (!collected || !record) return collected?.exit;
+  const { exit, failures } = collected;
+  await hooks.call('exited', { container: record, exit });
+  await hooks.call('postExitCleanup', { container: record, failures });
+  if (exit.oom?.killed) core.emit('container', 'oom', id, eventAttributes(record));
+  core.emit('container', 'die', id, { ...eventAttributes(record), exitCode: String(exit.code) });
+  return exit;
+}
+
+/** A run has ended: collect it, and remove a container that was started with `--rm`. Somebody else having done so is success. */
+export async function finishRun(core: Core, id: string, run: string): Promise<void> {
+  const { state, log } = core.parts;
+  if (core.closing) return;
+  await core.locked([['container', id]], async () => {
+    const view = state.runs.find(id);
+    if (view && view.record.run !== run) return;
+    if (view) await collectLocked(core, id);
+    const record = state.containers.get(id);
+    if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text));
+  });
+}
+
+/** What crashed or ended while no engine was there. Returns what was done, in words. */
+export async function catchUp(core: Core): Promise<readonly string[]> {
+  const { state, log } = core.parts;
+  const done: string[] = [];
+  for (const record of state.containers.list()) {
+    const view = state.runs.find(record.id);
+    if (view?.alive || (!view && !(record.request.autoRemove && record.starts > 0))) continue;
+    try {
+      await core.locked([['container', record.id]], async () => {
+        const now = state.runs.find(record.id);
+        if (now?.alive) return;
+        if (now) await collectLocked(core, record.id);
+        done.push(`collected the last run of container ${record.name}`);
+        const current = state.containers.get(record.id);
+        if (current?.request.autoRemove && current.starts > 0) {
+          await removeLocked(core, current, { volumes: true }, (text) => log.warn(text));
+          done.push(`removed container ${record.name}`);
+        }
+      });
+    } catch (error) {
+      if (!isEngineError(error)) throw error;
+      log.warn({ err: error, container: record.id }, 'left for a later start');
+    }
+  }
+  return done;
+}

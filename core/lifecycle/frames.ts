@@ -1,0 +1,69 @@
+import { type EngineError, fail } from '../errors/index.ts';
+import { decodePlan, type DecodedStep } from '../plan/index.ts';
+import { type ExitRecord } from '../api/index.ts';
+import { type Frame } from '../native/index.ts';
+import { errnoName } from '../state/files.ts';
+import { operationFailed, readFailure, type Failure } from '../state/helper.ts';
+import { isoTime } from '../state/run-files.ts';
+
+/** Payload of an `exit` frame: the run's exit file. A shim that says less still gives the code. */
+export function readExitFrame(frame: Frame, run: string, startedAt?: string): ExitRecord {
+  let said: { signal?: number; coreDumped?: boolean; oom?: { killed?: boolean; limit?: string }; finishedAt?: unknown; dropped?: number } = {};
+  try {
+    said = JSON.parse(frame.payload.toString('utf8')) as typeof said;
+  } catch { /* the code is in the head */ }
+  const exit: ExitRecord = { run, code: frame.argument, finishedAt: said.finishedAt === undefined ? new Date().toISOString() : isoTime(said.finishedAt) };
+  if (said.signal) exit.signal = said.signal;
+  if (said.coreDumped) exit.coreDumped = true;
+  if (said.oom?.killed) exit.oom = { killed: true, ...(said.oom.limit ? { limit: said.oom.limit } : {}) };
+  if (said.dropped) exit.droppedLogBytes = said.dropped;
+  if (startedAt) exit.startedAt = startedAt;
+  return exit;
+}
+
+/** Payload of a `barrier` frame. */
+export function readBarrier(payload: Buffer): { readonly index: number; readonly pid: number; readonly handler: string; readonly input: string } {
+  const handlerLength = payload.readUInt32LE(8);
+  const at = 12 + handlerLength;
+  return { index: payload.readUInt32LE(0), pid: payload.readUInt32LE(4), handler: payload.toString('utf8', 12, at), input: payload.toString('utf8', at + 4, at + 4 + payload.readUInt32LE(at)) };
+}
+
+export function stepOf(plan: Uint8Array, failure: Failure): DecodedStep | undefined {
+  return decodePlan(plan).steps.find((s) => s.index === failure.index);
+}
+
+const execReasons: Readonly<Record<string, string>> = { EACCES: 'permission denied', EPERM: 'permission denied', EISDIR: 'is a directory', ENOEXEC: 'exec format error', ENOTDIR: 'not a directory', ETXTBSY: 'text file busy', E2BIG: 'argument list too long', ELOOP: 'too many levels of symbolic links' };
+
+/** What failed, in the words people know from Docker where there are some; operation, path, errno and plugin in any case. */
+export function blame(plan: Uint8Array, payload: Buffer): EngineError {
+  const failure = readFailure(payload);
+  const step = stepOf(plan, failure);
+  const plain = operationFailed(failure, step);
+  const errno = errnoName(failure.errno);
+  const args = (step?.operation.args ?? {}) as Record<string, unknown>;
+  const details = { operation: plain.operation ?? 'run', errno, ...(step && { plugin: step.origin.plugin }), ...(plain.data && { data: plain.data }) };
+  if (step?.operation.name === 'resolveExec' || step?.operation.name === 'exec') {
+    const argv = step.operation.name === 'exec' ? (args['argv'] as string[] | undefined)?.[0] : (args['name'] as string);
+    const name = argv ?? '';
+    const quoted = JSON.stringify(name);
+    if (errno === 'ENOENT') {
+      const why = name.includes('/') ? (step.operation.name === 'exec' ? `no such file or directory: the interpreter or loader that ${quoted} asks for is missing` : `stat ${name}: no such file or directory`) : 'executable file not found in $PATH';
+      return fail('ERR_EXEC_NOT_FOUND', `exec: ${quoted}: ${why}`, { ...details, path: name });
+    }
+    return fail('ERR_EXEC_FAILED', `exec: ${quoted}: ${execReasons[errno] ?? failure.detail ?? errno}`, { ...details, path: name });
+  }
+  if (step?.operation.name === 'resolveUser' && errno === 'ENOENT') {
+    return fail('ERR_OPERATION_FAILED', `unable to find user ${String(args['user'])}: ${failure.detail || 'no matching entries in passwd file'}`, { ...details, path: String(args['user']) });
+  }
+  if (step?.operation.name === 'chdir' || step?.operation.name === 'ensureWorkdir') {
+    return fail('ERR_OPERATION_FAILED', `chdir to cwd (${JSON.stringify(args['path'])}) failed${failure.detail ? `: ${failure.detail}` : ''}`, { ...details, path: String(args['path']), exitCode: 126 });
+  }
+  return plain;
+}
+
+/** A warning in one line. */
+export function warningText(plan: Uint8Array, payload: Buffer): string {
+  const failure = readFailure(payload);
+  const error = operationFailed(failure, stepOf(plan, failure));
+  return `${error.message} (${errnoName(failure.errno)})`;
+}

@@ -1,0 +1,104 @@
+import { type Asked, createPlanCollector, type PlanCollector, type RunBase } from '../hooks/index.ts';
+import { fail } from '../errors/index.ts';
+import { BITS, encodePlan, op, orderSteps, undoSteps, type Origin, type PlannedStep } from '../plan/index.ts';
+import { REGISTER, type RunContext } from '../contracts/common/index.ts';
+import { type AttachStreams, type ContainerRecord, type WindowSize } from '../api/index.ts';
+import { type Linux, type Spec } from '../spec/index.ts';
+import { type Core } from './core.ts';
+import { driversOf, entriesOf, type ContainerDrivers } from './drivers.ts';
+import { checkSections } from './sections.ts';
+
+/** <linux/sched.h>. The cgroup namespace is unshared by init itself once it has joined; a user namespace needs a stage. */
+const CLONE: Partial<Record<NonNullable<Linux['namespaces']>[number]['type'], number>> = {
+  mount: 0x20000, uts: 0x4000000, ipc: 0x8000000, pid: 0x20000000, network: 0x40000000, time: 0x80,
+};
+
+export interface StreamOptions {
+  readonly attach: AttachStreams;
+  readonly windowSize?: WindowSize;
+}
+/** Bits of BITS.STDIO. */
+export function streamFlags(request: { terminal: boolean; openStdin: boolean; stdinOnce?: boolean }, attach: AttachStreams): number {
+  const { STDIO } = BITS;
+  return (request.terminal ? STDIO.terminal : 0) | (request.openStdin ? STDIO.stdin : 0) | (request.stdinOnce ? STDIO.stdinOnce : 0)
+    | (attach.stdin ? STDIO.attachStdin : 0) | (attach.stdout ? STDIO.attachStdout : 0) | (attach.stderr ? STDIO.attachStderr : 0);
+}
+
+/**
+ * The spec of the next run: the container's, then the taps on `configure`. A prepared bundle is run as it is. `asked`: who put what there.
+ */
+export async function configureSpec(core: Core, record: ContainerRecord, run: RunContext): Promise<{ spec: Spec; asked: Asked }> {
+  if (record.request.bundle !== undefined) return { spec: record.spec, asked: new Map() };
+  const plan = createPlanCollector();
+  plan.close();
+  const { value, asked } = await core.parts.hooks.callWaterfall('configure', record.spec, { container: record, run, spec: record.spec, plan });
+  return { spec: value, asked };
+}
+
+/** The first operation of a run: what becomes of the standard streams and the log. */
+function addStreams(core: Core, plan: PlanCollector, drivers: ContainerDrivers, base: RunBase, streams: StreamOptions): void {
+  const { container, run } = base;
+  const { log } = drivers;
+  const settings = log?.driver.planLog({ container: container.id, folder: `${core.folderOf(container.id)}/log`, options: container.request.log.options }, run);
+  const size = streams.windowSize ?? container.request.windowSize;
+  plan.writer(log?.choice.plugin ?? 'core', 'prepareRootfs').at('/process/terminal').add('shim.stdio', op.stdio({
+    flags: streamFlags({ ...container.request, terminal: base.spec.process?.terminal ?? false }, streams.attach), ...settings, ...(size && { rows: size.rows, cols: size.cols }),
+  }));
+}
+
+/** What nobody else has planned: the birth of init, and the sync point that holds it until the host side of its network is there. */
+function addMissing(plan: PlanCollector, spec: Spec): void {
+  const own = plan.writer('core', 'createNamespaces');
+  const has = (name: string): boolean => plan.steps().some((s) => s.operation.name === name);
+  if (!has('spawn')) {
+    const flags = (spec.linux?.namespaces ?? []).reduce((bits, { type, path }) => (path ? bits : bits | (CLONE[type] ?? 0)), 0);
+    own.at('/linux/namespaces').add('shim.spawn', op.spawn({ flags: BigInt(flags), pid: REGISTER.init, pidfd: REGISTER.initPidfd }));
+  }
+  if (!has('keepNamespaces')) own.add('shim.started', op.keepNamespaces({ pid: REGISTER.init }));
+}
+
+/** Sync point at which init waits for the steps of `shim.attach`. */
+export const ATTACHED = 1;
+
+/** init goes on from its network slot only when all of `shim.attach` is done. */
+function withSync(steps: readonly PlannedStep[]): readonly PlannedStep[] {
+  const needed = steps.some((s) => s.slot === 'shim.attach') && !steps.some((s) => s.operation.name === 'reach');
+  if (!needed) return steps;
+  const origin: Origin = { plugin: 'core', hook: 'attachNetwork' };
+  const reach: PlannedStep = { slot: 'init.netns', operation: op.reach({ point: ATTACHED }), undo: [], origin };
+  const wait: PlannedStep = { slot: 'shim.attach', operation: op.awaitPoint({ point: ATTACHED }), undo: [], origin };
+  const release: PlannedStep = { slot: 'shim.attach', operation: op.release({ point: ATTACHED }), undo: [], origin };
+  return orderSteps([reach, ...steps, wait, release]);
+}
+
+/** The undo: processes first (nothing else can be undone under them), then the host's steps backwards. */
+function undoOf(steps: readonly PlannedStep[]): readonly PlannedStep[] {
+  const undo = undoSteps(steps);
+  const kills = undo.filter((s) => s.operation.name === 'cgroupKill');
+  return [...kills, ...undo.filter((s) => s.operation.name !== 'cgroupKill')];
+}
+
+export interface RunPlan {
+  readonly spec: Spec;
+  readonly steps: readonly PlannedStep[];
+  readonly bytes: Uint8Array;
+}
+
+/** From a container's record to the plan of its next run. Reads only. */
+export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: StreamOptions): Promise<RunPlan> {
+  const { hooks } = core.parts;
+  const drivers = await driversOf(core.registry, record);
+  const { spec, asked } = await configureSpec(core, record, run);
+  if (!spec.process?.args?.length) throw fail('ERR_INVALID_VALUE', 'no command specified');
+  checkSections(spec, core.registry.sections(entriesOf(drivers)), drivers.cgroup !== undefined);
+  const plan = createPlanCollector({ asked });
+  const base: RunBase = { container: record, run, spec, plan };
+  addStreams(core, plan, drivers, base, streams);
+  for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork'] as const) await hooks.call(hook, {}, base);
+  addMissing(plan, spec);
+  plan.close();
+  const forward = withSync(plan.steps());
+  const steps = [...forward, ...undoOf(forward)];
+  await hooks.call('beforeStart', { steps }, base);
+  return { spec, steps, bytes: encodePlan({ steps }) };
+}

@@ -1,0 +1,40 @@
+import { op, type Step } from '../plan/index.ts';
+import { REGISTER, type RunContext } from '../contracts/common/index.ts';
+import { type SnapshotRequest, type StorageDriver } from '../contracts/storage/index.ts';
+import { type ContainerRecord } from '../api/index.ts';
+
+/** Snapshots of a container: one, or one per filesystem of this machine's own root. `/` first. */
+export function snapshotsOf(record: ContainerRecord, driver: StorageDriver): readonly { readonly target: string; readonly request: SnapshotRequest }[] {
+  const { id, request, rootfs } = record;
+  if (rootfs.path !== undefined) return [];
+  // Docker's `--rm` promises nothing after a power failure either
+  const volatile = request.autoRemove && driver.features.has('volatile') ? { volatile: 'true' } : {};
+  const options = { ...volatile, ...request.storageOptions };
+  if (rootfs.filesystems) {
+    return rootfs.filesystems.map(({ target }, i) => ({ target, request: { key: i === 0 ? id : `${id}-${i}`, lower: { folder: target }, options } }));
+  }
+  return [{ target: '/', request: { key: id, lower: rootfs.chainID === undefined ? {} : { chainID: rootfs.chainID }, options } }];
+}
+
+const mountRegister = (i: number): string => (i === 0 ? 'core.root' : `core.root.${i}`);
+
+/** What the storage driver has to say about a container's root: detached mounts in the registers that {@link attachRootfs} uses. */
+export async function rootfsSteps(record: ContainerRecord, driver: StorageDriver, run: RunContext, readonly: boolean): Promise<readonly Step[]> {
+  const steps: Step[] = [];
+  for (const [i, { request }] of snapshotsOf(record, driver).entries()) {
+    steps.push(...(await driver.planRootfs({ ...request, out: mountRegister(i), readonly }, run)));
+  }
+  return steps;
+}
+
+/** Attach them on folder `at` (in a mount namespace of its own), and `rootfs` is set. A bundle's or user's own folder is bound. */
+export function attachRootfs(record: ContainerRecord, at: string): readonly Step[] {
+  const none = { undo: [] } as const;
+  const slot = 'init.rootfs' as const;
+  const { filesystems = [], path } = record.rootfs;
+  return [
+    ...(path === undefined ? [] : [{ slot, operation: op.openTree({ source: path, recursive: 1, out: mountRegister(0) }), ...none }]),
+    { slot, operation: op.reopenRoot({ mount: mountRegister(0), at, out: REGISTER.rootfs }), ...none },
+    ...filesystems.slice(1).map(({ target }, i) => ({ slot, operation: op.moveMount({ mount: mountRegister(i + 1), root: REGISTER.rootfs, target }), ...none })),
+  ];
+}

@@ -1,0 +1,196 @@
+import path from 'node:path';
+import { fail, isEngineError } from '../errors/index.ts';
+import { FRAME, RUN_FILES } from '../plan/protocol.ts';
+import { type AttachStreams, type ContainerRecord, type ContainerState, type ContainerView, type ExitRecord, type Session } from '../api/index.ts';
+import { type ShimConnection } from '../native/index.ts';
+import { type RunView } from '../state/index.ts';
+import { eventAttributes, type Core } from './core.ts';
+import { collectLocked, finishRun } from './finish.ts';
+import { readExitFrame } from './frames.ts';
+import { streamFlags } from './plan-run.ts';
+import { removeLocked } from './remove.ts';
+import { createSession } from './session.ts';
+import { parseSignal } from './spec-process.ts';
+
+const SIGKILL = 9;
+const DEFAULT_STOP_TIMEOUT = 10;
+
+type Running = RunView & { readonly started: NonNullable<RunView['started']> };
+const isRunning = (view: RunView | undefined): view is Running => view !== undefined && view.alive && !view.exit && view.started !== undefined;
+
+/** The current run; one that is just being started is waited for. */
+async function currentRun(core: Core, id: string): Promise<Running | undefined> {
+  const { runs } = core.parts.state;
+  let view = runs.find(id);
+  if (view?.alive && !view.exit && !view.started) {
+    await core.locked([['container', id]], async () => {});
+    view = runs.find(id);
+  }
+  return isRunning(view) ? view : undefined;
+}
+
+/** Errors: ERR_NOT_RUNNING. */
+export async function requireRun(core: Core, record: ContainerRecord, what: string): Promise<Running> {
+  const view = await currentRun(core, record.id);
+  if (!view) throw fail('ERR_NOT_RUNNING', `cannot ${what}: container ${record.name} is not running`, { path: record.name });
+  return view;
+}
+export function connect(core: Core, view: RunView): Promise<ShimConnection> {
+  return core.parts.native.connectShim(path.join(view.folder, RUN_FILES.socket));
+}
+
+/** A client of a run that only waits. Undefined when the shim is gone. */
+async function watch(core: Core, view: RunView): Promise<{ connection: ShimConnection; exit: Promise<ExitRecord | undefined> } | undefined> {
+  let connection: ShimConnection;
+  try {
+    connection = await connect(core, view);
+  } catch (error) {
+    if (isEngineError(error, 'ERR_SHIM_GONE')) return undefined;
+    throw error;
+  }
+  const { promise, resolve } = Promise.withResolvers<ExitRecord | undefined>();
+  connection.onFrame((frame) => {
+    if (frame.type === FRAME.exit && frame.session === 0) resolve(readExitFrame(frame, view.record.run, view.started?.startedAt));
+  });
+  connection.closed.then(() => resolve(undefined), () => resolve(undefined));
+  const handle = { close: () => connection.close() };
+  core.connections.add(handle);
+  void connection.closed.finally(() => core.connections.delete(handle));
+  await connection.send(FRAME.wait, { session: 0 }).catch(() => {});
+  return { connection, exit: promise };
+}
+
+/** Resolves false after `seconds`; negative waits for ever. */
+async function within(work: Promise<unknown>, seconds: number): Promise<boolean> {
+  if (seconds < 0) return work.then(() => true);
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => { timer = setTimeout(() => resolve(false), seconds * 1000); });
+  try {
+    return await Promise.race([work.then(() => true as const), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** To init, by its shim; without one, by pid, when that is still the same process. */
+async function signalRun(core: Core, view: Running, connection: ShimConnection | undefined, signal: number): Promise<void> {
+  if (connection) return connection.send(FRAME.signal, { session: 0, argument: signal });
+  const { pid, startTime } = view.started;
+  if (core.parts.native.processStartTime(pid) === startTime) process.kill(pid, signal);
+}
+
+/** Kill what runs and wait for the end of its undo, up to collecting. With the container's lock held. */
+async function killLocked(core: Core, id: string): Promise<void> {
+  const view = core.parts.state.runs.find(id);
+  if (isRunning(view)) {
+    const watched = await watch(core, view);
+    await signalRun(core, view, watched?.connection, SIGKILL);
+    await watched?.connection.closed;
+  }
+  if (view) await collectLocked(core, id);
+}
+
+export async function stopContainer(core: Core, ref: string, options: { timeout?: number; signal?: string } = {}): Promise<void> {
+  const { state, defaults } = core.parts;
+  const record = state.containers.resolve(ref);
+  await core.request('stop', { container: record.id, ...options });
+  const signal = parseSignal(options.signal ?? record.request.stopSignal ?? record.imageConfig.StopSignal ?? 'TERM');
+  const view = await currentRun(core, record.id);
+  if (!view) return;
+  const watched = await watch(core, view);
+  if (watched) {
+    await signalRun(core, view, watched.connection, signal).catch(() => {});
+    const timeout = options.timeout ?? record.request.stopTimeout ?? defaults.stopTimeout ?? DEFAULT_STOP_TIMEOUT;
+    if (!(await within(watched.exit, timeout))) await signalRun(core, view, watched.connection, SIGKILL).catch(() => {});
+    await watched.connection.closed;
+  }
+  await finishRun(core, record.id, view.record.run);
+  core.emit('container', 'stop', record.id, eventAttributes(record));
+}
+
+export async function killContainer(core: Core, ref: string, signalName: string): Promise<void> {
+  const record = core.parts.state.containers.resolve(ref);
+  const signal = parseSignal(signalName);
+  await core.request('kill', { container: record.id, signal });
+  const view = await requireRun(core, record, 'kill');
+  const watched = await watch(core, view);
+  await signalRun(core, view, watched?.connection, signal);
+  core.emit('container', 'kill', record.id, { ...eventAttributes(record), signal: String(signal) });
+  if (signal !== SIGKILL) {
+    watched?.connection.close();
+    return;
+  }
+  await watched?.connection.closed;
+  await finishRun(core, record.id, view.record.run);
+}
+
+export async function removeContainer(core: Core, ref: string, options: { force: boolean; volumes: boolean }): Promise<void> {
+  const { state, log } = core.parts;
+  const { id } = state.containers.resolve(ref);
+  await core.request('remove', { container: id, ...options });
+  await core.locked([['container', id]], async () => {
+    const record = state.containers.get(id);
+    // the end of its run with --rm came first
+    if (!record) return;
+    if (isRunning(state.runs.find(id)) && !options.force) {
+      throw fail('ERR_IN_USE', `cannot remove container ${record.name}: it is running`, { path: record.name, hint: 'stop it first, or use --force' });
+    }
+    await killLocked(core, id);
+    await removeLocked(core, record, { volumes: options.volumes }, (text) => log.warn(text));
+  });
+}
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+export async function waitContainer(core: Core, ref: string, condition: 'not-running' | 'next-exit' | 'removed' = 'not-running'): Promise<ExitRecord> {
+  const { state } = core.parts;
+  const record = state.containers.resolve(ref);
+  await core.request('wait', { container: record.id, condition });
+  const none: ExitRecord = { run: '', code: 0, finishedAt: '0001-01-01T00:00:00Z' };
+  let view = await currentRun(core, record.id);
+  for (const before = record.lastExit?.run; condition === 'next-exit' && !view; await sleep(20)) {
+    const now = state.containers.get(record.id);
+    if (!now || (now.lastExit && now.lastExit.run !== before)) return now?.lastExit ?? none;
+    view = await currentRun(core, record.id);
+  }
+  let exit: ExitRecord | undefined;
+  if (view) {
+    const watched = await watch(core, view);
+    exit = await watched?.exit;
+    if (exit && condition !== 'removed') watched?.connection.close();
+    else if (!exit) await finishRun(core, record.id, view.record.run);
+  } else if (state.runs.find(record.id)) await core.locked([['container', record.id]], () => collectLocked(core, record.id));
+  exit ??= state.containers.get(record.id)?.lastExit ?? record.lastExit ?? none;
+  while (condition === 'removed' && state.containers.get(record.id)) await sleep(20);
+  return exit;
+}
+
+export async function attachContainer(core: Core, ref: string, streams: AttachStreams): Promise<Session> {
+  const record = core.parts.state.containers.resolve(ref);
+  await core.request('attach', { container: record.id, streams });
+  const view = await requireRun(core, record, 'attach');
+  const connection = await connect(core, view);
+  const handle = { close: () => connection.close() };
+  core.connections.add(handle);
+  const session = createSession({
+    connection, container: record.id, run: view.record.run, number: 0, pid: view.started.pid, startedAt: view.started.startedAt,
+    finish: () => finishRun(core, record.id, view.record.run), onClose: () => core.connections.delete(handle),
+  });
+  connection.onFrame((frame) => session.receive(frame));
+  await connection.send(FRAME.attach, { session: 0, argument: streamFlags({ terminal: false, openStdin: false }, streams) });
+  await connection.send(FRAME.wait, { session: 0 });
+  core.emit('container', 'attach', record.id, eventAttributes(record));
+  return session;
+}
+
+/** What a container is doing, by its run's folder. */
+export function viewContainer(core: Core, record: ContainerRecord): ContainerView {
+  const view = core.parts.state.runs.find(record.id);
+  const over: ContainerState = view?.exit || view?.started || record.starts > 0 || record.lastExit ? 'stopped' : 'created';
+  const state: ContainerState = isRunning(view) ? 'running' : view?.alive && !view.exit ? 'creating' : over;
+  // an exit that was not collected yet is known all the same
+  const shown = view?.exit && record.lastExit?.run !== view.exit.run ? { ...record, lastExit: view.exit } : record;
+  if (!isRunning(view)) return { record: shown, state };
+  const { pid, startTime, startedAt } = view.started;
+  return { record: shown, state, run: { id: view.record.run, pid, startTime, startedAt, folder: view.folder } };
+}

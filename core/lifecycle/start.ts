@@ -1,0 +1,124 @@
+import path from 'node:path';
+import { describeError, fail } from '../errors/index.ts';
+import { encodePlan, FRAME, orderSteps, partOf, RUN_FILES, type PlannedStep } from '../plan/index.ts';
+import { type RunContext } from '../contracts/common/index.ts';
+import { type AttachStreams, type ContainerRecord, type Session, type WindowSize } from '../api/index.ts';
+import { type Frame, type ShimConnection } from '../native/index.ts';
+import { eventAttributes, shortId, type Core } from './core.ts';
+import { collectLocked, finishRun } from './finish.ts';
+import { blame, readBarrier, warningText } from './frames.ts';
+import { newRunId } from './names.ts';
+import { planRun } from './plan-run.ts';
+import { removeLocked } from './remove.ts';
+import { createSession, type LiveSession } from './session.ts';
+
+export interface StartOptions { readonly attach?: AttachStreams; onWarning?(text: string): void; readonly windowSize?: WindowSize }
+
+const EIO = 5;
+
+export function runContext(core: Core, id: string, run: string, explain = false): RunContext {
+  const { folders } = core.parts.state;
+  return { container: id, run, instance: folders.instance, runFolder: path.join(folders.runRoot, 'runs', id), explain };
+}
+
+/** The shim stands at a barrier: run the named handler, hand over what it adds to init's part. Returns its failure. */
+async function answerBarrier(core: Core, connection: ShimConnection, frame: Frame, deadline: number): Promise<Error | undefined> {
+  const { handler: name, input, pid } = readBarrier(frame.payload);
+  try {
+    const { plugin, handler } = await core.registry.handler(name);
+    const steps = (await handler({ input: JSON.parse(input || 'null') as unknown, pid, signal: AbortSignal.timeout(deadline) })) ?? [];
+    const foreign = steps.find((s) => partOf(s.slot) !== 'init');
+    if (foreign) throw fail('ERR_PLUGIN_FAILED', `barrier handler ${name} adds to slot ${foreign.slot}, which has run already`, { plugin });
+    const planned = steps.map((s): PlannedStep => ({ ...s, origin: { plugin, hook: `barrier ${name}` } }));
+    await connection.send(FRAME.barrierReply, { argument: 0, payload: planned.length > 0 ? encodePlan({ steps: orderSteps(planned) }) : new Uint8Array(0) });
+    return undefined;
+  } catch (error) {
+    core.parts.log.error({ err: error, handler: name }, 'barrier failed');
+    await connection.send(FRAME.barrierReply, { argument: EIO }).catch(() => {});
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+interface Launch { readonly record: ContainerRecord; readonly run: string; readonly bytes: Uint8Array; readonly deadlines: ReadonlyMap<number, number> }
+
+/** Frames until the program has been exec'd, or the plan has failed and is undone. */
+function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWarning: (text: string) => void): Promise<LiveSession> {
+  const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
+  const { record, run, bytes } = launch;
+  let session: LiveSession | undefined;
+  let failure: Error | undefined;
+  let barrier: Promise<Error | undefined> | undefined;
+  const early: Frame[] = [];
+  const handle = { close: () => connection.close() };
+  core.connections.add(handle);
+  connection.onFrame((frame) => {
+    if (frame.type === FRAME.warning) return onWarning(warningText(bytes, frame.payload));
+    if (session) return session.receive(frame);
+    switch (frame.type) {
+      case FRAME.started:
+        session = createSession({
+          connection, container: record.id, run, number: 0, pid: frame.argument, startedAt: core.now().toISOString(),
+          finish: () => finishRun(core, record.id, run), onClose: () => core.connections.delete(handle),
+        });
+        for (const waiting of early) session.receive(waiting);
+        return resolve(session);
+      case FRAME.failed:
+        failure ??= blame(bytes, frame.payload);
+        return undefined;
+      case FRAME.barrier:
+        barrier = answerBarrier(core, connection, frame, launch.deadlines.get(frame.payload.readUInt32LE(0)) ?? 10_000);
+        return undefined;
+      default:
+        early.push(frame);
+    }
+  });
+  connection.closed.then(async () => {
+    core.connections.delete(handle);
+    if (session) return;
+    const cause = await barrier;
+    reject(cause ?? failure ?? fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the program was started`, { path: record.id }));
+  }, reject);
+  return promise;
+}
+
+/** With the container's lock held and no run left over. */
+async function launch(core: Core, record: ContainerRecord, options: StartOptions): Promise<LiveSession> {
+  const { state, native, shimEnv } = core.parts;
+  const run = newRunId();
+  const attach = options.attach ?? { stdin: false, stdout: false, stderr: false };
+  const { steps, bytes } = await planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }) });
+  const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
+  const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
+  let started: Promise<LiveSession>;
+  try {
+    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(shimEnv && { env: shimEnv }) });
+    started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
+  } finally {
+    lock.release();
+  }
+  return started;
+}
+
+/** Errors: ERR_ALREADY_RUNNING, and whatever the plan says; its undo is done when this rejects. */
+export async function startContainer(core: Core, ref: string, options: StartOptions = {}): Promise<Session> {
+  const { state, log } = core.parts;
+  const { id } = state.containers.resolve(ref);
+  await core.request('start', { container: id, attach: options.attach ?? null });
+  return core.locked([['container', id]], async () => {
+    const record = state.containers.resolve(id);
+    const view = state.runs.find(id);
+    if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
+    if (view) await collectLocked(core, id);
+    try {
+      const session = await launch(core, record, options);
+      await core.transact(`start container ${record.name}`, (transaction) =>
+        transaction.commit((rows) => rows.updateContainer({ ...(state.containers.get(id) ?? record), starts: record.starts + 1 })));
+      core.emit('container', 'start', id, eventAttributes(record));
+      return session;
+    } catch (error) {
+      await collectLocked(core, id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(id)}: ${describeError(late)}`));
+      if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
+      throw error;
+    }
+  });
+}

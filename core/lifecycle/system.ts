@@ -1,0 +1,36 @@
+import { type System } from '../api/index.ts';
+import { type Core } from './core.ts';
+import { catchUp } from './finish.ts';
+import { viewContainer } from './running.ts';
+
+export function createSystem(core: Core): System {
+  const { parts, registry } = core;
+  const { state, machine } = parts;
+  return {
+    machine,
+    plugins: () => registry.entries.map(({ manifest, builtin, source }) => ({ manifest, builtin, source })),
+    async info() {
+      const states = state.containers.list().map((record) => viewContainer(core, record).state);
+      const count = (wanted: string): number => states.filter((s) => s === wanted).length;
+      const images = (await Promise.all((await registry.all('image')).map((s) => s.driver.list()))).flat();
+      const pick = async (contract: 'storage' | 'cgroup' | 'log' | 'volume'): Promise<string> => registry.chosen(contract).then((d) => d.choice.driver, () => 'none');
+      return {
+        Containers: states.length, ContainersRunning: count('running'), ContainersPaused: count('paused'), ContainersStopped: states.length - count('running') - count('paused'),
+        Images: images.length, Volumes: state.volumes.list().length, Driver: await pick('storage'), CgroupDriver: await pick('cgroup'), LoggingDriver: await pick('log'), VolumeDriver: await pick('volume'),
+        SecurityOptions: parts.choices.security, DefaultNetwork: parts.defaults.network, ServerVersion: parts.version, KernelVersion: machine.release, Architecture: machine.architecture,
+        Name: machine.hostname, NCPU: core.host.cpus, EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources,
+      };
+    },
+    async doctor({ fix }) {
+      await core.request('doctor', { fix });
+      const drivers = await registry.report();
+      const before = await state.orphans();
+      if (fix) {
+        await state.reconcile();
+        await catchUp(core);
+      }
+      const left = new Set(fix ? (await state.orphans()).map((o) => o.path) : before.map((o) => o.path));
+      return { drivers, orphans: before.map((o) => ({ ...o, fixed: !left.has(o.path) })) };
+    },
+  };
+}
