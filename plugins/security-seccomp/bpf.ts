@@ -18,8 +18,8 @@ const gaps: Readonly<Record<number, readonly [from: number, to: number]>> = { [X
 interface Instruction { readonly code: number; readonly jt: number; readonly jf: number; readonly k: number; readonly toMain?: true }
 export interface NewCall { readonly number: number; readonly action: number }
 export interface Prologue {
-  /** Architectures with the highest number that the profile knows of each; undefined: no ENOSYS. */
-  readonly architectures: readonly { readonly token: number; readonly highest: number | undefined }[];
+  /** Architectures with the highest number that the profile knows of each (undefined: no ENOSYS), and numbers that give ENOSYS whatever libseccomp wrote. */
+  readonly architectures: readonly { readonly token: number; readonly highest: number | undefined; readonly hidden?: readonly number[] }[];
   /** Calls that libseccomp doesn't know, each with what the filter returns for it. */
   readonly fresh: readonly NewCall[];
 }
@@ -39,13 +39,14 @@ function encode(instructions: readonly Instruction[]): Uint8Array {
   return bytes;
 }
 
-function body(token: number, highest: number | undefined, fresh: readonly NewCall[]): Instruction[] {
+function body(token: number, highest: number | undefined, hidden: readonly number[], fresh: readonly NewCall[]): Instruction[] {
   const gap = highest === undefined ? undefined : gaps[token];
   const lowest = Math.min(...fresh.map(({ number }) => number), highest === undefined ? 0xffffffff : highest + 1);
   return [
     at(LD_ABS, NUMBER),
     // x32 calls carry a bit; they are the main program's business
     ...(token === X86_64 ? [at(JGE, X32_BIT, 0, 1), main] : []),
+    ...hidden.flatMap((number) => [at(JEQ, number, 0, 1), at(RET, ENOSYS_ACTION)]),
     ...(gap ? [at(JGE, gap[0], 0, 2), at(JGT, gap[1], 1, 0), at(RET, ENOSYS_ACTION)] : []),
     // nearly every call leaves here
     at(JGE, lowest, 1, 0), main,
@@ -62,8 +63,8 @@ function body(token: number, highest: number | undefined, fresh: readonly NewCal
 export function prependEnosys(program: Uint8Array, { architectures, fresh }: Prologue): Uint8Array {
   const blocks = architectures.filter(({ highest }) => highest !== undefined || fresh.length > 0);
   if (blocks.length === 0) return program;
-  const prologue = [at(LD_ABS, ARCH), ...blocks.flatMap(({ token, highest }) => {
-    const instructions = body(token, highest, fresh);
+  const prologue = [at(LD_ABS, ARCH), ...blocks.flatMap(({ token, highest, hidden = [] }) => {
+    const instructions = body(token, highest, hidden, fresh);
     return [at(JEQ, token, 1, 0), at(JA, instructions.length), ...instructions];
   })];
   return Buffer.concat([encode(prologue), program]);

@@ -98,7 +98,13 @@ export function compileSeccomp(seccomp: Seccomp, native: string, library: Libsec
       }
     }
     const newest = Math.max(0, ...fresh.map(({ number }) => number));
-    const architectures = tokens.map((token) => ({ token, highest: seccomp.defaultAction === 'SCMP_ACT_ERRNO' ? Math.max(highest.get(token) ?? 0, newest) : undefined }));
+    if (seccomp.defaultAction !== 'SCMP_ACT_ERRNO') return prependEnosys(filter.export(), { architectures: tokens.map((token) => ({ token, highest: undefined })), fresh });
+    // libseccomp lets socketcall through for every allowed socket call, families unseen: AF_ALG from a 32-bit program (CVE-2026-31431)
+    const named = (seccomp.syscalls ?? []).some(({ names }) => names.includes('socketcall'));
+    const architectures = tokens.map((token) => {
+      const multiplexed = named ? undefined : library.resolve(token, 'socketcall');
+      return { token, highest: Math.max(highest.get(token) ?? 0, newest), hidden: multiplexed === undefined ? [] : [multiplexed] };
+    });
     return prependEnosys(filter.export(), { architectures, fresh });
   } finally {
     filter.release();
