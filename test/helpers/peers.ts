@@ -1,0 +1,85 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, openSync, closeSync } from 'node:fs';
+import { join } from 'node:path';
+import { until } from './wait.ts';
+
+/** Where a program is, undefined when this machine doesn't have it. */
+export function which(program: string): string | undefined {
+  return ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'].map((folder) => join(folder, program)).find((path) => existsSync(path));
+}
+
+/** Names of those that are missing; a test that compares with them skips and says so. */
+export const missingPeers = (...programs: string[]): string[] => programs.filter((program) => which(program) === undefined);
+
+/** A dockerd with roots, sockets and a containerd of its own, without networks. */
+export class Dockerd {
+  readonly folder = mkdtempSync('/var/tmp/engine-dockerd-');
+  readonly socket = join(this.folder, 'docker.sock');
+  #daemon: ChildProcess | undefined;
+
+  async start(...flags: string[]): Promise<this> {
+    const log = openSync(join(this.folder, 'log'), 'a');
+    this.#daemon = spawn('dockerd', [
+      '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'), '-H', `unix://${this.socket}`,
+      '--bridge=none', '--iptables=false', '--ip6tables=false', '--storage-driver=overlay2', '--config-file', this.#emptyConfig(), ...flags,
+    ], { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' } });
+    closeSync(log);
+    await until('dockerd to answer', () => {
+      if (this.#daemon?.exitCode !== null) throw new Error(`dockerd ended: ${readFileSync(join(this.folder, 'log'), 'utf8').slice(-2000)}`);
+      try {
+        this.docker('version');
+        return true;
+      } catch {
+        return false;
+      }
+    }, 60_000);
+    return this;
+  }
+  #emptyConfig(): string {
+    const path = join(this.folder, 'daemon.json');
+    writeFileSync(path, '{}');
+    return path;
+  }
+  get env(): Record<string, string> {
+    return { PATH: process.env['PATH'] ?? '', HOME: this.folder, DOCKER_HOST: `unix://${this.socket}` };
+  }
+  docker(...args: string[]): string {
+    return execFileSync('docker', args, { encoding: 'utf8', env: this.env, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 28 });
+  }
+  async stop(): Promise<void> {
+    const daemon = this.#daemon;
+    if (daemon && daemon.exitCode === null) {
+      const ended = new Promise((resolve) => daemon.once('exit', resolve));
+      daemon.kill('SIGTERM');
+      await ended;
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** podman with roots of its own; its default ulimits are emptied, as they need a capability that not every root has. */
+export class Podman {
+  readonly folder = mkdtempSync('/var/tmp/engine-podman-');
+  constructor() {
+    mkdirSync(join(this.folder, 'home'));
+    writeFileSync(join(this.folder, 'containers.conf'), '[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n');
+    writeFileSync(join(this.folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
+  }
+  get args(): string[] {
+    return ['--root', join(this.folder, 'root'), '--runroot', join(this.folder, 'run'), '--tmpdir', join(this.folder, 'tmp'), '--storage-driver', 'overlay'];
+  }
+  get env(): Record<string, string> {
+    return { PATH: process.env['PATH'] ?? '', HOME: join(this.folder, 'home'), CONTAINERS_CONF: join(this.folder, 'containers.conf'), XDG_RUNTIME_DIR: join(this.folder, 'tmp') };
+  }
+  podman(...args: string[]): string {
+    return execFileSync('podman', [...this.args, ...args], { encoding: 'utf8', env: this.env, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 28 });
+  }
+  close(): void {
+    try {
+      execFileSync('umount', [join(this.folder, 'root', 'overlay')], { stdio: 'ignore' });
+    } catch {
+      // not mounted
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
