@@ -223,6 +223,14 @@ static int copy_children(struct copy *c, int from, int to)
 	return r;
 }
 
+void raise_fd_limit(struct rlimit *old)
+{
+	getrlimit(RLIMIT_NOFILE, old);
+	struct rlimit raised = { old->rlim_max < 65536 ? old->rlim_max : 65536, old->rlim_max };
+	if (raised.rlim_cur > old->rlim_cur)
+		setrlimit(RLIMIT_NOFILE, &raised);
+}
+
 int copy_tree(struct machine *m, int from, int to, uint32_t how)
 {
 	AUTO_FREE struct copy *c = calloc(1, sizeof *c);
@@ -231,12 +239,8 @@ int copy_tree(struct machine *m, int from, int to, uint32_t how)
 	c->m = m;
 	c->to_root = to;
 	c->how = how;
-	/* two or three fds per level */
-	struct rlimit old, raised;
-	getrlimit(RLIMIT_NOFILE, &old);
-	raised = (struct rlimit){ old.rlim_max < 65536 ? old.rlim_max : 65536, old.rlim_max };
-	if (raised.rlim_cur > old.rlim_cur)
-		setrlimit(RLIMIT_NOFILE, &raised);
+	struct rlimit old;
+	raise_fd_limit(&old);
 	int r = copy_children(c, from, to);
 	setrlimit(RLIMIT_NOFILE, &old);
 	inodes_free(&c->links);

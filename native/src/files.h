@@ -14,4 +14,7 @@ int mtime_at(int parent, const char *name, int64_t ns);
 void make_mutable(int parent, const char *name);
 /* copy `length` bytes between regular files or from a pipe at the current positions; gives bytes copied or -errno. */
 int64_t copy_bytes(int to, int from, uint64_t length);
+/* Walking a tree takes two or three fds per level: raise the soft limit, to be put back from *old. */
+struct rlimit;
+void raise_fd_limit(struct rlimit *old);
 #endif

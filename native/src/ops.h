@@ -20,7 +20,14 @@ void sleep_ms(int ms);
 int copy_tree(struct machine *m, int from, int to, uint32_t how);
 int remove_tree_at(struct machine *m, int parent, const char *name);
 int remove_children(struct machine *m, int dir);
-int run_exec_child(char *const argv[], char *const env[]);
+/* Open a file of the procfs held in `proc`, checked to be one; fd or -errno. */
+int proc_open(struct machine *m, int proc, const char *path, int flags);
+
+/* identity.c */
+int last_capability(void);
+int set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable);
+/* All dispositions to the default, nothing blocked. */
+void reset_signals(void);
 
 #ifdef ENGINE_TEST
 void halt_point(struct machine *m, int after);

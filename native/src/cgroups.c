@@ -1,0 +1,206 @@
+/* Killing and removing cgroups, v1 and v2. Paths are the engine's own folders below a cgroup mount. */
+#include "ops.h"
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+
+/* Calls `visit` for the folder and all below it, deepest first. */
+static int walk(int dir, int depth, int (*visit)(int dir, void *context), void *context)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	if (!d) {
+		r = errno == ENOENT || errno == ENODEV ? 0 : -errno;
+		if (copy >= 0)
+			close(copy);
+		return r;
+	}
+	for (struct dirent *e; !r && depth < 64 && (e = readdir(d));) {
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		AUTO_CLOSE int child = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (child >= 0)
+			r = walk(child, depth + 1, visit, context);
+	}
+	closedir(d);
+	return r ? r : visit(dir, context);
+}
+
+static int write_text(int dir, const char *file, const char *text)
+{
+	AUTO_CLOSE int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+struct count { int processes, killed; pid_t last; };
+
+static int kill_here(int dir, void *context)
+{
+	struct count *count = context;
+	int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
+		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
+	}
+	int pid;
+	while (fscanf(f, "%d", &pid) == 1) {
+		if (pid <= 0) /* of a pid namespace that is not below ours */
+			continue;
+		if (pid == getpid()) {
+			fclose(f);
+			return -EDEADLK;
+		}
+		count->processes++;
+		count->last = pid;
+		if (!kill(pid, SIGKILL))
+			count->killed++;
+	}
+	fclose(f);
+	return 0;
+}
+
+static int thaw_here(int dir, void *context)
+{
+	(void)context;
+	write_text(dir, "freezer.state", "THAWED");
+	return 0;
+}
+
+static int thaw2_here(int dir, void *context)
+{
+	(void)context;
+	write_text(dir, "cgroup.freeze", "0");
+	return 0;
+}
+
+int do_cgroup_kill(struct machine *m, const struct op_cgroup_kill *o)
+{
+	AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return errno == ENOENT ? 0 : -errno;
+	const int64_t until = clock_ms() + o->deadline;
+	const int v1_freezer = !faccessat(dir, "freezer.state", W_OK, 0);
+	int has_kill = !faccessat(dir, "cgroup.kill", W_OK, 0);
+	for (int round = 0, pause = 1;; round++) {
+		struct count count = { 0 };
+		if (has_kill && write_text(dir, "cgroup.kill", "1"))
+			has_kill = 0;
+		/* frozen, nobody forks between the look and the signal */
+		if (v1_freezer && round)
+			write_text(dir, "freezer.state", "FROZEN");
+		int r = walk(dir, 0, kill_here, &count);
+		if (v1_freezer)
+			walk(dir, 0, thaw_here, NULL); /* a frozen v1 task does not die */
+		else
+			walk(dir, 0, thaw2_here, NULL);
+		if (r)
+			return r;
+		if (!count.processes)
+			return 0;
+		if (clock_ms() >= until)
+			return machine_fail(m, ETIMEDOUT, "%d processes do not end, among them %d", count.processes, count.last);
+		sleep_ms(pause);
+		pause = pause < 16 ? pause * 2 : 16;
+	}
+}
+
+static int remove_below_cgroup(int dir, int depth, int *left)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	int r = 0;
+	if (!d) {
+		if (copy >= 0)
+			close(copy);
+		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
+	}
+	for (struct dirent *e; depth < 64 && (e = readdir(d));) {
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		AUTO_CLOSE int child = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (child >= 0)
+			remove_below_cgroup(child, depth + 1, left);
+		if (unlinkat(dir, e->d_name, AT_REMOVEDIR) && errno != ENOENT) {
+			r = -errno;
+			(*left)++;
+		}
+	}
+	closedir(d);
+	return r;
+}
+
+int do_cgroup_remove(struct machine *m, const struct op_cgroup_remove *o)
+{
+	const int64_t until = clock_ms() + o->deadline;
+	for (int pause = 1;;) {
+		if (!rmdir(o->path.p) || errno == ENOENT)
+			return 0;
+		int error = errno, left = 0;
+		if (error != EBUSY && error != ENOTEMPTY)
+			return -error;
+		AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (dir >= 0)
+			remove_below_cgroup(dir, 0, &left);
+		if (!rmdir(o->path.p) || errno == ENOENT)
+			return 0;
+		if (clock_ms() >= until)
+			return machine_fail(m, errno, "still in use after %u ms", o->deadline);
+		sleep_ms(pause);
+		pause = pause < 16 ? pause * 2 : 16;
+	}
+}
+
+static int64_t read_number(int dir, const char *file)
+{
+	char text[64];
+	AUTO_CLOSE int fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	char *end;
+	errno = 0;
+	unsigned long long v = strtoull(text, &end, 10);
+	/* "max" and v1's 2^63 rounded down to a page mean none */
+	return end == text || v >= 0x7ffffffffffff000u ? -1 : (int64_t)v;
+}
+
+/* Value of `key` in a file of lines "key value", or -1. */
+static int64_t read_key(int dir, const char *file, const char *key)
+{
+	char text[1024];
+	AUTO_CLOSE int fd = openat(dir, file, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+	size_t length = strlen(key);
+	if (n <= 0)
+		return -1;
+	text[n] = 0;
+	for (char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		if (!strncmp(line, key, length) && line[length] == ' ')
+			return strtoll(line + length + 1, NULL, 10);
+	return -1;
+}
+
+int do_memory_events(struct machine *m, const struct op_memory_events *o)
+{
+	struct memory_events e = { .version = o->version, .oom = -1, .failcnt = -1, .kmem_failcnt = -1, .memsw_failcnt = -1 };
+	AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	if (o->version == 2) {
+		e.oom_kill = read_key(dir, "memory.events", "oom_kill");
+		e.oom = read_key(dir, "memory.events", "oom");
+		e.limit = read_number(dir, "memory.max");
+		e.peak = read_number(dir, "memory.peak");
+	} else {
+		e.oom_kill = read_key(dir, "memory.oom_control", "oom_kill");
+		e.failcnt = read_number(dir, "memory.failcnt");
+		e.kmem_failcnt = read_number(dir, "memory.kmem.failcnt");
+		e.memsw_failcnt = read_number(dir, "memory.memsw.failcnt");
+		e.limit = read_number(dir, "memory.limit_in_bytes");
+		e.peak = read_number(dir, "memory.max_usage_in_bytes");
+	}
+	return m->host && m->host->memory_events ? m->host->memory_events(m, &e) : 0;
+}

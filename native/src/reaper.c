@@ -1,0 +1,66 @@
+/* --init: pid 1 forwards signals and reaps; the child goes on with the plan. */
+#include "ops.h"
+#include <linux/capability.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* pid 1 keeps nothing but the right to signal its child, which may have another uid. */
+static void drop_all(void)
+{
+	for (int cap = 0; cap <= last_capability(); cap++)
+		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	prctl(PR_SET_NAME, "init", 0, 0, 0);
+	set_capabilities(1u << CAP_KILL, 1u << CAP_KILL, 0);
+}
+
+static void reap_for_ever(pid_t child)
+{
+	/* blocked signals are kept even for pid 1, whose unhandled ones the kernel would throw away */
+	sigset_t all;
+	sigfillset(&all);
+	for (;;) {
+		int status;
+		pid_t pid;
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (pid == child)
+				_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
+		if (pid < 0 && errno == ECHILD)
+			_exit(255);
+		int signal = sigwaitinfo(&all, NULL);
+		if (signal > 0 && signal != SIGCHLD)
+			kill(child, signal);
+	}
+}
+
+int do_reaper(struct machine *m, const struct op_reaper *o)
+{
+	(void)o;
+	sigset_t all, old;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	struct sigaction chld = { .sa_handler = SIG_DFL };
+	sigaction(SIGCHLD, &chld, NULL);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* does something without a pid namespace only */
+	pid_t child = fork();
+	if (child < 0) {
+		int error = errno;
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		return -error;
+	}
+	if (child > 0) {
+		if (m->host && m->host->reaper_stays)
+			m->host->reaper_stays(m, child);
+		sys_close_range(0, ~0u, 0);
+		(void)!chdir("/");
+		drop_all();
+		reap_for_ever(child);
+	}
+	/* a process group of its own in the foreground of the terminal, if there is one (SIGTTOU is blocked) */
+	setpgid(0, 0);
+	tcsetpgrp(0, getpgrp());
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return 0;
+}
