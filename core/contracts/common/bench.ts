@@ -168,6 +168,7 @@ export async function createBench(options: BenchOptions): Promise<Bench> {
     level,
     abilities: new Set([`level-${level}`, 'faults', ...(real ? ['owners', 'mounts'] : []), ...(options.killable ? ['kill'] : []), ...(options.abilities ?? [])]),
     deps,
+    pipe: () => native.pipe(),
     folder,
     run: { container: 'c0ffee', run: 'run1', instance: deps.instance, runFolder, explain: false },
     effects,

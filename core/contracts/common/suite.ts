@@ -68,6 +68,8 @@ export interface Bench {
    */
   readonly abilities: ReadonlySet<string>;
   readonly deps: DriverDeps;
+  /** A pipe as two fds, for drivers that feed streams. */
+  pipe(): { readonly read: number; readonly write: number };
   /** A folder of the bench's own, beside the driver's. */
   readonly folder: string;
   readonly run: RunContext;
