@@ -1,0 +1,120 @@
+import { open, type FileHandle } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fail, isEngineError } from '@engine/core/errors';
+import { type StagedBlob } from './store.ts';
+
+/** Bytes per read. */
+export const CHUNK = 1 << 20;
+/** Ratio limits count from this many bytes out: small files of zeros compress a thousandfold. */
+const RATIO_FROM = 64 << 20;
+
+/**
+ * The bytes of a blob, also while it is still being written: so verifying and unpacking go on while the disk syncs.
+ * Does not wait for the sync itself: await `written` before relying on the blob. Errors: whatever `written` rejects with.
+ */
+export async function* followBlob(blob: StagedBlob, signal?: AbortSignal): AsyncGenerator<Buffer> {
+  let finished = false;
+  let failure: unknown;
+  void blob.written.then(
+    () => void (finished = true),
+    (error: unknown) => {
+      finished = true;
+      failure = error ?? new Error('the blob could not be written');
+    },
+  );
+  let file: FileHandle | undefined;
+  let position = 0;
+  try {
+    for (;;) {
+      signal?.throwIfAborted();
+      const last = finished;
+      if (failure !== undefined) throw failure;
+      file ??= await openIfThere(blob.path);
+      const buffer = file && Buffer.allocUnsafeSlow(CHUNK);
+      const bytesRead = file && buffer ? (await file.read(buffer, 0, CHUNK, position)).bytesRead : 0;
+      position += bytesRead;
+      if (buffer && bytesRead > 0) yield bytesRead === CHUNK ? buffer : buffer.subarray(0, bytesRead);
+      else if (last || (blob.size !== undefined && position >= blob.size)) break;
+      else await sleep(2);
+    }
+    if (!file) throw fail('ERR_STATE', `a blob is missing: ${blob.path}`, { path: blob.path });
+  } finally {
+    await file?.close();
+  }
+}
+async function openIfThere(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+export type Compression = 'none' | 'gzip' | 'zstd';
+const FOREIGN: readonly (readonly [magic: string, name: string])[] = [['425a68', 'bzip2'], ['fd377a585a00', 'xz'], ['04224d18', 'lz4'], ['504b0304', 'zip']];
+
+/** How content is compressed, by its first bytes. Errors: ERR_IMAGE_INVALID for what images do not use. */
+export function detectCompression(head: Buffer, what: string): Compression {
+  const hex = head.subarray(0, 6).toString('hex');
+  if (hex.startsWith('1f8b')) return 'gzip';
+  // a zstd frame, or a skippable frame before one
+  if (hex.startsWith('28b52ffd') || /^5.2a4d18/.test(hex)) return 'zstd';
+  for (const [magic, name] of FOREIGN) {
+    if (hex.startsWith(magic)) throw fail('ERR_IMAGE_INVALID', `${what} is compressed with ${name}; gzip, zstd and plain tar are understood`, { path: what });
+  }
+  return 'none';
+}
+
+/** Take the first chunk off, to look at it; the returned chunks begin with it. */
+export async function peek(chunks: AsyncGenerator<Buffer>): Promise<{ head: Buffer; all: AsyncGenerator<Buffer> }> {
+  const first = await chunks.next();
+  const head = first.done ? Buffer.alloc(0) : first.value;
+  return {
+    head,
+    all: (async function* all() {
+      try {
+        if (!first.done) yield first.value;
+        yield* chunks;
+      } finally {
+        await chunks.return(undefined);
+      }
+    })(),
+  };
+}
+
+/** Decompress. Errors: ERR_IMAGE_INVALID damaged, ERR_IMAGE_LIMIT more than `maxRatio` times as much comes out as went in. */
+export async function* decompress(chunks: AsyncGenerator<Buffer>, compression: Compression, what: string, maxRatio: number): AsyncGenerator<Buffer> {
+  if (compression === 'none') {
+    yield* chunks;
+    return;
+  }
+  const unzip = compression === 'gzip' ? createGunzip({ chunkSize: CHUNK }) : createZstdDecompress({ chunkSize: CHUNK });
+  let bytesIn = 0;
+  let bytesOut = 0;
+  const fed = pipeline(async function* count() {
+    for await (const chunk of chunks) {
+      bytesIn += chunk.length;
+      yield chunk;
+    }
+  }, unzip);
+  fed.catch(() => {});
+  try {
+    for await (const chunk of unzip as AsyncIterable<Buffer>) {
+      bytesOut += chunk.length;
+      if (bytesOut > RATIO_FROM && bytesOut > bytesIn * maxRatio) {
+        throw fail('ERR_IMAGE_LIMIT', `${what} decompresses to more than ${maxRatio} times its size`, { path: what, hint: 'raise options.image-oci.maxRatio if it is meant to' });
+      }
+      yield chunk;
+    }
+    await fed;
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    if (isEngineError(error) || (typeof code === 'string' && !/^(Z_|ZSTD_)/.test(code))) throw error;
+    throw fail('ERR_IMAGE_INVALID', `${what} cannot be decompressed (${compression})`, { path: what, cause: error });
+  } finally {
+    unzip.destroy();
+  }
+}
