@@ -96,7 +96,7 @@ export interface ExitRecord {
   code: number;
   signal?: number;
   coreDumped?: boolean;
-  oom?: { killed: boolean; limit?: string };
+  oom?: { killed: boolean; limit?: string; limitBytes?: number; peakBytes?: number };
   error?: string;
   startedAt?: string;
   finishedAt: string;

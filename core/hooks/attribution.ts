@@ -10,14 +10,6 @@ type Plain = Record<string, unknown>;
 const isBranch = (value: unknown): value is Plain | unknown[] => typeof value === 'object' && value !== null && !ArrayBuffer.isView(value);
 const escapePart = (key: string): string => key.replaceAll('~', '~0').replaceAll('/', '~1');
 
-/** Freeze plain data all the way down, in place. Typed arrays cannot be frozen and are left. */
-export function deepFreeze<T>(value: T): T {
-  if (!isBranch(value) || Object.isFrozen(value)) return value;
-  Object.freeze(value);
-  for (const child of Object.values(value)) deepFreeze(child);
-  return value;
-}
-
 /**
  * A frozen copy of plain data. Subtrees that are in `known` (frozen by us before) are taken as they are, so an edit of one field costs
  * one field. Errors: ERR_INVALID_VALUE for what is not plain data.

@@ -4,7 +4,7 @@ import { fail, isEngineError } from '../errors/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type Spec } from '../spec/index.ts';
-import { attribute, deepFreeze, frozenCopy, type Asked } from './attribution.ts';
+import { attribute, frozenCopy, type Asked } from './attribution.ts';
 import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
 import { type PlanCollector } from './writer.ts';
 
@@ -187,9 +187,10 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     settleWaiting();
   };
 
+  /** Frozen copies made before: the spec of a run is copied once, not once per hook. */
+  const known = new WeakSet<object>();
   const newCall = (base: Call['base']): Call => {
-    const known = new WeakSet<object>();
-    if (base && 'plan' in base) return { base: { ...base, spec: deepFreeze(base.spec), log: base.log ?? log }, failures: [], known, asked: new Map() };
+    if (base && 'plan' in base) return { base: { ...base, spec: frozenCopy(base.spec, known), log: base.log ?? log }, failures: [], known, asked: new Map() };
     return { base: { log: base?.log ?? log }, failures: [], known, asked: new Map() };
   };
 

@@ -247,11 +247,14 @@ export class FakeShim {
 
 /** A helper or an undo. */
 export async function fakeHelper(mode: 'undo' | 'helper', plan: Uint8Array, peer: FakePeer, perform: Perform, folder: string | undefined): Promise<'ended' | 'killed'> {
+  let told = false;
+  // a helper ends as soon as anything reaches it
+  if (mode === 'helper') peer.onFrame(() => (told = true));
   const part: Part = mode === 'undo' ? 'after' : 'helper';
   const failures: unknown[] = [];
   for (const step of decodePlan(plan).steps.filter((candidate) => candidate.part === part)) {
     try {
-      if ((await perform(step, part)) === null) return peer.close(), 'killed';
+      if (told || (await perform(step, part)) === null || told) return peer.close(), 'killed';
     } catch (error) {
       const { payload, json } = failure(step, part, error);
       if (mode === 'undo' || step.operation.flags?.optional) peer.send(FRAME.warning, { payload });
@@ -264,7 +267,8 @@ export async function fakeHelper(mode: 'undo' | 'helper', plan: Uint8Array, peer
     }
   }
   if (mode === 'undo' && folder !== undefined) fs.writeFileSync(join(folder, RUN_FILES.undone), JSON.stringify({ failures }));
-  peer.send(FRAME.ok);
+  if (failures.length > 0) peer.send(FRAME.error, { argument: errnoNumber('EREMOTEIO'), payload: Buffer.from('something could not be undone') });
+  else peer.send(FRAME.ok);
   peer.close();
   return 'ended';
 }

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fail } from '../errors/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
 
@@ -31,7 +31,8 @@ export const sleep = (ms: number): Promise<void> => new Promise((resolve) => (ms
 /** A folder of the engine: 0700 and ours, or ERR_STATE. Parents are made with the usual mode. */
 export function ensurePrivateFolder(path: string, parents = false): void {
   try {
-    fs.mkdirSync(path, { mode: 0o700, recursive: parents });
+    if (parents) fs.mkdirSync(dirname(path), { recursive: true });
+    fs.mkdirSync(path, { mode: 0o700 });
   } catch (error) {
     if (errorCode(error) !== 'EEXIST') throw fail('ERR_STATE', `cannot make folder ${path}`, { operation: 'mkdir', path, errno: errorCode(error) ?? 'EIO', cause: error });
   }
@@ -49,16 +50,17 @@ export function ensurePrivateFolder(path: string, parents = false): void {
  */
 export function writeAtomic(path: string, data: string | Uint8Array, options: { durable?: boolean } = {}): void {
   const temporary = `${path}.tmp-${randomName()}`;
-  const fd = fs.openSync(temporary, 'wx', 0o600);
+  let fd: number | undefined;
   try {
+    fd = fs.openSync(temporary, 'wx', 0o600);
     fs.writeFileSync(fd, data);
     fs.renameSync(temporary, path);
     if (options.durable) fs.fsyncSync(fd);
   } catch (error) {
     ifPresent(() => fs.unlinkSync(temporary));
-    throw error;
+    throw fail('ERR_STATE', `cannot write ${path}`, { operation: 'write', path, errno: errorCode(error) ?? 'EIO', cause: error });
   } finally {
-    fs.closeSync(fd);
+    if (fd !== undefined) fs.closeSync(fd);
   }
 }
 

@@ -64,14 +64,19 @@ export async function runShim(native: Native, request: SpawnShim, options: { onW
   connection.onFrame((frame) => {
     if (frame.type === FRAME.failed) failures.push(readFailure(frame.payload));
     else if (frame.type === FRAME.warning) (request.mode === 'undo' ? failures.push(readFailure(frame.payload)) : options.onWarning?.(readFailure(frame.payload)));
-    else if (frame.type === FRAME.ok) ended = 'ok';
+    else if (frame.type === FRAME.ok) {
+      ended = 'ok';
+      // then those of an undo were of optional operations
+      if (request.mode === 'undo') failures.length = 0;
+    }
     else if (frame.type === FRAME.error) {
       ended = 'error';
       message = `${errnoName(frame.argument)} ${frame.payload.toString('utf8')}`.trim();
     }
   });
-  // the shim kills its helper when it is told to; the undo starts only after it has ended
+  // a helper ends as soon as anything reaches it; the undo starts only after it has ended
   const abort = (): void => void connection.send(FRAME.signal, { argument: 9 }).catch(() => {});
+  if (options.signal?.aborted) abort();
   options.signal?.addEventListener('abort', abort, { once: true });
   try {
     await connection.closed;

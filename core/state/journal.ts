@@ -7,7 +7,7 @@ import { type Lock, type Native } from '../native/index.ts';
 import { encodePlan } from '../plan/encode.ts';
 import { type Effect, type Operation, type Origin, type PlannedStep } from '../plan/types.ts';
 import { type Database } from './database.ts';
-import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
+import { ensurePrivateFolder, errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
 import { describeFailure, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
 import { type Points } from './points.ts';
 import { rowChanges, stateJson } from './tables.ts';
@@ -97,7 +97,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
   const open = async (): Promise<Lock> => {
     for (let attempt = 0; attempt < 20; attempt++) {
       const temporary = join(inflight, `.tmp-${id}-${attempt}`);
-      fs.mkdirSync(temporary, { mode: 0o700 });
+      ensurePrivateFolder(temporary);
       // a reconciler may take a folder that has no lock yet for a left-over: then the next name
       const lock = lockFolder(native, temporary, { create: true });
       if (!lock) {
@@ -116,7 +116,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
   };
 
   /** A call failed: undo what it did, then tell. */
-  const undoCall = async (file: string, effects: readonly Blamed[], result: HelperResult, lock: Lock): Promise<never> => {
+  const undoCall = async (file: string, effects: readonly Blamed[], result: HelperResult, lock: Lock, signal: AbortSignal | undefined): Promise<never> => {
     const [failure] = result.failures;
     const step = failure && stepsOf(join(folder, file)).get(failure.index);
     const error = failure
@@ -132,6 +132,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     const failures = done.length === 0 ? [] : await points.aroundAsync('transaction.undo', () => runAfter(context, folder, file, lock));
     if (failures.length > 0) throw fail('ERR_UNDO_FAILED', `${error.message}, and then undoing it failed too: ${failures.join('; ')}`, { cause: error, operation: what });
     ifPresent(() => fs.unlinkSync(join(folder, file)));
+    if (!failure && signal?.aborted) throw signal.reason;
     throw error;
   };
 
@@ -142,14 +143,13 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     const file = `${EFFECTS}${String(calls++).padStart(4, '0')}`;
     const lock = await (opening ??= open());
     points.around('transaction.journal', () => writeAtomic(join(folder, file), plan, { durable: true }));
-    const steps = stepsOf(join(folder, file));
     const result = await points.aroundAsync('transaction.run', () =>
       runShim(native, { mode: 'helper', plan: join(folder, file), lock, ...(options.streams && { streams: options.streams }) }, {
-        onWarning: (warning) => (options.onWarning ?? ((text) => log.warn({ what }, text)))(describeFailure(warning, steps.get(warning.index))),
+        onWarning: (warning) => (options.onWarning ?? ((text) => log.warn({ what }, text)))(describeFailure(warning, stepsOf(join(folder, file)).get(warning.index))),
         ...(options.signal && { signal: options.signal }),
       }));
     if (result.ended === 'ok' && result.failures.length === 0) return;
-    await undoCall(file, effects, result, lock);
+    await undoCall(file, effects, result, lock, options.signal);
   };
 
   const effects = (plugin: string): Effects => ({

@@ -1,7 +1,8 @@
+import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { type ExitRecord } from '../api/types.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
-import { errnoName, readJson, writeAtomic } from './files.ts';
+import { errnoName, ifPresent, readJson, writeAtomic } from './files.ts';
 import { describeFailure, stepsOf } from './helper.ts';
 import { type RunRecord, type RunView } from './types.ts';
 
@@ -25,8 +26,13 @@ export function readRecord(folder: string): RunRecord | undefined {
   return value && fields.every((field) => typeof value[field] === 'string') ? (value as unknown as RunRecord) : undefined;
 }
 
+const STALE_STARTED = `${RUN_FILES.started}.stale`;
+/** Of another boot: the process that now has its pid must not be taken for it by whoever runs the undo. */
+export function forgetProcess(folder: string): void {
+  ifPresent(() => fs.renameSync(join(folder, RUN_FILES.started), join(folder, STALE_STARTED)));
+}
 export function readStarted(folder: string): RunView['started'] {
-  const value = read(folder, RUN_FILES.started);
+  const value = read(folder, RUN_FILES.started) ?? read(folder, STALE_STARTED);
   if (!value || typeof value['pid'] !== 'number') return undefined;
   return { pid: value['pid'], startTime: BigInt(String(value['startTime'] ?? 0)), startedAt: isoTime(value['startedAt']) };
 }
@@ -42,11 +48,11 @@ export function readExit(folder: string, run: string): ExitRecord | undefined {
   const value = read(folder, RUN_FILES.exit);
   if (!value || typeof value['code'] !== 'number') return undefined;
   const started = readStarted(folder);
-  const oom = value['oom'] as { killed?: boolean; limit?: string } | undefined;
+  const oom = value['oom'] as ExitRecord['oom'];
   const exit: ExitRecord = { run, code: value['code'], finishedAt: isoTime(value['finishedAt']) };
   if (typeof value['signal'] === 'number' && value['signal'] !== 0) exit.signal = value['signal'];
   if (value['coreDumped'] === true) exit.coreDumped = true;
-  if (oom?.killed) exit.oom = { killed: true, ...(oom.limit && { limit: oom.limit }) };
+  if (oom?.killed) exit.oom = oom;
   if (typeof value['error'] === 'string') exit.error = value['error'];
   if (started) exit.startedAt = started.startedAt;
   if (typeof value['dropped'] === 'number' && value['dropped'] > 0) exit.droppedLogBytes = value['dropped'];

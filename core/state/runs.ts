@@ -1,13 +1,13 @@
 import * as fs from 'node:fs';
 import { basename, join } from 'node:path';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type ExitRecord } from '../api/types.ts';
 import { type Lock } from '../native/index.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
 import { errorCode, ifPresent, lockFolder, moveToTrash, names, once, randomName, readJson, removeRecords, sleep, writeAtomic } from './files.ts';
 import { describeFailure, runShim, stepsOf, type Failure } from './helper.ts';
 import { type StateContext } from './journal.ts';
-import { exitOf, readExit, readFailed, readRecord, readStarted, writeExit } from './run-files.ts';
+import { exitOf, forgetProcess, readExit, readFailed, readRecord, readStarted, writeExit } from './run-files.ts';
 import { type RunRecord, type Runs, type RunView } from './types.ts';
 
 export interface RunFolders {
@@ -107,6 +107,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       const { exit, ran } = exitOf(view);
       // written down before anything else, so that a collector that dies here is followed by one that says the same
       if (ran && !view.exit) points.around('run.exit', () => writeExit(folder, exit));
+      if (view.stale) forgetProcess(folder);
       const failures = await undo(folder, lock);
       // the undo may have learned of an OOM kill
       const final = (ran && readExit(folder, record.run)) || exit;
@@ -164,7 +165,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       try {
         points.around('run.amend', () => writeAtomic(join(folderOf(container), RUN_FILES.plan), plan));
       } catch (error) {
-        if (errorCode(error) === 'ENOENT') throw fail('ERR_NOT_RUNNING', `container ${container.slice(0, 12)} is not running`, { path: container });
+        if (isEngineError(error) && error.errno === 'ENOENT') throw fail('ERR_NOT_RUNNING', `container ${container.slice(0, 12)} is not running`, { path: container });
         throw error;
       }
     },

@@ -152,6 +152,20 @@ describe('transaction', () => {
     await transaction.rollback();
   });
 
+  it('stops when it is told to, and undoes what was done', async () => {
+    prepare();
+    const state = await fixture.open();
+    const controller = new AbortController();
+    const transaction = state.begin('long');
+    const list = Array.from({ length: 20 }, (_, i) => effect(op.mkdir({ path: path(`n${i}`), mode: 0o700 }), op.rmdir({ path: path(`n${i}`) })));
+    const run = transaction.effects('p').run(list, { signal: controller.signal });
+    setTimeout(() => controller.abort(new Error('enough')), 1);
+    await expect(run).rejects.toThrow('enough');
+    await expect(transaction.effects('p').run(list, { signal: controller.signal })).rejects.toThrow('enough');
+    await transaction.rollback();
+    expect(found(state)).toBe('before');
+  });
+
   it('refuses use after the end', async () => {
     const state = await fixture.open();
     const transaction = state.begin('done');
