@@ -2,12 +2,16 @@
 import { type PluginDefinition } from '@engine/core/plugin';
 import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
 import frontendCli from '../plugins/frontend-cli/package.json' with { type: 'json' };
+import imageHost from '../plugins/image-host/package.json' with { type: 'json' };
+import imageOci from '../plugins/image-oci/package.json' with { type: 'json' };
 import linuxBase from '../plugins/linux-base/package.json' with { type: 'json' };
 import logCri from '../plugins/log-cri/package.json' with { type: 'json' };
 import logNone from '../plugins/log-none/package.json' with { type: 'json' };
 import networkContainer from '../plugins/network-container/package.json' with { type: 'json' };
 import networkHost from '../plugins/network-host/package.json' with { type: 'json' };
 import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
+import securityCapabilities from '../plugins/security-capabilities/package.json' with { type: 'json' };
+import securitySeccomp from '../plugins/security-seccomp/package.json' with { type: 'json' };
 import storageBtrfs from '../plugins/storage-btrfs/package.json' with { type: 'json' };
 import storageOverlay from '../plugins/storage-overlay/package.json' with { type: 'json' };
 import storageVfs from '../plugins/storage-vfs/package.json' with { type: 'json' };
@@ -22,12 +26,16 @@ export interface Builtin {
 export const builtins: readonly Builtin[] = [
   { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
   { packageJson: frontendCli, load: () => import('../plugins/frontend-cli/plugin.ts') },
+  { packageJson: imageHost, load: () => import('../plugins/image-host/plugin.ts') },
+  { packageJson: imageOci, load: () => import('../plugins/image-oci/plugin.ts') },
   { packageJson: linuxBase, load: () => import('../plugins/linux-base/plugin.ts') },
   { packageJson: logCri, load: () => import('../plugins/log-cri/plugin.ts') },
   { packageJson: logNone, load: () => import('../plugins/log-none/plugin.ts') },
   { packageJson: networkContainer, load: () => import('../plugins/network-container/plugin.ts') },
   { packageJson: networkHost, load: () => import('../plugins/network-host/plugin.ts') },
   { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
+  { packageJson: securityCapabilities, load: () => import('../plugins/security-capabilities/plugin.ts') },
+  { packageJson: securitySeccomp, load: () => import('../plugins/security-seccomp/plugin.ts') },
   { packageJson: storageBtrfs, load: () => import('../plugins/storage-btrfs/plugin.ts') },
   { packageJson: storageOverlay, load: () => import('../plugins/storage-overlay/plugin.ts') },
   { packageJson: storageVfs, load: () => import('../plugins/storage-vfs/plugin.ts') },

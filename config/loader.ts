@@ -96,13 +96,24 @@ async function make(manifest: PluginManifest, { builtin, source, config, load }:
   };
 }
 
-/** What `.enginerc` says to this plugin, defaults filled in. `security: {seccomp: X}` becomes option `profile` of the driver of that name. */
+/** How `security:` reaches the driver of each name: as which of its plugin's options. Undefined: as if it had not been said. */
+const securityOptions: { readonly [K in keyof Config['security']]: (value: Config['security'][K]) => Record<string, unknown> | undefined } = {
+  seccomp: (profile) => ({ profile }),
+  apparmor: (profile) => ({ profile }),
+  capabilities: (value) => (value === 'default' ? undefined : { default: value === 'none' ? [] : value }),
+};
+
+/** What `.enginerc` says to this plugin, defaults filled in. */
 async function optionsOf(manifest: PluginManifest, config: Pick<Config, 'options' | 'security'>): Promise<Record<string, unknown>> {
   const schema = manifest.options as JsonSchema | undefined;
   let given: Record<string, unknown> = config.options[manifest.name] ?? {};
-  const driver = manifest.provides?.find(({ contract }) => contract === 'security')?.driver;
-  const profile = driver === undefined ? undefined : config.security[driver as keyof Config['security']];
-  if (profile !== undefined && schema?.properties?.profile && given.profile === undefined) given = { ...given, profile };
+  for (const { contract, driver } of manifest.provides ?? []) {
+    if (contract !== 'security' || !Object.hasOwn(securityOptions, driver)) continue;
+    const key = driver as keyof Config['security'];
+    const translate = securityOptions[key] as (value: unknown) => Record<string, unknown> | undefined;
+    const wished = translate(config.security[key]);
+    if (wished && Object.keys(wished).every((name) => schema?.properties?.[name])) given = { ...wished, ...given };
+  }
   if (Object.keys(given).length > 0) {
     const problem = (await validate({ type: 'object', additionalProperties: false, ...schema }, given))[0];
     if (problem) {

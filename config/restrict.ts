@@ -7,7 +7,7 @@ import { type Config } from './schema.ts';
 const strictness: Readonly<Record<string, readonly string[]>> = {
   seccomp: ['unconfined', 'default'],
   apparmor: ['unconfined', 'engine-default'],
-  capabilities: ['all', 'default', 'none'],
+  capabilities: ['default', 'none'],
 };
 /** Drivers that only say where things are kept, not how well containers are fenced in. */
 const freeDrivers = new Set(['storage', 'cgroup', 'log', 'volume', 'network']);
@@ -34,7 +34,8 @@ export function refuseUntrusted(data: Readonly<Record<string, unknown>>, current
       for (const [name, wish] of Object.entries(value)) {
         const now = current.security[name as keyof Config['security']];
         const order = strictness[name] ?? [];
-        const raises = order.includes(String(now)) && order.indexOf(String(wish)) >= order.indexOf(String(now));
+        const known = order.includes(String(now)) && order.includes(String(wish));
+        const raises = known && order.indexOf(String(wish)) >= order.indexOf(String(now));
         if (wish !== now && !raises) refuse(`security.${name}`, 'would lower security');
       }
     } else refuse(key, 'is for trusted sources only');

@@ -33,7 +33,13 @@ const body = {
     properties: {
       seccomp: { type: 'string', description: 'default, unconfined, or the path of a profile' },
       apparmor: { type: 'string', description: 'engine-default, unconfined, or a loaded profile' },
-      capabilities: { enum: ['default', 'none', 'all'], description: "what a container keeps: default is Docker's 14" },
+      capabilities: {
+        description: "what a container has without --cap-add and --cap-drop: default (Docker's 14), none, or a list",
+        anyOf: [
+          { enum: ['default', 'none'], description: '"default", "none"' },
+          { type: 'array', items: { type: 'string' }, description: 'a list of capabilities' },
+        ],
+      },
     },
   },
   options: {

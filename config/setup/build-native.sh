@@ -1,9 +1,9 @@
 #!/bin/sh
-# Build the static shim, its test build and libengine.so into dist/native, when a source is newer. Needs gcc (musl-gcc where there is one).
+# Build the static shim, its test build and libengine.so into dist/bin, when a source is newer. Needs gcc (musl-gcc where there is one).
 set -eu
 cd "$(dirname "$0")/../.."
 
-out=dist/native
+out=dist/bin
 node=node_modules/.bin/node
 [ -x "$node" ] || node=node
 compiler=${CC:-}
