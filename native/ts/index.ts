@@ -1,0 +1,59 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Lock, type Native } from '@engine/core/native';
+import { connectShim, spawnShim } from './shim.ts';
+import { binaryFolder, createSyscalls, type Syscalls } from './syscalls.ts';
+
+export { defineLibrary, errnoName, type CallResult, type CType, type FunctionType, type Library } from './library.ts';
+export { createRecordingSyscalls, createSyscalls, type Syscalls } from './syscalls.ts';
+export { decodeBarrier, decodeFailure, encodeFrame, FrameReader } from './frames.ts';
+
+export interface NativeOptions {
+  /** Default: `engine-shim` of the build. Tests hand in the build with halt points. */
+  readonly shimPath?: string;
+  /** Default: `libengine.so` of the build. */
+  readonly libraryPath?: string;
+  /** Instead of the library. */
+  readonly syscalls?: Syscalls;
+}
+
+/** The native part, as core wants it. Nothing is loaded before it is needed, so that commands that need none of it start at once. */
+export function createNative(options: NativeOptions = {}): Native {
+  let syscalls = options.syscalls;
+  let program: number | undefined;
+  const calls = (): Syscalls => (syscalls ??= createSyscalls(options.libraryPath));
+  return {
+    tryLock(path, { create = true, shared = false } = {}) {
+      const fd = calls().lock(path, { create, shared });
+      if (fd === undefined) return undefined;
+      let held = true;
+      const lock: Lock = {
+        fd,
+        path,
+        release() {
+          if (held) calls().close(fd);
+          held = false;
+        },
+      };
+      return lock;
+    },
+    spawnShim(request) {
+      // one sealed copy per engine serves all its shims
+      program ??= calls().executable(options.shimPath ?? join(binaryFolder(), 'engine-shim'));
+      return spawnShim(calls(), program, request);
+    },
+    connectShim,
+    processStartTime(pid) {
+      let line: string;
+      try {
+        line = readFileSync(`/proc/${pid}/stat`, 'latin1');
+      } catch {
+        return undefined;
+      }
+      const field = line.slice(line.lastIndexOf(')') + 2).split(' ')[19];
+      return field === undefined ? undefined : BigInt(field);
+    },
+    bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
+    pipe: () => calls().pipe(),
+  };
+}

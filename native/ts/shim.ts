@@ -1,0 +1,131 @@
+import { closeSync, constants, openSync } from 'node:fs';
+import { connect, Socket } from 'node:net';
+import { dirname, join } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { type Frame, type ShimConnection, type SpawnShim } from '@engine/core/native';
+import { encodeFrame, FrameReader } from './frames.ts';
+import { type Syscalls } from './syscalls.ts';
+
+/** A connection over a connected stream socket. */
+export function createConnection(socket: Socket): ShimConnection {
+  const reader = new FrameReader();
+  const early: Frame[] = [];
+  let listener: ((frame: Frame) => void) | undefined;
+  let paused = false;
+  // undelivered frames hold the socket back too
+  const deliver = (): void => {
+    while (listener && !paused && early.length) listener(early.shift() as Frame);
+    if (!paused && listener) socket.resume();
+  };
+  const closed = new Promise<void>((resolve) => {
+    socket.once('close', () => resolve());
+  });
+  socket.on('error', () => {}); // ECONNRESET, EPIPE: 'close' follows
+  socket.on('data', (chunk: Buffer) => {
+    let frames: Frame[];
+    try {
+      frames = reader.push(chunk);
+    } catch {
+      socket.destroy();
+      return;
+    }
+    for (const frame of frames) {
+      if (listener && !paused && !early.length) listener(frame);
+      else early.push(frame);
+    }
+    if (early.length > 1024) socket.pause();
+  });
+  return {
+    send(type, frame) {
+      return new Promise((resolve, reject) => {
+        if (socket.destroyed || !socket.writable) {
+          reject(fail('ERR_SHIM_GONE', 'the shim has closed its connection'));
+          return;
+        }
+        socket.write(encodeFrame(type, frame), (error) => {
+          if (error) reject(fail('ERR_SHIM_GONE', 'the shim has closed its connection', { cause: error }));
+          else resolve();
+        });
+      });
+    },
+    onFrame(next) {
+      listener = next;
+      deliver();
+    },
+    pause() {
+      paused = true;
+      socket.pause();
+    },
+    resume() {
+      paused = false;
+      deliver();
+    },
+    closed,
+    close() {
+      socket.destroy();
+    },
+  };
+}
+
+/** Connect to `shim.sock`. Errors: ERR_SHIM_GONE. */
+export function connectShim(path: string): Promise<ShimConnection> {
+  // sun_path holds 107 bytes: a longer path goes through an fd of its folder
+  let folder: number | undefined;
+  let address = path;
+  if (Buffer.byteLength(path) > 107) {
+    try {
+      folder = openSync(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
+    } catch (cause) {
+      return Promise.reject(fail('ERR_SHIM_GONE', 'the run has no folder any more', { path, cause }));
+    }
+    address = `/proc/self/fd/${folder}/${path.slice(dirname(path).length + 1)}`;
+  }
+  return new Promise<ShimConnection>((resolve, reject) => {
+    const socket = connect(address);
+    const refused = (cause: NodeJS.ErrnoException): void => reject(fail('ERR_SHIM_GONE', 'nobody listens on the shim\'s socket', { path, cause, ...(cause.code === undefined ? {} : { errno: cause.code }) }));
+    socket.once('error', refused);
+    socket.once('connect', () => {
+      socket.off('error', refused);
+      resolve(createConnection(socket));
+    });
+  }).finally(() => {
+    if (folder !== undefined) closeSync(folder);
+  });
+}
+
+/**
+ * Start the shim. It inherits nothing but what is named here: the fds of SHIM_FD and streams, and `env`.
+ * Errors: ERR_NATIVE; ERR_STATE-free: the plan must exist.
+ */
+export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShim): ShimConnection {
+  const opened: number[] = [];
+  const open = (path: string, flags: number): number => {
+    try {
+      const fd = openSync(path, flags);
+      opened.push(fd);
+      return fd;
+    } catch (cause) {
+      throw fail('ERR_NATIVE', `cannot open ${path} for the shim`, { operation: 'spawn shim', path, cause, ...((cause as NodeJS.ErrnoException).code ? { errno: (cause as NodeJS.ErrnoException).code as string } : {}) });
+    }
+  };
+  let ours: number | undefined;
+  try {
+    const plan = open(request.plan, constants.O_RDONLY);
+    const folder = request.runFolder === undefined ? -1 : open(request.runFolder, constants.O_RDONLY | constants.O_DIRECTORY);
+    const [mine, theirs] = syscalls.socketPair();
+    ours = mine;
+    opened.push(theirs);
+    const env = Object.entries(request.env ?? {}).map(([key, value]) => `${key}=${value}`);
+    syscalls.spawn(program, ['engine-shim', request.mode], env, [theirs, request.lock?.fd ?? -1, folder, plan, ...(request.streams ?? [])]);
+    const socket = new Socket({ fd: mine, readable: true, writable: true });
+    ours = undefined;
+    socket.resume();
+    return createConnection(socket);
+  } finally {
+    for (const fd of opened) closeSync(fd);
+    if (ours !== undefined) closeSync(ours);
+  }
+}
+
+/** Path of a run's socket. */
+export const socketPath = (runFolder: string): string => join(runFolder, 'shim.sock');

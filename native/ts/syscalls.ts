@@ -1,0 +1,122 @@
+import { closeSync, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { defineLibrary, errnoName } from './library.ts';
+
+/** What the engine itself asks of the kernel beyond node:fs. Results are plain numbers; every failure is ERR_NATIVE with `errno`. */
+export interface Syscalls {
+  /** open + flock without waiting. Undefined: held by somebody else, or gone. Closed by `close`. */
+  lock(path: string, options: { readonly create: boolean; readonly shared: boolean }): number | undefined;
+  close(fd: number): void;
+  pipe(): { readonly read: number; readonly write: number };
+  /** Two ends of a stream socket. */
+  socketPair(): readonly [number, number];
+  /** An fd that can be executed but not written to by anyone: a sealed memfd, or a detached read-only mount of the file. */
+  executable(path: string): number;
+  /** Start `program` with `fds[i]` as fd 3+i (-1: none). It is nobody's child. Returns its pid. */
+  spawn(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): number;
+}
+
+const ABI = 1;
+const EAGAIN = 11;
+const ENOENT = 2;
+const ESTALE = 116;
+
+/** The folder with engine-shim and libengine.so: `dist/bin` of the checkout, seen from the sources or from the bundle. */
+export function binaryFolder(): string {
+  for (const candidate of ['bin', '../bin', '../../dist/bin']) {
+    const folder = join(import.meta.dirname, candidate);
+    if (existsSync(join(folder, 'engine-shim'))) return folder;
+  }
+  throw fail('ERR_NATIVE', 'the shim is not built', { path: join(import.meta.dirname, '../../dist/bin'), hint: 'build it with: sh config/setup/build-native.sh' });
+}
+
+function checked(what: string, result: number, path?: string): number {
+  if (result >= 0) return result;
+  const errno = errnoName(-result);
+  throw fail('ERR_NATIVE', `${what}${path === undefined ? '' : ` ${path}`} failed`, { operation: what, errno, ...(path === undefined ? {} : { path }) });
+}
+
+/** The real ones, by libengine.so. */
+export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so')): Syscalls {
+  const library = defineLibrary(libraryPath, {
+    engine_abi: { args: [], result: 'int' },
+    engine_lock: { args: ['str', 'int', 'int'], result: 'int' },
+    engine_pipe: { args: ['bytes'], result: 'int' },
+    engine_socketpair: { args: ['bytes'], result: 'int' },
+    engine_executable: { args: ['str'], result: 'int' },
+    engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int' },
+  }, {
+    check: (bound) => {
+      const { value } = bound.engine_abi();
+      return value === ABI ? undefined : `its ABI is ${value}, ${ABI} is needed`;
+    },
+  });
+  const pair = (call: (fds: Int32Array) => { value: number }, what: string): [number, number] => {
+    const fds = new Int32Array(2);
+    checked(what, call(fds).value);
+    return [fds[0] as number, fds[1] as number];
+  };
+  return {
+    lock(path, { create, shared }) {
+      for (;;) {
+        const { value } = library.engine_lock(path, create ? 1 : 0, shared ? 1 : 0);
+        if (value === -EAGAIN || (value === -ENOENT && !create)) return undefined;
+        if (value === -ESTALE) {
+          // the file was removed between open and flock: where it may be created, a new one is ours to make
+          if (create) continue;
+          return undefined;
+        }
+        return checked('lock', value, path);
+      }
+    },
+    close: (fd) => closeSync(fd),
+    pipe() {
+      const [read, write] = pair(library.engine_pipe, 'pipe');
+      return { read, write };
+    },
+    socketPair: () => pair(library.engine_socketpair, 'socketpair'),
+    executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
+    spawn: (program, argv, env, fds) => checked('spawn', library.engine_spawn(program, argv, env, Int32Array.from(fds), fds.length).value),
+  };
+}
+
+/** One call as the fake has seen it. */
+export interface RecordedCall { readonly name: keyof Syscalls; readonly args: readonly unknown[] }
+
+/**
+ * A fake that does nothing and remembers everything; fds are made-up numbers from 1000. `answers` replaces single calls. Locks exclude each
+ * other as the real ones do.
+ */
+export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscalls & { readonly calls: readonly RecordedCall[]; readonly open: ReadonlySet<number> } {
+  const calls: RecordedCall[] = [];
+  const open = new Set<number>();
+  const locks = new Map<number, { path: string; shared: boolean }>();
+  let next = 1000;
+  const fd = (): number => {
+    open.add(next);
+    return next++;
+  };
+  const fakes: Syscalls = {
+    lock(path, { shared }) {
+      for (const held of locks.values()) if (held.path === path && !(held.shared && shared)) return undefined;
+      const mine = fd();
+      locks.set(mine, { path, shared });
+      return mine;
+    },
+    close(closed) {
+      if (!open.delete(closed)) throw fail('ERR_NATIVE', 'close failed', { operation: 'close', errno: 'EBADF' });
+      locks.delete(closed);
+    },
+    pipe: () => ({ read: fd(), write: fd() }),
+    socketPair: () => [fd(), fd()],
+    executable: () => fd(),
+    spawn: () => 4242,
+  };
+  const recorded = Object.fromEntries((Object.keys(fakes) as (keyof Syscalls)[]).map((name) => [name, (...args: unknown[]) => {
+    calls.push({ name, args });
+    const call = (answers[name] ?? fakes[name]) as (...all: unknown[]) => unknown;
+    return call(...args);
+  }])) as unknown as Syscalls;
+  return Object.assign(recorded, { calls, open });
+}
