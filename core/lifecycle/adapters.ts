@@ -62,11 +62,12 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   }, { name: 'security' });
 
   tap('prepareRootfs', async (context) => {
-    const { container, run, spec } = context;
+    const { container, run } = context;
     const { storage } = await of(context);
+    // writable in any case: mount points are still to be made in it; whoever compiles root.readonly sets that last
     if (container.rootfs.path === undefined) {
       const { driver, choice } = need(storage, 'storage', container);
-      await onBehalf(context, choice.plugin, async (own) => addSteps(own.plan, await rootfsSteps(container, driver, run, spec.root?.readonly ?? false)));
+      await onBehalf(context, choice.plugin, async (own) => addSteps(own.plan, await rootfsSteps(container, driver, run, false)));
     }
     addSteps(context.plan.at('/root'), attachRootfs(container, `${run.runFolder}/rootfs`));
   }, { name: 'storage' });
