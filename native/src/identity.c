@@ -216,7 +216,10 @@ int do_identity(struct machine *m, const struct op_identity *o)
 	if (r)
 		return r;
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
-	r = set_capabilities(o->effective & known, o->permitted & known, o->inheritable & known);
+	int64_t uid = 0;
+	/* as the kernel has it without KEEPCAPS: only root's own capabilities survive */
+	const uint64_t given = o->root_only && !register_number(m, o->uid, &uid) && uid != 0 ? 0 : known;
+	r = set_capabilities(o->effective & given, o->permitted & given, o->inheritable & known);
 	if (r)
 		return machine_fail(m, -r, "capset");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)

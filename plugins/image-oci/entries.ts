@@ -1,5 +1,5 @@
 import { ENTRY, MAX_DATA, MAX_DEPTH, MAX_PATH, type EntryKind } from '@engine/core/plan';
-import { badEntry, shown, type TarEntry } from './tar/header.ts';
+import { badEntry, type TarEntry } from './tar/header.ts';
 import { type TarHandler } from './tar/reader.ts';
 
 const WHITEOUT = '.wh.';
@@ -9,9 +9,6 @@ const AUFS = '.wh..wh.';
 const BLOCK_SIZE = 256 << 10;
 /** Data up to this many bytes is copied behind the head before it, so that small files cost no write of their own. */
 const COPY_BELOW = 32 << 10;
-
-/** Thrown when whiteouts must come first and one came late: read the layer again with `first` set. */
-export class LateWhiteout extends Error {}
 
 /** A cleaned path relative to the layer's root, '' for the root itself. Errors: ERR_TAR_ENTRY. */
 export function cleanPath(path: string, whole: string = path): string {
@@ -35,19 +32,7 @@ export class EntryWriter implements TarHandler {
   #block = Buffer.allocUnsafeSlow(BLOCK_SIZE);
   #at = 0;
   #from = 0;
-  /** Folders with entries of this layer and those entries; only kept when whiteouts are applied in the order they come. */
-  readonly #seen: Set<string> | undefined;
-  readonly #skipWhiteouts: boolean;
   #skipping = false;
-
-  /**
-   * `order`: `any` when whiteouts are kept as such (order doesn't matter), `check` when they are applied as they come (throws LateWhiteout),
-   * `done` when they have been written before by {@link whiteouts}.
-   */
-  constructor(order: 'any' | 'check' | 'done') {
-    this.#seen = order === 'check' ? new Set() : undefined;
-    this.#skipWhiteouts = order === 'done';
-  }
 
   entry(entry: TarEntry): void {
     this.#skipping = false;
@@ -60,12 +45,6 @@ export class EntryWriter implements TarHandler {
       return;
     }
     if (path === '' && entry.kind !== 'folder') throw badEntry(entry.path, 'the root of a layer is a folder');
-    if (this.#seen) {
-      for (let p = path; p !== ''; p = p.slice(0, Math.max(p.lastIndexOf('/'), 0))) {
-        if (this.#seen.has(p)) break;
-        this.#seen.add(p);
-      }
-    }
     let link = '';
     if (entry.kind === 'hardlink') {
       link = cleanPath(entry.linkPath, entry.path);
@@ -78,7 +57,7 @@ export class EntryWriter implements TarHandler {
       link = entry.linkPath;
       if (link === '' || link.includes('\0') || link.length >= MAX_PATH) throw badEntry(entry.path, 'its link target is empty, too long or contains a NUL');
     }
-    this.#head(entry.kind, entry, path, link);
+    this.#head(entry.kind, entry, path === '' ? '.' : path, link);
   }
 
   data(chunk: Buffer): void {
@@ -105,10 +84,6 @@ export class EntryWriter implements TarHandler {
     this.#at = this.#block.writeBigUInt64LE(BigInt(length), this.#at);
   }
 
-  /** Whiteouts found by an earlier pass, before everything else. */
-  whiteouts(list: readonly { readonly kind: 'whiteout' | 'opaque'; readonly path: string }[]): void {
-    for (const { kind, path } of list) this.#head(kind, NOTHING, path, '');
-  }
   /** The frame that says the stream is whole. Only after everything was verified. */
   end(): void {
     this.#frame(ENTRY.end, 0);
@@ -137,10 +112,6 @@ export class EntryWriter implements TarHandler {
     if (parent.includes(`/${WHITEOUT}`)) throw badEntry(entry.path, 'it lies below a whiteout');
     const found = readWhiteout(entry, folder, base);
     this.#skipping = true;
-    if (this.#skipWhiteouts) return;
-    if (this.#seen) {
-      if (found.kind === 'whiteout' ? this.#seen.has(found.path) : hasChild(this.#seen, found.path)) throw new LateWhiteout(shown(entry.path));
-    }
     this.#head(found.kind, NOTHING, found.path, '');
   }
 
@@ -199,28 +170,8 @@ export class EntryWriter implements TarHandler {
 const NOTHING: Pick<TarEntry, 'mode' | 'uid' | 'gid' | 'xattrs' | 'mtime' | 'size' | 'major' | 'minor'> = { mode: 0, uid: 0, gid: 0, xattrs: [], mtime: 0n, size: 0, major: 0, minor: 0 };
 
 function readWhiteout(entry: TarEntry, folder: string, base: string): { kind: 'whiteout' | 'opaque'; path: string } {
-  if (base === OPAQUE) return { kind: 'opaque', path: folder };
+  if (base === OPAQUE) return { kind: 'opaque', path: folder === '' ? '.' : folder };
   const name = base.slice(WHITEOUT.length);
   if (name === '' || name === '.' || name === '..') throw badEntry(entry.path, 'it is a whiteout of something outside its folder');
   return { kind: 'whiteout', path: folder === '' ? name : `${folder}/${name}` };
-}
-function hasChild(seen: ReadonlySet<string>, folder: string): boolean {
-  const prefix = folder === '' ? '' : `${folder}/`;
-  for (const path of seen) if (path.startsWith(prefix) && path !== folder) return true;
-  return false;
-}
-
-/** Collects the whiteouts of a layer and nothing else: the first of two passes. */
-export class WhiteoutCollector implements TarHandler {
-  readonly found: { kind: 'whiteout' | 'opaque'; path: string }[] = [];
-  entry(entry: TarEntry): void {
-    const path = cleanPath(entry.path);
-    const slash = path.lastIndexOf('/');
-    const base = path.slice(slash + 1);
-    const folder = slash < 0 ? '' : path.slice(0, slash);
-    if (!base.startsWith(WHITEOUT) || (base.startsWith(AUFS) && base !== OPAQUE) || `/${folder}`.includes(`/${WHITEOUT}`)) return;
-    this.found.push(readWhiteout(entry, folder, base));
-  }
-  data(): void {}
-  hole(): void {}
 }

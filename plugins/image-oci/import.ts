@@ -29,7 +29,7 @@ export async function importRootfs(shop: Workshop, effects: Effects, request: Im
   const token = uniqueName();
   const facts = await unpackLayer(
     { what, blob, limits: base.limits, ...(signal ? { signal } : {}), progress: (bytes) => progress?.({ what: 'importing', done: (done += bytes), ...total }) },
-    effects, base.makePipe, () => storage.prepareLayer(effects, { token }),
+    effects, base.makePipe, await storage.prepareLayer(effects, { token }),
   );
   await blob.written;
   await storage.commitLayer(effects, { token, chainID: facts.diffID });

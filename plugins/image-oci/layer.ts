@@ -4,7 +4,7 @@ import { fail, isEngineError } from '@engine/core/errors';
 import { effect, op } from '@engine/core/plan';
 import { goesWithStaging, type Effects } from '@engine/core/contracts/common';
 import { type LayerTarget } from '@engine/core/contracts/storage';
-import { EntryWriter, LateWhiteout, WhiteoutCollector } from './entries.ts';
+import { EntryWriter } from './entries.ts';
 import { decompress, detectCompression, followBlob, peek, type Compression } from './chunks.ts';
 import { BrokenFeed, Feed, type MakePipe } from './feed.ts';
 import { TarReader, type TarHandler } from './tar/reader.ts';
@@ -78,30 +78,16 @@ async function readLayer(job: LayerJob, handler: TarHandler, flush: () => Promis
 
 /** Hash and parse only. */
 export async function verifyLayer(job: LayerJob): Promise<LayerFacts> {
-  const writer = new EntryWriter('any');
+  const writer = new EntryWriter();
   return readLayer(job, writer, () => void writer.take(), () => writer.contentBytes);
 }
 
 /**
- * Verify a layer and unpack it in one pass. The stream's last frame is sent only after both digests were found right, so the `unpack`
- * operation of a wrong layer fails and is undone.
- * `prepare` gives a fresh tree; it is called a second time when whiteouts have to be applied before the entries beside them.
+ * Verify a layer and unpack it into `target` in one pass. The stream's last frame is sent only after both digests were found right, so the
+ * `unpack` operation of a wrong layer fails, and its tree goes with the undo.
  */
-export async function unpackLayer(job: LayerJob, effects: Effects, makePipe: MakePipe, prepare: () => Promise<LayerTarget>): Promise<LayerFacts> {
-  const target = await prepare();
-  try {
-    return await unpackOnce(job, effects, makePipe, target, new EntryWriter(target.whiteouts === 'overlay' ? 'any' : 'check'));
-  } catch (error) {
-    if (!(error instanceof LateWhiteout)) throw error;
-    const collector = new WhiteoutCollector();
-    await readLayer({ ...job, progress: () => {} }, collector, () => undefined, () => 0);
-    const writer = new EntryWriter('done');
-    writer.whiteouts(collector.found);
-    return unpackOnce({ ...job, progress: () => {} }, effects, makePipe, await prepare(), writer);
-  }
-}
-
-async function unpackOnce(job: LayerJob, effects: Effects, makePipe: MakePipe, target: LayerTarget, writer: EntryWriter): Promise<LayerFacts> {
+export async function unpackLayer(job: LayerJob, effects: Effects, makePipe: MakePipe, target: LayerTarget): Promise<LayerFacts> {
+  const writer = new EntryWriter();
   const { read, write } = makePipe();
   const feed = new Feed(write);
   const { maxSize, maxEntries } = job.limits;

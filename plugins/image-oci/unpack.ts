@@ -64,7 +64,7 @@ export async function bringLayers(tasks: readonly LayerTask[], context: UnpackCo
     else {
       const token = uniqueName();
       const below = parent === undefined ? {} : { parent };
-      facts = await unpackLayer(job, effects, makePipe, () => storage.prepareLayer(effects, { token, ...below }));
+      facts = await unpackLayer(job, effects, makePipe, await storage.prepareLayer(effects, { token, ...below }));
       await before;
       signal.throwIfAborted();
       await storage.commitLayer(effects, { token, chainID, ...below });

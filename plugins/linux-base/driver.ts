@@ -34,7 +34,7 @@ export function createLinuxBase(deps: { readonly machine: Machine }): LinuxBase 
     },
     planProcess: (plan, spec, run) => planProcess(plan, spec, 'init', run.container, deps.machine),
     planExec(plan, spec, run) {
-      planJoin(plan, spec, false);
+      planJoin(plan, spec);
       planProcess(plan, spec, 'exec', run.container, deps.machine);
     },
   };

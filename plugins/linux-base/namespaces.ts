@@ -92,7 +92,7 @@ export function planNamespaces(plan: PlanWriter, spec: Spec, runFolder: string):
   if (offsets && Object.keys(offsets).length > 0) {
     const time = plan.at('/linux/timeOffsets');
     time.add('stage.namespaces', op.unshare({ flags: BigInt(CLONE.time) }));
-    time.add('stage.maps', op.timeOffsets({ offsets: formatTimeOffsets(offsets) }));
+    time.add('stage.namespaces', op.timeOffsets({ offsets: formatTimeOffsets(offsets) }));
   }
   const maps = [['uidMappings', 0], ['gidMappings', 1]] as const;
   for (const [name, kind] of maps) {

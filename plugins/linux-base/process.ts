@@ -131,9 +131,8 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
   if (!process.capabilities) plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: allCapabilities, permitted: allCapabilities, rootOnly: 1 }));
 }
 
-/** What an exec plan starts with: enter the container, then find its root and terminals again. */
-export function planJoin(plan: PlanWriter, spec: Spec, privileged: boolean): void {
-  plan.add('exec.join', op.joinContainer({ privileged: privileged ? 1 : 0 }));
+/** What an exec plan has after the core's joinContainer: root and terminals of the container, found again from inside. */
+export function planJoin(plan: PlanWriter, spec: Spec): void {
   plan.add('exec.join', op.open({ path: '/', flags: O.path | O.directory | O.cloexec, out: REGISTER.rootfs }));
   if (spec.process?.terminal) plan.add('exec.terminal', op.open({ root: REGISTER.rootfs, path: '/dev/pts', flags: O.path | O.directory | O.cloexec, magic: MAGIC.devpts, out: REGISTER.devpts }));
 }

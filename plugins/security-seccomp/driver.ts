@@ -23,8 +23,12 @@ const COMPILER = 1;
 /** Filters kept; a filter is 4 KB, and a machine has a handful of profiles. */
 const KEPT = 32;
 
-/** What init still calls after an early filter, before the program starts. */
-const neededByInit = ['setgroups', 'setresgid', 'setresuid', 'prctl', 'capset', 'chdir', 'execve', 'write', 'close', 'exit_group'];
+/** What init still calls after its filter is loaded, up to the program's start: early, last of all, and what it can do without unless that kills. */
+const needed = {
+  early: ['setgroups', 'setresgid', 'setresuid', 'prctl', 'capset', 'chdir', 'getcwd'],
+  last: ['write', 'execve'],
+  survivable: ['prctl', 'rt_sigaction', 'rt_sigprocmask', 'exit_group'],
+} as const;
 
 /** The value of the last `seccomp=…` among `--security-opt`. */
 export function profileOption(options: readonly string[]): string | undefined {
@@ -132,8 +136,8 @@ export function createSeccomp(deps: SeccompDeps, options: SeccompOptions = {}): 
       const seccomp = spec.linux?.seccomp;
       if (!seccomp) return [];
       const last = noNewPrivileges || spec.process?.noNewPrivileges === true;
-      const needed = last ? ['execve'] : neededByInit;
-      const missing = needed.filter((name) => !permits(seccomp, name));
+      const calls = [...(last ? [] : needed.early), ...needed.last, ...(/KILL|TRAP/.test(seccomp.defaultAction) ? needed.survivable : [])];
+      const missing = [...new Set(calls)].filter((name) => !permits(seccomp, name));
       if (missing.length > 0) {
         const early = last ? '' : ', or use --security-opt no-new-privileges, with which the filter is loaded later';
         throw fail('ERR_INVALID_VALUE', `the seccomp profile refuses ${missing.join(', ')}, which are needed to start the program`, { operation: 'seccomp', hint: `allow them${early}` });
