@@ -32,7 +32,6 @@ const LOCK_TIMEOUT = 30_000;
 export function createCore(parts: EngineParts, registry: Registry, host: HostView): Core {
   const { state, hooks, log } = parts;
   const now = (): Date => parts.now?.() ?? new Date();
-  let sequence = 0;
   return {
     parts, registry, host, now,
     closing: false,
@@ -43,7 +42,8 @@ export function createCore(parts: EngineParts, registry: Registry, host: HostVie
       await hooks.call('request', { verb, arguments: args, caller, config: parts.config.sources });
     },
     emit(type, action, id, attributes = {}) {
-      const event = { sequence: ++sequence, time: now().toISOString(), type, action, id, attributes };
+      if (hooks.taps('event').length === 0) return;
+      const event = { sequence: state.nextEvent(), time: now().toISOString(), type, action, id, attributes };
       hooks.call('event', event).catch((error: unknown) => log.error({ err: error }, 'event lost'));
     },
     async transact(what, work) {

@@ -176,6 +176,8 @@ export class FakeShim {
     const exec = decodePlan(this.#plan).steps.find((step) => step.operation.name === 'exec' && step.part === 'init');
     if (!exec) return this.#finish();
     const startedAt = nowNs();
+    const stdioFlags = Number(decodePlan(this.#plan).steps.find((step) => step.operation.name === 'stdio')?.operation.args['flags'] ?? 0);
+    if (stdioFlags & 0b111000) this.#attached.set(0, new Set(this.#clients));
     this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
     const session = this.#start(0, exec);
     const { code, signal } = await session.ended;

@@ -1,0 +1,269 @@
+import * as fs from 'node:fs';
+import path from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { isEngineError } from '../errors/index.ts';
+import { decodePlan } from '../plan/index.ts';
+import { layer, request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
+
+const open: TestEngine[] = [];
+async function start(options?: TestOptions): Promise<TestEngine> {
+  const made = await testEngine(options);
+  open.push(made);
+  return made;
+}
+afterEach(async () => {
+  for (const { engine, fixture } of open.splice(0)) {
+    await engine.close();
+    fixture.remove();
+  }
+});
+async function text(output: AsyncIterable<{ stream: string; data: Buffer }>): Promise<string> {
+  let all = '';
+  for await (const { data } of output) all += data.toString();
+  return all;
+}
+const attach = { stdin: true, stdout: true, stderr: true };
+
+describe('life of a container', () => {
+  it('runs a program, gives its output and exit, and keeps nothing of the run', async () => {
+    const { engine, fixture, events } = await start();
+    const record = await engine.containers.create(request({ command: ['echo', 'hello'], name: 'one' }));
+    expect((await engine.containers.resolve('one')).state).toBe('created');
+    const session = await engine.containers.start('one', { attach });
+    expect(await text(session.output)).toBe('hello\n');
+    expect((await session.exit).code).toBe(0);
+    await session.gone;
+    const view = await engine.containers.resolve(record.id.slice(0, 6));
+    expect(view.state).toBe('stopped');
+    expect(view.record.starts).toBe(1);
+    expect(view.record.lastExit?.code).toBe(0);
+    expect(fixture.leftOver().filter((p) => !p.includes('/locks/'))).toEqual([]);
+    await engine.containers.remove('one', { force: false, volumes: false });
+    expect(fs.existsSync(path.join(fixture.folder, 'root', 'containers', record.id))).toBe(false);
+    expect(fs.readdirSync(path.join(fixture.folder, 'data', 'snapshots'))).toEqual([]);
+    expect(events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
+  });
+
+  it('removes a container with --rm after its end, with its anonymous volumes', async () => {
+    const { engine, fixture } = await start({ image: { Cmd: ['false'], Volumes: { '/data': {} } } });
+    const record = await engine.containers.create(request({ autoRemove: true }));
+    expect(record.volumes).toHaveLength(1);
+    expect(await engine.volumes.list()).toHaveLength(1);
+    const session = await engine.containers.start(record.id);
+    expect((await session.exit).code).toBe(1);
+    await session.gone;
+    expect(await engine.containers.list({ all: true })).toEqual([]);
+    expect(await engine.volumes.list()).toEqual([]);
+    expect(fs.readdirSync(path.join(fixture.folder, 'data', 'volumes'))).toEqual([]);
+  });
+
+  it('stops, waits, kills, refuses to remove what runs, and removes by force', async () => {
+    const { engine } = await start();
+    await engine.containers.create(request({ command: ['sleep'], name: 'aa', stopSignal: 'INT' }));
+    await engine.containers.start('aa');
+    expect((await engine.containers.list({ all: false })).map((v) => v.record.name)).toEqual(['aa']);
+    await expect(engine.containers.start('aa')).rejects.toMatchObject({ code: 'ERR_ALREADY_RUNNING' });
+    await expect(engine.containers.remove('aa', { force: false, volumes: false })).rejects.toMatchObject({ code: 'ERR_IN_USE' });
+    const waited = engine.containers.wait('aa');
+    await engine.containers.stop('aa');
+    expect((await waited).code).toBe(130);
+    await engine.containers.stop('aa');
+    await expect(engine.containers.kill('aa', 'TERM')).rejects.toMatchObject({ code: 'ERR_NOT_RUNNING' });
+    await engine.containers.start('aa');
+    await engine.containers.kill('aa', 'KILL');
+    expect((await engine.containers.wait('aa')).code).toBe(137);
+    await engine.containers.start('aa');
+    await engine.containers.remove('aa', { force: true, volumes: false });
+    expect(await engine.containers.list({ all: true })).toEqual([]);
+  });
+
+  it('attaches, feeds stdin, and execs beside init', async () => {
+    const { engine } = await start();
+    await engine.containers.create(request({ command: ['cat'], name: 'cc', openStdin: true }));
+    const first = await engine.containers.start('cc', { attach });
+    const session = await engine.containers.exec('cc', { args: ['echo', 'beside'], env: ['X=1'], terminal: false, openStdin: false, attach, privileged: false, detached: false });
+    expect(await text(session.output)).toBe('beside\n');
+    expect((await session.exit).code).toBe(0);
+    await session.gone;
+    await first.write(Buffer.from('typed'));
+    first.endInput();
+    expect(await text(first.output)).toBe('typed');
+    await first.gone;
+    await expect(engine.containers.exec('cc', { args: ['x'], env: [], terminal: false, openStdin: false, attach, privileged: false, detached: false })).rejects.toMatchObject({ code: 'ERR_NOT_RUNNING' });
+  });
+
+  it('names a taken name and its holder, and checks names', async () => {
+    const { engine, fixture } = await start();
+    const { id } = await engine.containers.create(request({ name: 'same' }));
+    await expect(engine.containers.create(request({ name: 'same' }))).rejects.toMatchObject({ code: 'ERR_NAME_TAKEN', message: expect.stringContaining(id.slice(0, 12)) as string });
+    await expect(engine.containers.create(request({ name: '-x' }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE' });
+    expect((await engine.containers.create(request())).name).toMatch(/^[a-z]+_[a-z]+$/);
+    expect(fs.readdirSync(path.join(fixture.folder, 'root', 'containers')).filter((n) => !n.startsWith('.'))).toHaveLength(2);
+  });
+
+  it('leaves nothing when create fails at any operation', async () => {
+    const { engine, fixture } = await start({ image: { Cmd: ['true'], Volumes: { '/v': {} } } });
+    const { native } = fixture;
+    native.reset();
+    await engine.containers.create(request({ name: 'probe' }));
+    const operations = native.count;
+    await engine.containers.remove('probe', { force: false, volumes: true });
+    for (let k = 0; k < operations; k++) {
+      native.failAt(k, { errno: 'EIO' });
+      await engine.containers.create(request({ name: `k${k}` })).then(() => expect.unreachable(), (error: unknown) => expect(isEngineError(error, 'ERR_OPERATION_FAILED')).toBe(true));
+      native.reset();
+      expect(await engine.containers.list({ all: true })).toEqual([]);
+      expect(fixture.leftOver().filter((p) => !p.includes('/locks/'))).toEqual([]);
+      for (const folder of ['data/snapshots', 'data/volumes', 'root/containers']) {
+        const at = path.join(fixture.folder, folder);
+        expect(fs.existsSync(at) ? fs.readdirSync(at).filter((n) => n !== '.trash') : []).toEqual([]);
+      }
+    }
+  });
+});
+
+describe('failure of a start', () => {
+  it('blames the operation and undoes the run', async () => {
+    const { engine, fixture } = await start();
+    const { id } = await engine.containers.create(request({ command: ['nope'] }));
+    const bytes = (await engine.containers.explain(request({ command: ['nope'] }))).bytes;
+    const at = decodePlan(bytes).steps.findIndex((s) => s.operation.name === 'resolveExec');
+    fixture.native.failAt(at, { errno: 'ENOENT' });
+    await expect(engine.containers.start(id)).rejects.toMatchObject({ code: 'ERR_EXEC_NOT_FOUND', exitCode: 127, message: 'exec: "nope": executable file not found in $PATH' });
+    fixture.native.reset();
+    fixture.native.failAt(at, { errno: 'EACCES' });
+    await expect(engine.containers.start(id)).rejects.toMatchObject({ code: 'ERR_EXEC_FAILED', exitCode: 126 });
+    fixture.native.failAt(1, { errno: 'EROFS' });
+    await expect(engine.containers.start(id)).rejects.toMatchObject({ code: 'ERR_OPERATION_FAILED', errno: 'EROFS', plugin: 'groups' });
+    fixture.native.reset();
+    expect((await engine.containers.resolve(id)).record.lastExit?.error).toContain('EROFS');
+    const session = await engine.containers.start(id);
+    session.signal(9);
+    await session.gone;
+  });
+
+  it('refuses a section that nobody compiles, and a tap that refuses stops the verb', async () => {
+    const { engine } = await start({
+      extra: (hooks) => [{
+        manifest: { name: 'strange', version: '1.0.0', main: '' }, builtin: false, source: 'x', optionsDigest: '', eager: true,
+        load: async () => {
+          hooks.tapFor('strange')('configure', (_, spec) => (spec.process?.env?.includes('STRANGE=1') ? { ...spec, linux: { ...spec.linux, seccomp: { defaultAction: 'SCMP_ACT_ERRNO' } } } : undefined));
+          hooks.tapFor('strange')('request', (_, { verb }) => { if (verb === 'kill') throw new Error('no killing'); });
+          return {};
+        },
+      }],
+    });
+    const { id } = await engine.containers.create(request({ env: ['STRANGE=1'] }));
+    await expect(engine.containers.start(id)).rejects.toMatchObject({ code: 'ERR_SECTION_UNOWNED', message: expect.stringContaining('linux.seccomp') as string });
+    await expect(engine.containers.kill(id, 'KILL')).rejects.toMatchObject({ code: 'ERR_PLUGIN_FAILED', message: expect.stringContaining('no killing') as string });
+    expect((await engine.containers.resolve(id)).state).toBe('created');
+  });
+});
+
+describe('drivers', () => {
+  it('asks only the chosen one, and old containers stay with theirs', async () => {
+    const first = await start();
+    const { id } = await first.engine.containers.create(request({ name: 'old' }));
+    expect(first.calls.list).toEqual(['plain.createSnapshot']);
+    await first.engine.close();
+    const second = await start({ fixture: first.fixture, parts: { choices: { storage: 'other', cgroup: 'auto', log: 'fake', volume: 'auto', security: [] } } });
+    await second.engine.containers.create(request({ name: 'new' }));
+    await (await second.engine.containers.start(id)).gone;
+    expect(second.calls.list).toEqual(['other.createSnapshot', 'plain.planRootfs']);
+  });
+
+  it('still lists and removes a container whose plugin is gone', async () => {
+    const first = await start();
+    await first.engine.containers.create(request({ name: 'old' }));
+    await first.engine.close();
+    const { engine } = await start({ fixture: first.fixture, without: ['store'] });
+    expect((await engine.containers.list({ all: true }))[0]?.record.name).toBe('old');
+    await expect(engine.containers.start('old')).rejects.toMatchObject({ code: 'ERR_PLUGIN_MISSING', plugin: 'store' });
+    await engine.containers.remove('old', { force: false, volumes: false });
+    expect(await engine.containers.list({ all: true })).toEqual([]);
+  });
+
+  it('reports every driver, and refuses an unknown one by name', async () => {
+    const { engine } = await start();
+    const { drivers } = await engine.system.doctor({ fix: false });
+    expect(drivers.filter((d) => d.contract === 'storage').map((d) => [d.driver, d.chosen])).toEqual([['plain', true], ['other', false]]);
+    await expect(engine.containers.create(request({ network: 'nowhere' }))).rejects.toMatchObject({ code: 'ERR_NO_SUCH_NETWORK' });
+    await expect(engine.containers.create(request({ log: { driver: 'x', options: {} } }))).rejects.toMatchObject({ code: 'ERR_DRIVER_UNKNOWN' });
+    await expect(engine.containers.create(request({ log: { options: { nope: '1' } } }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE' });
+    await expect(engine.containers.create(request({ image: 'missing' }))).rejects.toMatchObject({ code: 'ERR_NO_SUCH_IMAGE' });
+  });
+});
+
+describe('explain', () => {
+  it('shows the plan in order, undoes backwards with the kill first, and makes nothing', async () => {
+    const { engine, fixture } = await start();
+    fixture.native.reset();
+    const before = fs.readdirSync(path.join(fixture.folder, 'root'));
+    const { steps, bytes } = await engine.containers.explain(request({ network: 'bridge' }));
+    expect(fixture.native.operations).toEqual([]);
+    expect(fs.readdirSync(path.join(fixture.folder, 'root'))).toEqual(before);
+    expect(decodePlan(bytes).steps.map((s) => s.operation.name)).toEqual(steps.map((s) => s.operation.name));
+    const shown = steps.map((s) => `${s.slot} ${s.operation.name} ${s.origin.plugin}`);
+    expect(shown).toEqual([
+      'shim.stdio stdio logs', 'shim.cgroup mkdir groups', 'shim.links writeFile nets', 'shim.spawn spawn core', 'shim.attach netlink nets', 'shim.attach awaitPoint core', 'shim.attach release core',
+      'shim.started keepNamespaces core', 'init.rootfs openTree store', 'init.rootfs reopenRoot core', 'init.netns reach core', 'init.bounds capabilityBounds caps', 'init.exec resolveExec base', 'init.exec exec base',
+      'after.undo cgroupKill groups', 'after.undo unlink nets', 'after.undo cgroupRemove groups',
+    ]);
+  });
+  it('knows the layers of the image', async () => {
+    const { engine } = await start();
+    const record = await engine.containers.create(request());
+    expect(record.rootfs).toEqual({ chainID: layer.chainID });
+    expect(record.image).toEqual({ id: 'sha256:abc', name: 'test', source: 'fake' });
+  });
+});
+
+describe('volumes and binds', () => {
+  it('makes named volumes once, refuses to remove one in use, copies up what the image has', async () => {
+    const { engine, fixture } = await start();
+    const mount = { type: 'volume' as const, source: 'data', target: '/data', readonly: false, createSource: true, noCopy: false };
+    fixture.native.reset();
+    await engine.containers.create(request({ name: 'aa', mounts: [mount] }));
+    expect(fixture.native.operations.filter((o) => o.name === 'copyUp').map((o) => o.args['from'])).toEqual(['/data']);
+    await engine.containers.create(request({ name: 'bb', mounts: [mount] }));
+    expect((await engine.volumes.list()).map((v) => v.name)).toEqual(['data']);
+    await expect(engine.volumes.remove('data', { force: false })).rejects.toMatchObject({ code: 'ERR_IN_USE' });
+    for (const name of ['aa', 'bb']) await engine.containers.remove(name, { force: false, volumes: true });
+    await engine.volumes.remove('data', { force: false });
+    await expect(engine.volumes.inspect('data')).rejects.toMatchObject({ code: 'ERR_NO_SUCH_VOLUME' });
+  });
+  it('makes a missing -v source and refuses a missing --mount source', async () => {
+    const { engine, fixture } = await start();
+    const source = path.join(fixture.work, 'deep', 'er');
+    const bind = { type: 'bind' as const, source, target: '/x', readonly: true, noCopy: false };
+    await expect(engine.containers.create(request({ mounts: [{ ...bind, createSource: false }] }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', path: source });
+    expect(fs.existsSync(source)).toBe(false);
+    const record = await engine.containers.create(request({ mounts: [{ ...bind, createSource: true }] }));
+    expect(fs.statSync(source).isDirectory()).toBe(true);
+    expect(record.spec.mounts?.at(-1)).toEqual({ destination: '/x', type: 'bind', source, options: ['rbind', 'rprivate', 'ro', 'rro'] });
+  });
+  it('refuses to remove an image that a container uses', async () => {
+    const { engine } = await start();
+    await engine.containers.create(request({ name: 'user' }));
+    await expect(engine.images.remove('test', { force: false })).rejects.toMatchObject({ code: 'ERR_IN_USE' });
+    await engine.containers.remove('user', { force: false, volumes: false });
+    expect(await engine.images.remove('test', { force: false })).toEqual(['Deleted: sha256:abc']);
+  });
+});
+
+describe('inspect, logs, diff', () => {
+  it('speaks as Docker does', async () => {
+    const { engine, fixture } = await start();
+    const { id } = await engine.containers.create(request({ name: 'ii', command: ['echo', 'x'], env: ['A=b'] }));
+    await (await engine.containers.start('ii')).gone;
+    const inspected = await engine.containers.inspect('ii', { size: true });
+    expect(inspected).toMatchObject({ Id: id, Name: '/ii', Path: 'echo', Args: ['x'], SizeRw: 1, State: { Status: 'exited', ExitCode: 0, Running: false, OOMKilled: false }, Config: { Cmd: ['echo', 'x'], Entrypoint: null }, HostConfig: { NetworkMode: 'none' } });
+    const lines = [];
+    for await (const line of engine.containers.logs('ii', { follow: false })) lines.push(line.text.toString());
+    expect(lines).toEqual(['line\n']);
+    fs.mkdirSync(path.join(fixture.folder, 'data', 'snapshots', id, 'etc'));
+    fs.writeFileSync(path.join(fixture.folder, 'data', 'snapshots', id, 'etc', 'hosts'), '');
+    fs.writeFileSync(path.join(fixture.folder, 'data', 'snapshots', id, 'new'), '');
+    expect(await engine.containers.diff('ii')).toEqual([{ kind: 'A', path: '/new' }]);
+  });
+});
