@@ -125,7 +125,7 @@ function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): Dr
     cgroup: check('cgroup', drivers.cgroup),
     log: check('log', drivers.log),
     volume: check('volume', drivers.volume),
-    security: drivers.security === 'auto' ? known('security') : drivers.security.map((name) => check('security', name)),
+    security: drivers.security === 'auto' ? 'auto' : drivers.security.map((name) => check('security', name)),
   };
 }
 

@@ -27,8 +27,8 @@ export interface DriverChoices {
   readonly cgroup: string;
   readonly log: string;
   readonly volume: string;
-  /** Names, in the order in which they configure and compile. */
-  readonly security: readonly string[];
+  /** Names, in the order in which they configure and compile; `auto`: all that are available. */
+  readonly security: 'auto' | readonly string[];
 }
 
 export interface EngineDefaults {

@@ -136,7 +136,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
       for (const provided of providers(contract)) {
         const plugin = provided.entry.manifest.name;
         const result = await open(contract, provided).then((d) => probe(d.driver as Driver)).catch((error: unknown): Probe => ({ available: false, score: 0, reasons: [describeError(error)] }));
-        const isChosen = contract === 'security' ? choices.security.includes(provided.name) : one ? pick === provided.name : false;
+        const isChosen = contract === 'security' ? (choices.security === 'auto' ? result.available : choices.security.includes(provided.name)) : one ? pick === provided.name : false;
         lines.push({ contract, driver: provided.name, plugin, probe: result, chosen: isChosen });
       }
     }
@@ -148,7 +148,12 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     async start() {
       for (const entry of entries) if (entry.eager) await load(entry);
     },
-    security: () => Promise.all(choices.security.map((name) => resolveDriver('security', name).then((found) => ensureAvailable('security', found)))),
+    async security() {
+      if (choices.security !== 'auto') return Promise.all(choices.security.map((name) => resolveDriver('security', name).then((found) => ensureAvailable('security', found))));
+      const all = await Promise.all(providers('security').map((provided) => open('security', provided)));
+      const fit = await Promise.all(all.map(async ({ driver }) => (await probe(driver)).available));
+      return all.filter((_, i) => fit[i]);
+    },
     all: (contract) => Promise.all(providers(contract).map((provided) => open(contract, provided))),
     async handler(name) {
       const entry = entries.find((e) => e.manifest.handlers?.includes(name));
