@@ -1,12 +1,11 @@
 import { closeSync, existsSync, fstatSync, readSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { fail } from '@engine/core/errors';
+import { defineLibrary, errnoName, type Library } from '@engine/native/library';
 
 /** What is used of libseccomp, https://github.com/seccomp/libseccomp (LGPL, loaded at run time). */
 export interface Libseccomp {
   /** Where it is, undefined when it isn't installed. Loads nothing. */
   find(): string | undefined;
-  version(): readonly [number, number, number];
   /** A new, empty filter. */
   filter(defaultAction: number): Filter;
   /** Number of a call by name on `architecture` (a token); undefined when this version doesn't know it or the architecture lacks it. */
@@ -29,41 +28,23 @@ export interface Comparison { readonly index: number; readonly operator: number;
 const FILE = 'libseccomp.so.2';
 const folders = ['/lib', '/usr/lib', '/lib64', '/usr/lib64', '/usr/local/lib', ...['x86_64', 'aarch64', 'riscv64'].flatMap((cpu) => [`/lib/${cpu}-linux-gnu`, `/usr/lib/${cpu}-linux-gnu`])];
 
-interface Functions {
-  version(): unknown;
-  init(action: number): unknown;
-  release(context: unknown): void;
-  archAdd(context: unknown, token: number): number;
-  archRemove(context: unknown, token: number): number;
-  attrSet(context: unknown, attribute: number, value: number): number;
-  resolveName(token: number, name: string): number;
-  resolveHere(name: string): number;
-  ruleAdd(context: unknown, action: number, syscall: number, count: number, args: Uint8Array | null): number;
-  exportBpf(context: unknown, fd: number): number;
-  memfdCreate(name: string, flags: number): number;
-  decode(pointer: unknown, type: string[] | string): unknown;
-}
+const table = {
+  seccomp_init: { args: ['u32'], result: 'pointer' },
+  seccomp_release: { args: ['pointer'], result: 'void' },
+  seccomp_arch_add: { args: ['pointer', 'u32'], result: 'int' },
+  seccomp_arch_remove: { args: ['pointer', 'u32'], result: 'int' },
+  seccomp_attr_set: { args: ['pointer', 'int', 'u32'], result: 'int' },
+  seccomp_syscall_resolve_name: { args: ['str'], result: 'int' },
+  seccomp_syscall_resolve_name_arch: { args: ['u32', 'str'], result: 'int' },
+  seccomp_rule_add_array: { args: ['pointer', 'u32', 'int', 'u32', 'bytes'], result: 'int' },
+  seccomp_export_bpf: { args: ['pointer', 'int'], result: 'int' },
+} as const;
+const libc = { memfd_create: { args: ['str', 'u32'], result: 'int' } } as const;
+type Functions = Library<typeof table> & Library<typeof libc>;
 
 function load(): Functions {
-  // koffi takes 8 ms to load, which a run that finds its filter in the cache does not spend
-  const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi').default;
   try {
-    const library = koffi.load(FILE);
-    const libc = koffi.load(null);
-    return {
-      version: library.func('void *seccomp_version()'),
-      init: library.func('void *seccomp_init(uint32_t action)'),
-      release: library.func('void seccomp_release(void *context)'),
-      archAdd: library.func('int seccomp_arch_add(void *context, uint32_t token)'),
-      archRemove: library.func('int seccomp_arch_remove(void *context, uint32_t token)'),
-      attrSet: library.func('int seccomp_attr_set(void *context, int attribute, uint32_t value)'),
-      resolveName: library.func('int seccomp_syscall_resolve_name_arch(uint32_t token, const char *name)'),
-      resolveHere: library.func('int seccomp_syscall_resolve_name(const char *name)'),
-      ruleAdd: library.func('int seccomp_rule_add_array(void *context, uint32_t action, int syscall, unsigned int count, void *args)'),
-      exportBpf: library.func('int seccomp_export_bpf(void *context, int fd)'),
-      memfdCreate: libc.func('int memfd_create(const char *name, unsigned int flags)'),
-      decode: (pointer, type) => koffi.decode(pointer, type as never),
-    };
+    return { ...defineLibrary(FILE, table), ...defineLibrary(['libc.so.6', 'libc.so'], libc) };
   } catch (cause) {
     throw fail('ERR_DRIVER_UNAVAILABLE', `${FILE} cannot be loaded`, { cause, path: FILE, hint: 'install libseccomp2, or run with --security-opt seccomp=unconfined' });
   }
@@ -90,36 +71,35 @@ export function createLibseccomp(): Libseccomp {
   let loaded: Functions | undefined;
   const lib = (): Functions => (loaded ??= load());
   const check = (result: number, what: string): void => {
-    if (result < 0) throw fail('ERR_NATIVE', `libseccomp: ${what} failed`, { operation: what, errno: `errno ${-result}` });
+    if (result < 0) throw fail('ERR_NATIVE', `libseccomp: ${what} failed`, { operation: what, errno: errnoName(-result) });
   };
   return {
     find: () => folders.map((folder) => `${folder}/${FILE}`).find((path) => existsSync(path)),
-    version: () => lib().decode(lib().version(), ['uint32_t', '3'] as never) as unknown as readonly [number, number, number],
     resolve(architecture, name) {
-      const number = lib().resolveName(architecture, name);
+      const number = lib().seccomp_syscall_resolve_name_arch(architecture, name).value;
       return number < 0 ? undefined : number;
     },
     number(name) {
-      const number = lib().resolveHere(name);
+      const number = lib().seccomp_syscall_resolve_name(name).value;
       return number === ERROR ? undefined : number;
     },
     filter(defaultAction) {
-      const context = lib().init(defaultAction);
+      const context = lib().seccomp_init(defaultAction).value;
       if (!context) throw fail('ERR_NATIVE', 'libseccomp: seccomp_init failed', { operation: 'seccomp_init' });
       return {
-        addArchitecture: (token) => check(lib().archAdd(context, token), 'seccomp_arch_add'),
-        removeArchitecture: (token) => check(lib().archRemove(context, token), 'seccomp_arch_remove'),
-        setAttribute: (attribute, value) => check(lib().attrSet(context, attribute, value), 'seccomp_attr_set'),
+        addArchitecture: (token) => check(lib().seccomp_arch_add(context, token).value, 'seccomp_arch_add'),
+        removeArchitecture: (token) => check(lib().seccomp_arch_remove(context, token).value, 'seccomp_arch_remove'),
+        setAttribute: (attribute, value) => check(lib().seccomp_attr_set(context, attribute, value).value, 'seccomp_attr_set'),
         addRule(action, syscall, args) {
-          const result = lib().ruleAdd(context, action, syscall, args.length, encodeArguments(args));
-          if (result < 0) throw fail('ERR_INVALID_VALUE', `libseccomp refuses a rule for system call ${syscall}`, { operation: 'seccomp_rule_add', errno: `errno ${-result}` });
+          const result = lib().seccomp_rule_add_array(context, action, syscall, args.length, encodeArguments(args)).value;
+          if (result < 0) throw fail('ERR_INVALID_VALUE', `libseccomp refuses a rule for system call ${syscall}`, { operation: 'seccomp_rule_add', errno: errnoName(-result) });
         },
         export() {
           // seccomp_export_bpf_mem came with libseccomp 2.6 only
-          const fd = lib().memfdCreate('seccomp', MFD_CLOEXEC);
+          const fd = lib().memfd_create('seccomp', MFD_CLOEXEC).value;
           if (fd < 0) throw fail('ERR_NATIVE', 'memfd_create failed', { operation: 'memfd_create' });
           try {
-            check(lib().exportBpf(context, fd), 'seccomp_export_bpf');
+            check(lib().seccomp_export_bpf(context, fd).value, 'seccomp_export_bpf');
             const bytes = Buffer.alloc(fstatSync(fd).size);
             if (readSync(fd, bytes, 0, bytes.length, 0) !== bytes.length) throw fail('ERR_NATIVE', 'short read of an exported filter');
             return bytes;
@@ -127,7 +107,7 @@ export function createLibseccomp(): Libseccomp {
             closeSync(fd);
           }
         },
-        release: () => lib().release(context),
+        release: () => void lib().seccomp_release(context),
       };
     },
   };
