@@ -77,9 +77,10 @@ export async function unpackEntries(folder: string, stream: AsyncIterable<Buffer
     }
     if (!heads.has(kind)) throw errno('EINVAL', `unknown entry kind ${kind}`);
     const head = readHead(body);
+    if (head.path === '.') head.path = ''; // the layer's root itself
     const parts = head.path.split('/');
     if (kind !== ENTRY.folder && head.path === '' && kind !== ENTRY.opaque) throw errno('EINVAL', 'an entry without a path');
-    if (head.path !== '' && parts.some((part) => part === '' || part === '.' || part === '..')) throw errno('EINVAL', head.path);
+    if (head.path !== '' && head.path !== '.' && parts.some((part) => part === '' || part === '.' || part === '..')) throw errno('EINVAL', head.path);
     const path = join(folder, head.path);
     const replace = (): void => fs.rmSync(path, { recursive: true, force: true });
     if (kind !== ENTRY.folder || head.path !== '') fs.mkdirSync(dirname(path), { recursive: true });

@@ -9,7 +9,7 @@
  *     u32 major, u32 minor, str path, str linkTarget, then per xattr: str name, bytes value
  *
  * with `str` = u32 length + bytes (no NUL, no padding) and `bytes` alike. Paths are relative to the layer's root, cleaned (no `..`, no
- * leading `/`, no empty part): the writer of a stream refuses others and the interpreter refuses them again. After a `file` of size > 0
+ * leading `/`, no empty part; `.` alone is the root itself): the writer of a stream refuses others and the interpreter refuses them again. After a `file` of size > 0
  * come `data` frames that sum up to `size`; holes may be sent as `hole` frames (body: u64 length). Little-endian throughout.
  * `whiteout` names the path that is removed (without `.wh.`); `opaque` names the folder whose lower content is hidden.
  */

@@ -18,7 +18,7 @@ const NET_RAW = Buffer.from('0100000200200000000000000000000000000000', 'hex');
 const NS = 1_234_567_890_123_456_789n;
 
 const base: readonly Entry[] = [
-  folder('', { mode: 0o1777, uid: 3, gid: 4, mtime: NS }),
+  folder('.', { mode: 0o1777, uid: 3, gid: 4, mtime: NS }),
   folder('etc', { mode: 0o750, uid: 5, gid: 6, mtime: NS }),
   file('etc/passwd', 'root:x:0:0::/root:/bin/sh\n', { mode: 0o640, uid: 1000, gid: 100_000, mtime: NS }),
   folder('bin'),
@@ -56,14 +56,14 @@ export const contentCases: readonly Case[] = [
       const seen = await c.read(request);
       for (const entry of base) {
         const got = seen.get(entry.path);
-        if (entry.path === '' && !got) continue; // a stream may leave its own root out
+        if (entry.path === '.' && !got) continue; // a stream may leave its own root out
         assert.ok(got, `${entry.path} is missing`);
         if (entry.kind === 'hardlink' || got.kind === 'hardlink') continue;
         assert.equal(got.kind, entry.kind, entry.path);
         assert.equal(got.uid, entry.uid ?? 0, `uid of ${entry.path}`);
         assert.equal(got.gid, entry.gid ?? 0, `gid of ${entry.path}`);
         if (entry.kind !== 'symlink') assert.equal(got.mode, entry.mode ?? (entry.kind === 'folder' ? 0o755 : 0o644), `mode of ${entry.path}`);
-        if (entry.mtime !== undefined && entry.path !== '') assert.equal(got.mtime, entry.mtime, `mtime of ${entry.path}`);
+        if (entry.mtime !== undefined && entry.path !== '.') assert.equal(got.mtime, entry.mtime, `mtime of ${entry.path}`);
         if (entry.link !== undefined) assert.equal(got.link, entry.link);
         assert.deepEqual([got.major, got.minor], [entry.major ?? 0, entry.minor ?? 0]);
         if (entry.kind === 'file' && !entry.path.startsWith('sparse')) assert.equal(got.content.toString(), entry.content?.join(''));
@@ -86,8 +86,9 @@ export const contentCases: readonly Case[] = [
       const below = await c.layer('base', base);
       const chainID = await c.layer('top', [file('x')], below);
       const request = await c.snapshot({ key: 'k', lower: { chainID } });
-      const seen = (await c.read(request)).get('');
-      if (seen) assert.deepEqual([seen.mode, seen.uid, seen.gid], [0o1777, 3, 4]);
+      const changes = c.driver.changes(request);
+      const root = fs.statSync(changes.kind === 'upper' ? changes.upper : changes.tree);
+      assert.deepEqual([root.mode & 0o7777, root.uid, root.gid], [0o1777, 3, 4]);
     },
   },
   {
@@ -131,7 +132,7 @@ export const contentCases: readonly Case[] = [
       const seen = await c.read(request, true);
       assert.ok(seen.has('new') && seen.has('etc/passwd') && !seen.has('gone') && !seen.has('no'));
       const bare = await c.snapshot({ key: 'bare', lower: {} });
-      assert.deepEqual([...(await c.read(bare, true)).keys()].filter(Boolean), []);
+      assert.deepEqual([...(await c.read(bare, true)).keys()].filter((path) => path !== '.'), []);
     },
   },
   {
@@ -140,7 +141,7 @@ export const contentCases: readonly Case[] = [
     async run(c) {
       const request = await c.snapshot({ key: 'k', lower: {} });
       await c.inside(request, [write('/x', 'x')]);
-      assert.deepEqual([...(await c.read(request)).keys()].filter(Boolean), ['x']);
+      assert.deepEqual([...(await c.read(request)).keys()].filter((path) => path !== '.'), ['x']);
     },
   },
   {
@@ -159,7 +160,7 @@ export const contentCases: readonly Case[] = [
       for (let i = 0; i < 127; i++) parent = await c.layer(`l${i}`, [file(`f${i}`), file('last', String(i)), ...(i > 0 ? [{ kind: 'whiteout', path: `f${i - 1}` } as const] : [])], parent);
       const request = await c.snapshot({ key: 'k'.repeat(64), lower: { chainID: parent ?? '' } });
       const seen = await c.read(request);
-      assert.deepEqual([...seen.keys()].filter(Boolean).sort(), ['f126', 'last']);
+      assert.deepEqual([...seen.keys()].filter((path) => path !== '.').sort(), ['f126', 'last']);
       assert.equal(seen.get('last')?.content.toString(), '126');
       assert.equal((await c.read(request, true)).get('last')?.content.toString(), '126');
     },
@@ -173,7 +174,7 @@ export const contentCases: readonly Case[] = [
       const before = await c.driver.usage('k');
       await c.inside(request, [write('/big', 'x'.repeat(1 << 20)), op.unlink({ root: 'root', path: '/was-file' }), op.syncFs({ path: c.bench.deps.folder })]);
       const after = await c.driver.usage('k');
-      assert.ok(after.bytes - before.bytes >= 1 << 20 && after.bytes - before.bytes < 3 << 20, `${before.bytes} then ${after.bytes} bytes`);
+      assert.ok(after.bytes - before.bytes > 1_000_000 && after.bytes - before.bytes < 3 << 20, `${before.bytes} then ${after.bytes} bytes`);
       assert.ok(after.inodes > before.inodes - 2);
       const changes = c.driver.changes(request);
       const written = changes.kind === 'upper' ? changes.upper : changes.tree;
@@ -192,7 +193,9 @@ export const contentCases: readonly Case[] = [
     needs: ['mounts', 'owners'],
     async run(c) {
       const chainID = await c.layer('base', base);
-      await applyOnCommit(c.bench, c.driver.removeSnapshot((await c.snapshot({ key: 'warm', lower: { chainID } })).key));
+      const warm = await c.snapshot({ key: 'warm', lower: { chainID } });
+      await c.read(warm);
+      await applyOnCommit(c.bench, c.driver.removeSnapshot(warm.key));
       const before = c.tree();
       const request = await c.snapshot({ key: 'k', lower: { chainID } });
       const FS_IMMUTABLE_FL = 0x10;

@@ -11,6 +11,8 @@ import { type SnapshotRequest, type StorageDriver } from './index.ts';
 import { decodeEntries, encodeEntries, type Entry, type PackedEntry } from './stream.ts';
 import { contentCases } from './suite-content.ts';
 
+export { decodeEntries, encodeEntries, type Entry, type PackedEntry } from './stream.ts';
+
 /** What the suite needs to be told: where to run, and how the driver is made. */
 export interface StorageFactory {
   bench(): Promise<Bench>;
