@@ -135,6 +135,18 @@ describe('waterfall hooks', () => {
     }
   });
 
+  it('name each driver for its own part when one tap speaks for several', async () => {
+    const { hooks } = setUp();
+    hooks.tapFor('core')('configure', async (context, value) => {
+      let result = await onBehalf(context, 'security-a', () => ({ ...value, hostname: 'a' }));
+      result = await onBehalf(context, 'security-b', async () => ({ ...result, domainname: 'b' }));
+      return { ...result, ociVersion: 'c' };
+    });
+    const { value, asked } = await hooks.callWaterfall('configure', spec(), base());
+    expect(value).toMatchObject({ hostname: 'a', domainname: 'b', ociVersion: 'c' });
+    expect([...asked].sort()).toEqual([['/domainname', 'security-b'], ['/hostname', 'security-a'], ['/ociVersion', 'core']]);
+  });
+
   it('do not share what they return with the plugin that made it', async () => {
     const { hooks } = setUp();
     const mount = { destination: '/c' };

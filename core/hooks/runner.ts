@@ -46,6 +46,8 @@ interface Call {
   readonly failures: TapFailure[];
   readonly known: WeakSet<object>;
   asked: Asked;
+  /** In a waterfall: the value so far. */
+  current: unknown;
 }
 /** Who is to be blamed while a tap runs. */
 interface Running { plugin: string; open: boolean; readonly signal: AbortSignal; readonly call: Call; readonly hook: HookName }
@@ -56,14 +58,26 @@ type EngineHook = tapable.AsyncSeriesHook<HookArguments, EngineTap> | tapable.As
 
 const running = new WeakMap<TapContext, Running>();
 
-/** Let `work` speak for `plugin`: the core's adapters use it when they call the driver that was chosen. Origins, log lines and errors name that plugin. */
+function takeValue(call: Call, returned: unknown, plugin: string): unknown {
+  const next = frozenCopy(returned, call.known);
+  call.asked = attribute(call.asked, call.current, next, plugin);
+  call.current = next;
+  return next;
+}
+
+/**
+ * Let `work` speak for `plugin`: the core's adapters use it when they call the driver that was chosen. Origins, log lines and errors name
+ * that plugin, and so does, in a waterfall, what it changed.
+ */
 export async function onBehalf<C extends TapContext, R>(context: C, plugin: string, work: (context: C) => R | Promise<R>): Promise<R> {
   const state = running.get(context);
   if (!state) throw fail('ERR_INTERNAL', 'onBehalf needs the context of a tap');
   const previous = state.plugin;
   state.plugin = plugin;
   try {
-    return await work(makeContext(state) as C);
+    const result = await work(makeContext(state) as C);
+    // several drivers may edit within one tap of the core: each is named for its own part
+    return hookTable[state.hook].kind === 'waterfall' && result !== undefined ? (takeValue(state.call, result, plugin) as R) : result;
   } catch (error) {
     throw blame(error, state.hook, plugin);
   } finally {
@@ -130,12 +144,11 @@ function wrap(hook: HookName, tap: AnyTap, options: EngineTap): (value: unknown,
     };
   }
   return async (value, call) => {
+    call.current = value;
     const returned = await runTap(tap, options, hook, value, call);
     if (returned === undefined) return undefined;
     try {
-      const next = frozenCopy(returned, call.known);
-      call.asked = attribute(call.asked, value, next, options.plugin);
-      return next;
+      return takeValue(call, returned, options.plugin);
     } catch (error) {
       throw fail('ERR_PLUGIN_FAILED', `plugin ${options.plugin} returned something unusable in hook ${hook}`, { plugin: options.plugin, operation: hook, cause: error, hint: '' });
     }
@@ -190,8 +203,8 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
   /** Frozen copies made before: the spec of a run is copied once, not once per hook. */
   const known = new WeakSet<object>();
   const newCall = (base: Call['base']): Call => {
-    if (base && 'plan' in base) return { base: { ...base, spec: frozenCopy(base.spec, known), log: base.log ?? log }, failures: [], known, asked: new Map() };
-    return { base: { log: base?.log ?? log }, failures: [], known, asked: new Map() };
+    if (base && 'plan' in base) return { base: { ...base, spec: frozenCopy(base.spec, known), log: base.log ?? log }, failures: [], known, asked: new Map(), current: undefined };
+    return { base: { log: base?.log ?? log }, failures: [], known, asked: new Map(), current: undefined };
   };
 
   return {
