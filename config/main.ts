@@ -31,7 +31,7 @@ async function main(): Promise<number> {
     commands: hostCommands({ flags }),
   };
   const open = async (): Promise<Engine> => {
-    opened ??= import('./open.ts').then(({ openEngine }) => openEngine({ flags }));
+    opened ??= import('./open.ts').then(({ openEngine }) => openEngine({ flags, lenient: rest[0] === 'doctor' }));
     return (await opened).engine;
   };
   const frontend = await loadFrontend('cli');

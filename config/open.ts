@@ -23,6 +23,8 @@ export interface OpenOptions extends LoadOptions {
   /** Instead of reading it from the sources. */
   readonly config?: LoadedConfig;
   readonly caller?: EngineParts['caller'];
+  /** Go on without plugins that can't be used, and say so: for `doctor`, which is there to find out. Never for what makes containers. */
+  readonly lenient?: boolean;
   /** For tests: put something between the engine and the machine. */
   readonly wrap?: {
     readonly native?: (native: Native) => Native;
@@ -48,11 +50,16 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const { wrap = {} } = options;
   const config = options.config ?? (await loadConfig(options));
   const { value } = config;
-  const plugins = await loadPlugins({ config: value, pluginBase: config.pluginBase, ...(wrap.builtins ? { builtins: wrap.builtins } : {}) });
+  const broken: unknown[] = [];
+  const plugins = await loadPlugins({
+    config: value, pluginBase: config.pluginBase, ...(wrap.builtins ? { builtins: wrap.builtins } : {}),
+    ...(options.lenient ? { onBroken: (_entry: string, error: unknown) => void broken.push(error) } : {}),
+  });
   const choices = chooseDrivers(value, plugins);
 
   const folders = usableFolders(value);
   const log = createLog({ level: value.logLevel, format: value.logFormat });
+  for (const err of broken) log.warn({ err }, 'a plugin is left out');
   const native = (wrap.native ?? same)(createNative());
   const opened = await openState({ root: folders.root, runRoot: folders.runRoot, native, log, ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}) }).catch((error: unknown) => {
     folders.dispose();
@@ -65,8 +72,8 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const ready = Promise.withResolvers<Engine>();
   ready.promise.catch(() => {});
   const hooks = createHooks({ log });
-  const entries = plugins.map((plugin) =>
-    toEntry(plugin, (known, definition) => {
+  const entries = plugins.map((plugin) => {
+    const entry = toEntry(plugin, (known, definition) => {
       const { name } = known.manifest;
       const folder = join(state.folders.root, name);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -74,8 +81,16 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
         machine, folder, instance: state.folders.instance, log: log.child({ plugin: name }), state: state.pluginState(name),
         options: known.options, manifest: known.manifest, tap: hooks.tapFor(name), engine: () => ready.promise,
       });
-    }),
-  );
+    });
+    if (!options.lenient || !entry.eager) return entry;
+    return {
+      ...entry,
+      load: () => entry.load().catch((err: unknown) => {
+        log.warn({ err }, 'a plugin is left out');
+        return {};
+      }),
+    };
+  });
 
   try {
     requireKernel(machine);

@@ -30,7 +30,10 @@ export function mapRunningCore(): void {
   mapped = true;
   registerHooks({
     resolve(specifier, context, next) {
-      const url = specifier.startsWith('@engine/') ? runningCopy(specifier) : undefined;
+      if (!/^@engine\/(core|native)(\/|$)/.test(specifier)) return next(specifier, context);
+      // Unbundled: resolved as if this file had asked (import.meta.resolve would come back here).
+      if (!bundled) return next(specifier, { ...context, parentURL: import.meta.url });
+      const url = runningCopy(specifier);
       return url === undefined ? next(specifier, context) : { url, format: 'module', shortCircuit: true };
     },
   });

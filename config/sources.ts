@@ -139,6 +139,8 @@ async function readSource(kind: Kind, file: string): Promise<Record<string, unkn
 }
 
 async function check(label: string, data: Record<string, unknown>): Promise<void> {
+  // The two that nearly every invocation of a test or a second engine has; the validator takes longer to load than all the rest here.
+  if (Object.entries(data).every(([key, value]) => (key === 'root' || key === 'runRoot') && typeof value === 'string' && value.startsWith('/'))) return;
   const problems = await validate(schema, data);
   const first = problems[0];
   if (!first) return;
