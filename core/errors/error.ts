@@ -71,7 +71,7 @@ export function describeError(error: unknown): string {
   if (!isEngineError(error)) return error instanceof Error ? error.message : String(error);
   let line = error.message;
   if (error.errno && !line.includes(error.errno)) line += ` (${error.errno})`;
-  if (error.plugin) line += ` [plugin ${error.plugin}]`;
+  if (error.plugin && !line.includes(`plugin ${error.plugin}`)) line += ` [plugin ${error.plugin}]`;
   if (error.cause !== undefined) line += `: ${describeError(error.cause)}`;
   if (error.hint) line += `; ${error.hint}`;
   return line;
