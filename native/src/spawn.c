@@ -263,6 +263,8 @@ static int shim_keep_namespaces(struct machine *m, pid_t pid) {
 		char path[64];
 		snprintf(path, sizeof path, "/proc/%d/ns/%s", pid, types[i]);
 		if (run.kept[i] < 0) run.kept[i] = open(path, O_RDONLY | O_CLOEXEC);
+		/* init has ended already: what it says of that counts */
+		if (run.kept[i] < 0 && (errno == ENOENT || errno == ESRCH)) return 0;
 		if (run.kept[i] < 0) return machine_fail(m, errno, "cannot keep namespace %s", types[i]);
 	}
 	return 0;

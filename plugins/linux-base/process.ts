@@ -10,7 +10,11 @@ import { IOPRIO_CLASS, IOPRIO_CLASS_SHIFT, O, MAGIC, PERSONALITY, RLIM_INFINITY,
 export const ANNOTATION = { init: 'engine.internal/init', groupAdd: 'engine.internal/group-add' } as const;
 
 type Part = 'init' | 'exec';
-const allCapabilities = 0x1ff_ffff_ffffn;
+/** Permitted set of the engine: what a process that nobody restricts gets. */
+function ownCapabilities(machine: Machine): bigint {
+  const hex = /^CapPrm:\s*([0-9a-f]+)$/m.exec(machine.read('/proc/self/status') ?? '')?.[1];
+  return hex === undefined ? 0n : BigInt(`0x${hex}`);
+}
 
 /** Highest id that exists; 2^32-1 means "no change" to the kernel (CVE-2024-40635, CVE-2026-47262). */
 const MAX_ID = 0xffff_fffe;
@@ -128,7 +132,9 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
   if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
   planProgram(plan, process, part);
   // with process.capabilities in the spec its owner writes the identity
-  if (!process.capabilities) plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: allCapabilities, permitted: allCapabilities, rootOnly: 1 }));
+  if (process.capabilities) return;
+  const all = ownCapabilities(machine);
+  plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: all, permitted: all, rootOnly: 1 }));
 }
 
 /** What an exec plan has after the core's joinContainer: root and terminals of the container, found again from inside. */
