@@ -10,8 +10,14 @@ import { type LogDriver, type LogLine, type LogRequest, type ReadLogOptions } fr
 export interface LogFactory {
   bench(): Promise<Bench>;
   create(deps: DriverDeps): LogDriver;
-  /** Options with which the suite may write: a driver that keeps nothing has none. */
   readonly options?: Readonly<Record<string, string>>;
+  /** Level 2: run a program of busybox under the real shim, its output kept as planned. */
+  shim?(plan: ReturnType<LogDriver['planLog']>, argv: readonly string[]): Promise<ShimRun>;
+}
+export interface ShimRun {
+  ended(): boolean;
+  /** Resolves when it has ended and all that is left was cleaned up. */
+  readonly done: Promise<void>;
 }
 
 /** Writes a log as the shim does: CRI lines, rotated between lines. */
@@ -49,14 +55,24 @@ export class LogContext implements SuiteContext {
   readonly bench: Bench;
   readonly driver: LogDriver;
   readonly request: LogRequest;
+  readonly #shim: LogFactory['shim'];
 
-  constructor(bench: Bench, driver: LogDriver, options: Readonly<Record<string, string>>) {
+  constructor(bench: Bench, driver: LogDriver, { options = {}, shim }: LogFactory) {
     this.bench = bench;
     this.driver = driver;
     this.request = { container: 'c0ffee', folder: join(bench.deps.folder, 'c0ffee'), options };
+    this.#shim = shim;
+  }
+  /** Needs `shim`. */
+  async run(argv: readonly string[], options: Readonly<Record<string, string>> = {}): Promise<ShimRun> {
+    const plan = this.driver.planLog({ ...this.request, options: { ...this.request.options, ...options } }, this.bench.run);
+    fs.mkdirSync(plan.logDir, { recursive: true });
+    const run = await this.#shim?.(plan, argv);
+    assert.ok(run);
+    return run;
   }
   has(need: string): boolean {
-    return this.bench.abilities.has(need) || this.driver.features.has(need);
+    return (need === 'shim' && this.#shim !== undefined) || this.bench.abilities.has(need) || this.driver.features.has(need);
   }
   close(): Promise<void> {
     return this.bench.close();
@@ -353,12 +369,49 @@ const followCases: readonly Case[] = [
   },
 ];
 
+const shimCases: readonly Case[] = [
+  {
+    name: 'what a program writes is what is read, followed over rotations and afterwards',
+    needs: ['shim', 'read', 'follow'],
+    async run(c) {
+      const script = 'i=0; while [ $i -lt 20 ]; do seq $((i*100)) $((i*100+99)); echo "err $i" >&2; i=$((i+1)); sleep 0.05; done; echo last';
+      const run = await c.run(['sh', '-c', script], { 'max-size': '32k', 'max-file': '4' });
+      let [out, errors] = ['', 0];
+      for await (const line of c.lines({ follow: true, ended: () => run.ended() })) {
+        if (line.stream === 'stdout') out += line.text.toString();
+        else errors++;
+      }
+      await run.done;
+      const expected = `${Array.from({ length: 2000 }, (_, i) => `${i}\n`).join('')}last\n`;
+      assert.ok(out === expected, `${out.length} bytes instead of ${expected.length}`);
+      assert.equal(errors, 20);
+      assert.equal(await c.text({ tail: 1 }), 'last\n');
+      const kept = await c.text();
+      assert.ok(kept.length > 1000 && kept.length < 4 * 32768);
+    },
+  },
+  {
+    name: 'a long line of bytes that are no text comes back whole',
+    needs: ['shim', 'read'],
+    async run(c) {
+      const run = await c.run(['dd', 'if=/proc/self/exe', 'bs=200000', 'count=1']);
+      await run.done;
+      let bytes = Buffer.alloc(0);
+      for await (const line of c.lines()) if (line.stream === 'stdout') bytes = Buffer.concat([bytes, line.text]);
+      const program = fs.readFileSync(fs.existsSync('/bin/busybox') ? '/bin/busybox' : '/usr/bin/busybox').subarray(0, 200_000);
+      // The last line has no newline of its own; the log ends it.
+      assert.ok(bytes.subarray(0, program.length).equals(program));
+      assert.ok(bytes.length <= program.length + 1);
+    },
+  },
+];
+
 /** The conformance suite of contract `log`. */
 export const logSuite: Suite<LogFactory, LogContext> = {
   contract: 'log',
-  cases: [...planCases, ...readCases, ...followCases],
+  cases: [...planCases, ...readCases, ...followCases, ...shimCases],
   async open(factory) {
     const bench = await factory.bench();
-    return new LogContext(bench, factory.create(bench.deps), factory.options ?? {});
+    return new LogContext(bench, factory.create(bench.deps), factory);
   },
 };
