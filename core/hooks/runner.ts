@@ -42,7 +42,8 @@ export interface HooksOptions {
 
 /** One call of one hook; tapable hands it to every tap. */
 interface Call {
-  readonly base: RunBase | { readonly log?: Logger } | undefined;
+  readonly run: RunBase | undefined;
+  readonly log: Logger;
   readonly failures: TapFailure[];
   readonly known: WeakSet<object>;
   asked: Asked;
@@ -88,10 +89,10 @@ export async function onBehalf<C extends TapContext, R>(context: C, plugin: stri
 function makeContext(state: Running): TapContext {
   const { plugin, hook, signal, call } = state;
   let log: Logger | undefined;
-  const run = call.base && 'plan' in call.base ? call.base : undefined;
+  const { run } = call;
   const context = {
     plugin, hook, signal,
-    get log() { return (log ??= (call.base?.log as Logger).child({ plugin, hook })); },
+    get log() { return (log ??= call.log.child({ plugin, hook })); },
     ...(run && ({ container: run.container, run: run.run, spec: run.spec, plan: run.plan.writer(plugin, hook, () => state.open) } satisfies Partial<RunHookContext>)),
   } satisfies TapContext;
   running.set(context, state);
@@ -138,7 +139,7 @@ function wrap(hook: HookName, tap: AnyTap, options: EngineTap): (value: unknown,
         await runTap(tap, options, hook, value, call);
       } catch (error) {
         const plugin = isEngineError(error) ? (error.plugin ?? options.plugin) : options.plugin;
-        call.base?.log?.error({ plugin, hook, err: error }, `a tap on ${hook} failed`);
+        call.log.error({ plugin, hook, err: error }, `a tap on ${hook} failed`);
         call.failures.push({ plugin, error: error as Error });
       }
     };
@@ -181,8 +182,8 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
   };
 
   const tapFor = (plugin: string): TapFunction => (hook, tap, options: TapOptions = {}) => {
-    const details = { plugin, operation: String(hook) };
-    if (!Object.hasOwn(hookTable, hook)) throw fail('ERR_HOOK_UNKNOWN', `plugin ${plugin} taps ${String(hook)}, but there is no such hook`, details);
+    const details = { plugin, operation: hook };
+    if (!Object.hasOwn(hookTable, hook)) throw fail('ERR_HOOK_UNKNOWN', `plugin ${plugin} taps ${hook}, but there is no such hook`, details);
     if (sealed) throw fail('ERR_HOOK_SEALED', `plugin ${plugin} taps ${hook} after the hooks were sealed`, details);
     const name = options.name ?? plugin;
     const taken = names.get(hook) ?? new Set();
@@ -202,9 +203,9 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
 
   /** Frozen copies made before: the spec of a run is copied once, not once per hook. */
   const known = new WeakSet<object>();
-  const newCall = (base: Call['base']): Call => {
-    if (base && 'plan' in base) return { base: { ...base, spec: frozenCopy(base.spec, known), log: base.log ?? log }, failures: [], known, asked: new Map(), current: undefined };
-    return { base: { log: base?.log ?? log }, failures: [], known, asked: new Map(), current: undefined };
+  const newCall = (base: RunBase | { readonly log?: Logger } | undefined): Call => {
+    const run = base && 'plan' in base ? { ...base, spec: frozenCopy(base.spec, known) } : undefined;
+    return { run, log: base?.log ?? log, failures: [], known, asked: new Map(), current: undefined };
   };
 
   return {

@@ -13,10 +13,10 @@ function channel(): { push(frame: Frame): void; listen(listener: (frame: Frame) 
   let listener: ((frame: Frame) => void) | undefined;
   let paused = false;
   const flush = (): void => {
-    while (listener && !paused) {
-      const frame = waiting.shift();
+    for (;;) {
+      const frame = listener && !paused ? waiting.shift() : undefined;
       if (!frame) return;
-      listener(frame);
+      listener?.(frame);
     }
   };
   return {

@@ -63,7 +63,8 @@ export async function runShim(native: Native, request: SpawnShim, options: { onW
   let message = '';
   connection.onFrame((frame) => {
     if (frame.type === FRAME.failed) failures.push(readFailure(frame.payload));
-    else if (frame.type === FRAME.warning) (request.mode === 'undo' ? failures.push(readFailure(frame.payload)) : options.onWarning?.(readFailure(frame.payload)));
+    else if (frame.type === FRAME.warning && request.mode === 'undo') failures.push(readFailure(frame.payload));
+    else if (frame.type === FRAME.warning) options.onWarning?.(readFailure(frame.payload));
     else if (frame.type === FRAME.ok) {
       ended = 'ok';
       // then those of an undo were of optional operations

@@ -73,11 +73,12 @@ export function createReconciler(context: ReconcileContext): Reconciler {
     }
   };
   /** Rows of transactions whose folder has left the journal. */
-  const forgetCommitted = async (): Promise<void> => {
+  const forgetCommitted = async (): Promise<undefined> => {
     const ids = db.all('SELECT id FROM committed').map((row) => String(row['id']));
-    if (ids.length === 0) return;
+    if (ids.length === 0) return undefined;
     const there = new Set(names(inflight));
     for (const id of ids) if (!there.has(id)) await db.write(() => db.run('DELETE FROM committed WHERE id = ?', id));
+    return undefined;
   };
 
   const settleRun = async (name: string, fix: boolean): Promise<string | undefined> => {
@@ -118,7 +119,7 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       }
       // newest first: a later change may stand on an earlier one
       for (const id of names(inflight).filter((name) => !name.startsWith('.')).sort().reverse()) done.push(...await attempt(`transaction ${id}`, () => settleTransaction(id)));
-      await attempt('committed transactions', async () => void (await forgetCommitted()));
+      done.push(...await attempt('committed transactions', forgetCommitted));
       for (const name of names(folders.runs)) if (!name.startsWith('.')) done.push(...await attempt(`run ${name}`, () => settleRun(name, fix)));
       for (const name of names(folders.leftovers)) done.push(...await attempt(`leftover ${name}`, () => clear(join(folders.leftovers, name), `a run of container ${name.slice(0, 12)}`)));
       for (const bin of [trash, folders.trash]) for (const name of names(bin)) removeRecords(join(bin, name));

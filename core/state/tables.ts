@@ -56,7 +56,7 @@ export function pluginState(db: Database, plugin: string): PluginState {
     set: (key, value) => db.writeNow('INSERT INTO plugin_state VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value', plugin, key, stateJson(plugin, key, value)),
     delete: (key) => db.writeNow('DELETE FROM plugin_state WHERE plugin = ? AND key = ?', plugin, key),
     list: (prefix = '') =>
-      db.all('SELECT key, value FROM plugin_state WHERE plugin = ? AND substr(key, 1, ?) = ? ORDER BY key', plugin, [...prefix].length, prefix)
+      db.all('SELECT key, value FROM plugin_state WHERE plugin = ? AND substr(key, 1, length(?)) = ? ORDER BY key', plugin, prefix, prefix)
         .map((row) => ({ key: String(row['key']), value: fromJson(String(row['value'])) })),
   };
 }
