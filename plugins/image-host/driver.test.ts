@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { type Machine, type MachineMount } from '@engine/core/contracts/common';
+import { fakeBench } from '@engine/core/contracts/common/fake-bench';
+import { describeSuite } from '@engine/core/contracts/common/vitest';
+import { imageSuite } from '@engine/core/contracts/image/suite';
 import { createImageHost, HOST_ID } from './driver.ts';
 import { realFilesystems } from './filesystems.ts';
 
@@ -77,3 +80,5 @@ describe('image host', () => {
     expect(source.probe(machine)).toMatchObject({ available: true });
   });
 });
+
+describeSuite('host on a fake machine', imageSuite, { bench: () => fakeBench({ machine: { mounts: [mount('/', 'ext4')] } }), create: (deps) => createImageHost(deps) });

@@ -7,6 +7,8 @@ const OPAQUE = '.wh..wh..opq';
 /** aufs kept its own bookkeeping under these names; nothing of it belongs to the tree. */
 const AUFS = '.wh..wh.';
 const BLOCK_SIZE = 256 << 10;
+/** Longest body of an entry that the interpreter reads. */
+const MAX_HEAD = 192 << 10;
 /** Data up to this many bytes is copied behind the head before it, so that small files cost no write of their own. */
 const COPY_BELOW = 32 << 10;
 
@@ -118,6 +120,7 @@ export class EntryWriter implements TarHandler {
   #head(kind: EntryKind, entry: typeof NOTHING, path: string, link: string): void {
     let length = 40 + 8 + path.length + link.length;
     for (const [name, value] of entry.xattrs) length += 8 + name.length + value.length;
+    if (length > MAX_HEAD) throw badEntry(path, 'its extended attributes are too long');
     this.#frame(ENTRY[kind], length);
     this.#room(length);
     const out = this.#block;

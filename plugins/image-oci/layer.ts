@@ -121,7 +121,7 @@ export async function unpackLayer(job: LayerJob, effects: Effects, makePipe: Mak
 /** Errnos that say the archive is to blame and not the machine. */
 const BLAMED = new Set(['ELOOP', 'EXDEV', 'ENOTDIR', 'EISDIR', 'EINVAL', 'ENAMETOOLONG', 'EEXIST', 'ENOENT', 'EBADMSG', 'E2BIG', 'EFBIG']);
 function explain(error: unknown, what: string): unknown {
-  if (!isEngineError(error, 'ERR_OPERATION_FAILED') || !BLAMED.has(error.errno ?? '')) return error;
+  if (!isEngineError(error, 'ERR_OPERATION_FAILED') || error.operation !== 'unpack' || !BLAMED.has(error.errno ?? '')) return error;
   const detail = error.data?.['detail'];
   return fail('ERR_TAR_ENTRY', `${what} cannot be unpacked${typeof detail === 'string' && detail !== '' ? `: ${detail}` : ''}`, { cause: error, operation: 'unpack', ...(error.errno ? { errno: error.errno } : {}) });
 }

@@ -3,8 +3,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { decodeEntries, type PackedEntry } from '@engine/core/contracts/storage/suite';
-import { tar, tarEntry, type TarFile } from '@engine/core/contracts/image/suite';
+import { decodeEntries, tar, tarEntry, type PackedEntry, type TarFile } from '@engine/core/contracts/image/suite';
 import { EntryWriter } from './entries.ts';
 import { TarReader } from './tar/reader.ts';
 

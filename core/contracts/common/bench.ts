@@ -138,7 +138,7 @@ export async function createBench(options: BenchOptions): Promise<Bench> {
       async commit() {
         const at = cut(deferred.length);
         committed = true;
-        for (const [key, value] of state) deps.state.set(key, value);
+        for (const [key, value] of state) value === undefined ? deps.state.delete(key) : deps.state.set(key, value);
         const all = deferred.map((effect) => effect.operation);
         begun += at ?? all.length;
         if (at !== undefined && fault?.kind === 'die') {
