@@ -7,8 +7,12 @@ static int rd_text(struct reader *r, char *out, size_t max, const char **why)
 	uint32_t n;
 	if (rd_u32(r, &n) || (size_t)(r->end - r->p) < n)
 		return *why = "truncated entry", -EBADMSG;
-	if (n > max)
+	if (n > max) {
+		size_t shown = max < 200 ? max : 200; /* for the message */
+		memcpy(out, r->p, shown);
+		out[shown] = 0;
 		return *why = "path too long", -ENAMETOOLONG;
+	}
 	if (memchr(r->p, 0, n))
 		return *why = "path with a NUL byte", -EINVAL;
 	memcpy(out, r->p, n);

@@ -56,6 +56,12 @@ static void add(int list, const struct failure *f)
 }
 
 static void warning(struct machine *m, const struct failure *f) { (void)m; add(1, f); }
+/* In the child, whose memory the driver does not see. */
+static void child_warning(struct machine *m, const struct failure *f)
+{
+	(void)m;
+	dprintf(2, "warning %d %s\n", f->error, f->detail);
+}
 static void undo_failed(struct machine *m, const struct failure *f) { (void)m; add(0, f); }
 
 static int give_master(struct machine *m, int master)
@@ -100,6 +106,8 @@ static void drain_terminal(void)
 	close(master);
 }
 
+static const struct host child_host = { .warning = child_warning, .give_master = give_master, .take_pipes = take_pipes };
+
 static int spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 {
 	int fd = -1;
@@ -112,6 +120,7 @@ static int spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 	if (!child) {
 		struct failure f = { 0 };
 		close(masters[0]);
+		m->host = &child_host;
 		int r = run_part(m, &plan, PART_INIT, &f);
 		if (r && write(report[1], &f, sizeof f) < 0)
 			_exit(126);
@@ -132,7 +141,7 @@ static int memory_events(struct machine *m, const struct memory_events *e)
 }
 
 static const struct host host = {
-	.warning = warning, .undo_failed = undo_failed, .spawn = spawn, .give_master = give_master, .take_pipes = take_pipes, .memory_events = memory_events,
+	.warning = warning, .undo_failed = undo_failed, .spawn = spawn, .memory_events = memory_events,
 };
 
 int main(int argc, char **argv)
