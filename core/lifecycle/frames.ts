@@ -4,21 +4,15 @@ import { type ExitRecord } from '../api/index.ts';
 import { type Frame } from '../native/index.ts';
 import { errnoName } from '../state/files.ts';
 import { operationFailed, readFailure, type Failure } from '../state/helper.ts';
-import { isoTime } from '../state/run-files.ts';
+import { parseExit } from '../state/run-files.ts';
 
 /** Payload of an `exit` frame: the run's exit file. A shim that says less still gives the code. */
 export function readExitFrame(frame: Frame, run: string, startedAt?: string): ExitRecord {
-  let said: { signal?: number; coreDumped?: boolean; oom?: { killed?: boolean; limit?: string }; finishedAt?: unknown; dropped?: number } = {};
+  let said: Record<string, unknown> | undefined;
   try {
-    said = JSON.parse(frame.payload.toString('utf8')) as typeof said;
+    said = JSON.parse(frame.payload.toString('utf8')) as Record<string, unknown>;
   } catch { /* the code is in the head */ }
-  const exit: ExitRecord = { run, code: frame.argument, finishedAt: said.finishedAt === undefined ? new Date().toISOString() : isoTime(said.finishedAt) };
-  if (said.signal) exit.signal = said.signal;
-  if (said.coreDumped) exit.coreDumped = true;
-  if (said.oom?.killed) exit.oom = { killed: true, ...(said.oom.limit ? { limit: said.oom.limit } : {}) };
-  if (said.dropped) exit.droppedLogBytes = said.dropped;
-  if (startedAt) exit.startedAt = startedAt;
-  return exit;
+  return parseExit(said, run, startedAt) ?? { run, code: frame.argument, finishedAt: new Date().toISOString(), ...(startedAt ? { startedAt } : {}) };
 }
 
 /** Payload of a `barrier` frame. */

@@ -45,16 +45,19 @@ export function readFailed(folder: string): RunView['failed'] {
 
 /** As the shim wrote it, or {@link writeExit} in its place. */
 export function readExit(folder: string, run: string): ExitRecord | undefined {
-  const value = read(folder, RUN_FILES.exit);
+  return parseExit(read(folder, RUN_FILES.exit), run, readStarted(folder)?.startedAt);
+}
+
+/** The JSON of an exit file, which is also the payload of an `exit` frame. */
+export function parseExit(value: Loose, run: string, startedAt?: string): ExitRecord | undefined {
   if (!value || typeof value['code'] !== 'number') return undefined;
-  const started = readStarted(folder);
   const oom = value['oom'] as ExitRecord['oom'];
   const exit: ExitRecord = { run, code: value['code'], finishedAt: isoTime(value['finishedAt']) };
   if (typeof value['signal'] === 'number' && value['signal'] !== 0) exit.signal = value['signal'];
   if (value['coreDumped'] === true) exit.coreDumped = true;
   if (oom?.killed) exit.oom = oom;
   if (typeof value['error'] === 'string') exit.error = value['error'];
-  if (started) exit.startedAt = started.startedAt;
+  if (startedAt) exit.startedAt = startedAt;
   if (typeof value['dropped'] === 'number' && value['dropped'] > 0) exit.droppedLogBytes = value['dropped'];
   return exit;
 }

@@ -1,6 +1,6 @@
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { type ContainerRequest, type Engine } from '@engine/core/api';
-import { fail } from '@engine/core/errors';
+import { fail, isEngineError } from '@engine/core/errors';
 import { explainJson, explainText } from '@engine/core/plan';
 import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command, type CommandContext } from '../command.ts';
@@ -92,7 +92,7 @@ async function start(engine: Engine, id: string, wanted: ContainerRequest, cidfi
     return await engine.containers.start(id, { attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
   } catch (error) {
     if (wanted.autoRemove) {
-      await engine.containers.remove(id, { force: true, volumes: true }).catch((left: unknown) => context.warn(`container ${id} was not removed: ${String(left)}`));
+      await engine.containers.remove(id, { force: true, volumes: true }).catch((left: unknown) => isEngineError(left, 'ERR_NO_SUCH_CONTAINER') || context.warn(`container ${id} was not removed: ${String(left)}`));
       if (cidfile !== undefined) unlinkSync(cidfile);
     }
     throw error;
