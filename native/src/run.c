@@ -66,12 +66,17 @@ static void slim_down(void) {
 	machine_close(&run.machine);
 	plan_close(&run.plan);
 	uint8_t here;
-	uintptr_t page = ((uintptr_t)&here - 16384) & ~(uintptr_t)4095;
+	uintptr_t page = ((uintptr_t)&here & ~(uintptr_t)4095) - 4096;
 	/* below this frame: what the start has used of the stack */
 	madvise((void *)(page - 65536), 65536, MADV_DONTNEED);
+	/*
+	 * The interpreter's code is not needed until the undo. A fault would bring 64 KiB of it back at once (fault-around), but never past
+	 * the end of a mapping: a flag on every other page makes the mappings short. Where it fails the shim is larger, nothing else.
+	 */
 	extern char __executable_start, etext;
-	uintptr_t text = (uintptr_t)&__executable_start & ~(uintptr_t)4095;
-	madvise((void *)text, (((uintptr_t)&etext - text) + 4095) & ~(uintptr_t)4095, MADV_DONTNEED);
+	uintptr_t text = (uintptr_t)&__executable_start & ~(uintptr_t)4095, end = ((uintptr_t)&etext + 4095) & ~(uintptr_t)4095;
+	for (uintptr_t at = text; at < end; at += 2 * 4096) madvise((void *)at, 4096, MADV_DONTDUMP);
+	madvise((void *)text, end - text, MADV_DONTNEED);
 }
 
 static void write_record(const char *name, const char *data, size_t length) {
@@ -195,8 +200,8 @@ int mode_run(void) {
 		report_failed();
 	} else {
 		run.init->started = true;
-		slim_down();
 		report_started();
+		slim_down();
 		serve();
 		end_sessions();
 		report_exit();
