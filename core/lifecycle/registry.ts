@@ -175,9 +175,10 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     },
     async stop() {
       for (const [entry, instance] of [...loaded].reverse()) {
+        // One that could not be loaded has nothing to stop, and was reported then.
+        const made = await instance.catch(() => undefined);
         try {
-          const { stop } = await instance;
-          if (stop) await withDeadline(entry, 'stop', stop.call(await instance));
+          if (made?.stop) await withDeadline(entry, 'stop', made.stop());
         } catch (error) {
           log.warn({ plugin: entry.manifest.name, err: error }, 'plugin did not stop');
         }
