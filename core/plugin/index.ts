@@ -7,7 +7,8 @@ import { type LogDriver } from '../contracts/log/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
 import { type ImageSource } from '../contracts/image/index.ts';
 import { type Frontend } from '../contracts/frontend/index.ts';
-import { type TapFunction } from '../hooks/declare.ts';
+import { type HookName, type TapFunction } from '../hooks/declare.ts';
+import { type Engine } from '../api/engine.ts';
 
 /** Contracts and what implements them. */
 export interface Contracts {
@@ -34,6 +35,8 @@ export interface PluginManifest {
   readonly requires?: readonly ('machine' | 'state' | 'engine')[];
   /** Sections of the OCI spec that it compiles, as dotted paths (`linux.seccomp`, `mounts`, `process.capabilities`). */
   readonly sections?: readonly string[];
+  /** Hooks that it taps besides providing drivers: it is then created with the engine, not when a driver of its is first needed. */
+  readonly taps?: readonly HookName[];
   /** Barrier handlers it has. */
   readonly handlers?: readonly string[];
   /** JSON Schema of `options.<name>` in .enginerc. */
@@ -48,6 +51,8 @@ export interface PluginContext<Options = unknown> extends DriverDeps {
   /** Validated against the manifest's schema, defaults filled in. */
   readonly options: Options;
   readonly tap: TapFunction;
+  /** With `requires: ["engine"]`: the engine, once every plugin is ready. */
+  readonly engine?: () => Promise<Engine>;
 }
 
 /** Runs in the engine while the shim waits at a barrier; may return operations for slots that have not run. */
