@@ -1,0 +1,38 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { busyboxTar } from '../helpers/busybox.ts';
+import { makeArchive } from '../bench/archive.ts';
+import { buildVictim, Matrix } from './matrix.ts';
+import { scenarios } from './scenario.ts';
+
+/** All of it takes some minutes; `CRASH_SAMPLE=n` takes every nth case (the virtual machines of the stock-kernel tier). */
+const every = Number(process.env['CRASH_SAMPLE'] ?? 1);
+let matrix: Matrix;
+let folder: string;
+beforeAll(async () => {
+  buildVictim();
+  folder = mkdtempSync('/var/tmp/engine-crash-');
+  const archive = join(folder, 'image.tar');
+  makeArchive(archive, { layers: 2, bytes: 4 << 20, small: 3, name: 'loaded:latest', passwd: true });
+  matrix = new Matrix(folder, { archive });
+  await matrix.using(async (engine) => {
+    await engine.images.import({ path: busyboxTar(), reference: 'base', changes: ['CMD ["true"]'] });
+    await engine.images.import({ path: busyboxTar(), reference: 'vol', changes: ['CMD ["true"]', 'VOLUME /var/data'] });
+  });
+});
+afterAll(async () => {
+  await matrix.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe.each(Object.keys(scenarios))('killed at any instant of %s', (scenario) => {
+  it('leaves the state before or the state after', { timeout: 600_000 }, async () => {
+    const cases = (await matrix.enumerate(scenario)).filter((_, i) => i % every === 0);
+    expect(cases.length).toBeGreaterThan(0);
+    const wrong: string[] = [];
+    for (const one of cases) wrong.push(...(await matrix.run(scenario, one)));
+    console.log(`${scenario}: ${cases.length} cases`);
+    expect(wrong).toEqual([]);
+  });
+});

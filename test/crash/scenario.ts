@@ -1,0 +1,132 @@
+import { type ContainerRequest, type Engine } from '@engine/core/api';
+
+/** What the matrix does, in the victim's process or in the test's own. `before` must bring the state that `verb` starts from. */
+export interface Scenario {
+  before(engine: Engine, files: Files): Promise<void>;
+  verb(engine: Engine, files: Files): Promise<void>;
+  /** Is the state the one before or the one after? Throws when it is neither; brings back what `before` needs. */
+  check(engine: Engine, files: Files): Promise<void>;
+}
+/** Paths of what a scenario loads. */
+export interface Files {
+  readonly archive: string;
+}
+
+export const request = (over: Partial<ContainerRequest>): ContainerRequest => ({
+  image: 'base', name: 'cc', env: [], labels: {}, addHosts: [], terminal: false, openStdin: false, stdinOnce: false, attach: { stdin: false, stdout: false, stderr: false }, detached: true,
+  autoRemove: false, network: 'none', ports: [], mounts: [], tmpfs: [], readonlyRootfs: false, init: false, privileged: false, capAdd: [], capDrop: [], securityOptions: [], devices: [],
+  deviceCgroupRules: [], rlimits: [], sysctls: {}, groupAdd: [], log: { options: {} }, storageOptions: {}, limits: { memory: 64 << 20 }, ...over,
+});
+
+const exists = async (engine: Engine): Promise<boolean> => (await engine.containers.list({ all: true })).length > 0;
+const clear = async (engine: Engine): Promise<void> => {
+  if (await exists(engine)) await engine.containers.remove('cc', { force: true, volumes: true });
+};
+const ensure = async (engine: Engine, command: string[]): Promise<void> => {
+  if (!(await exists(engine))) await engine.containers.create(request({ command }));
+};
+/** Start `c` and let go; its shim goes on. */
+const run = async (engine: Engine): Promise<void> => (await engine.containers.start('cc')).detach();
+const SLEEP = ['sleep', '1000'];
+
+async function volumes(engine: Engine): Promise<string[]> {
+  return (await engine.volumes.list()).map(({ name }) => name);
+}
+function agree(condition: boolean, what: string): void {
+  if (!condition) throw new Error(`neither the state before nor the state after: ${what}`);
+}
+
+export const scenarios: Readonly<Record<string, Scenario>> = {
+  /** With an anonymous volume that is filled from the image, and a bind source that is made. */
+  create: {
+    before: async () => {},
+    verb: async (engine) => void (await engine.containers.create(request({ image: 'vol', command: ['cat', '/var/data/file'] }))),
+    async check(engine) {
+      const there = await exists(engine);
+      agree((await volumes(engine)).length === (there ? 1 : 0), 'a container and its volume come together');
+      if (!there) return;
+      const session = await engine.containers.start('cc');
+      agree((await session.exit).code === 0, 'a container that is there works, its volume filled');
+      await session.gone;
+      await clear(engine);
+    },
+  },
+  run: {
+    before: (engine) => ensure(engine, ['true']),
+    async verb(engine) {
+      const session = await engine.containers.start('cc');
+      await session.exit;
+      await session.gone;
+    },
+    async check(engine) {
+      const { state, record } = await engine.containers.resolve('cc');
+      agree(state !== 'running' || (await engine.containers.wait('cc')).code === 0, 'it runs to its end');
+      agree(record.lastExit === undefined || [0, 125, 126, 127, 137].includes(record.lastExit.code), `exit ${record.lastExit?.code ?? ''}`);
+      // it can be started again at once: nothing of the run that was cut off is in the way
+      const session = await engine.containers.start('cc');
+      agree((await session.exit).code === 0, 'the next run is whole');
+      await session.gone;
+    },
+  },
+  exec: {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await engine.containers.resolve('cc')).state !== 'running') await run(engine);
+    },
+    async verb(engine) {
+      const session = await engine.containers.exec('cc', { args: ['true'], env: [], terminal: false, openStdin: false, attach: { stdin: false, stdout: false, stderr: false }, privileged: false, detached: false });
+      await session.exit;
+    },
+    async check(engine) {
+      const { state, record } = await engine.containers.resolve('cc');
+      if (state === 'running') {
+        const again = await engine.containers.exec('cc', { args: ['true'], env: [], terminal: false, openStdin: false, attach: { stdin: false, stdout: false, stderr: false }, privileged: false, detached: false });
+        agree((await again.exit).code === 0, 'the container still serves sessions');
+      } else agree(record.lastExit?.code === 137, 'killed with its shim');
+    },
+  },
+  stop: {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await engine.containers.resolve('cc')).state !== 'running') await run(engine);
+    },
+    verb: (engine) => engine.containers.stop('cc', { timeout: 0 }),
+    async check(engine) {
+      const { state, record } = await engine.containers.resolve('cc');
+      agree(state === 'running' || record.lastExit?.code === 137 || record.lastExit?.code === 143, `${state} ${record.lastExit?.code ?? ''}`);
+    },
+  },
+  rm: {
+    before: (engine) => exists(engine).then(async (there) => void (there || (await engine.containers.create(request({ image: 'vol' }))))),
+    verb: (engine) => engine.containers.remove('cc', { force: false, volumes: true }),
+    async check(engine) {
+      const there = await exists(engine);
+      agree((await volumes(engine)).length === (there ? 1 : 0), 'a container and its volume go together');
+      if (there) await (await engine.containers.start('cc').then((s) => s.gone));
+    },
+  },
+  load: {
+    before: async () => {},
+    verb: async (engine, { archive }) => void (await engine.images.load({ path: archive })),
+    async check(engine, { archive }) {
+      const loaded = (await engine.images.list()).some(({ names }) => names.some((name) => name.startsWith('loaded')));
+      if (!loaded) await engine.images.load({ path: archive });
+      const record = await engine.containers.create(request({ image: 'loaded', command: ['cat', '/etc/passwd'] }));
+      const session = await engine.containers.start(record.id);
+      agree((await session.exit).code === 0, 'an image that is there is whole');
+      await session.gone;
+      await clear(engine);
+      await engine.images.remove('loaded', { force: true });
+    },
+  },
+  volume: {
+    before: async () => {},
+    verb: async (engine) => {
+      await engine.volumes.create({ name: 'vv', labels: {}, options: {} });
+      await engine.volumes.remove('vv', { force: false });
+    },
+    async check(engine) {
+      if ((await volumes(engine)).includes('vv')) await engine.volumes.remove('vv', { force: false });
+    },
+  },
+};
