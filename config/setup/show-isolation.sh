@@ -18,7 +18,6 @@ row 'hostname' "$(cat /proc/sys/kernel/hostname)" "${HOST_NAME:-}"
 row 'pid of this shell' "$$"
 processes=0; for entry in /proc/[0-9]*; do processes=$((processes + 1)); done
 row 'processes in sight' "$processes" "${HOST_PROCESSES:-}"
-row 'mounts in sight' "$(wc -l </proc/self/mountinfo)" "${HOST_MOUNTS:-}"
 links=$(sed -n 's/^ *\([^ :]*\):.*/\1/p' /proc/net/dev | tr '\n' ' ')
 row 'network interfaces' "$links" "${HOST_LINKS:-}"
 row 'capabilities' "$(bits "$(field CapEff)")" "${HOST_CAPS:+$(bits "$HOST_CAPS")}"
@@ -32,7 +31,7 @@ done
 
 title 'File system'
 while read -r _ _ _ _ target _ rest; do
-  type=${rest##* - }; type=${type%% *}
+  type=${rest#*- }; type=${type%% *}
   [ "$type" = overlay ] && row "$target" 'a throw-away copy (overlay)' 'untouched'
 done </proc/self/mountinfo
 if (echo x >/.engine-was-here) 2>/dev/null; then row 'wrote /.engine-was-here' 'kept in the copy' 'no such file'; fi
