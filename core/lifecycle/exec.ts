@@ -4,6 +4,7 @@ import { fail } from '../errors/index.ts';
 import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
 import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
+import { type Frame } from '../native/index.ts';
 import { type Process, type Spec } from '../spec/index.ts';
 import { markPrivileged } from './adapters.ts';
 import { eventAttributes, type Core } from './core.ts';
@@ -57,15 +58,19 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   const handle = { close: () => connection.close() };
   core.connections.add(handle);
   let session: LiveSession | undefined;
+  // a quick program's output may come before the shim has seen that it started
+  const early: Frame[] = [];
   connection.onFrame((frame) => {
     if (frame.session !== number) return;
     if (frame.type === FRAME.warning) log.warn({ container: record.id }, warningText(bytes, frame.payload));
     else if (session) session.receive(frame);
     else if (frame.type === FRAME.started) {
       session = createSession({ connection, container: record.id, run: view.record.run, number, pid: frame.argument, startedAt: core.now().toISOString(), onClose: () => core.connections.delete(handle) });
+      for (const waiting of early) session.receive(waiting);
       resolve(session);
     } else if (frame.type === FRAME.failed) reject(blame(bytes, frame.payload));
     else if (frame.type === FRAME.error) reject(fail('ERR_OPERATION_FAILED', `exec in container ${record.name}: ${frame.payload.toString('utf8') || `errno ${frame.argument}`}`, { operation: 'exec', path: record.name }));
+    else early.push(frame);
   });
   connection.closed.then(() => {
     core.connections.delete(handle);
