@@ -73,7 +73,7 @@ export async function createBench(options: BenchOptions): Promise<Bench> {
           failures.push({ index: payload.readUInt32LE(4), errno: Math.abs(payload.readInt32LE(8)), detail: payload.toString('utf8', 16, 16 + payload.readUInt32LE(12)) });
         } else if (type === FRAME.ok) ok = true;
       });
-      if (killAt !== undefined) await killHalted(halt, connection.closed);
+      if (killAt !== undefined && !(await killHalted(halt, connection.closed))) throw fail('ERR_INTERNAL', `the shim did not halt at operation ${killAt}`);
       await connection.closed;
       connection.close();
     } finally {
@@ -192,18 +192,19 @@ function readMounts(): string[] {
   }
 }
 
-/** Wait until the shim has halted, then SIGKILL the process that did. */
-async function killHalted(file: string, closed: Promise<void>): Promise<void> {
+/** Wait until the shim has halted, then SIGKILL the process that did. False: it ended without. */
+async function killHalted(file: string, closed: Promise<void>): Promise<boolean> {
   let over = false;
   void closed.then(() => (over = true));
   while (!over) {
     const pid = Number((fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '').trim().split(' ').at(-1));
     if (pid > 0) {
       process.kill(pid, 'SIGKILL');
-      return;
+      return true;
     }
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
+  return false;
 }
 
 /** A machine for tests: Linux 6.12, root, one ext4. */

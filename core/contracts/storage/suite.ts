@@ -312,6 +312,8 @@ const snapshotCases: readonly Case[] = [
       await applyOnCommit(c.bench, c.driver.removeSnapshot('never-there'));
       assert.deepEqual(c.tree(), before);
       await c.snapshot({ key: 'k', lower: {} });
+      await applyOnCommit(c.bench, c.driver.removeSnapshot('k'));
+      assert.deepEqual(c.tree(), before);
     },
   },
   {
