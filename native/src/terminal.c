@@ -76,6 +76,20 @@ int do_terminal(struct machine *m, const struct op_terminal *o)
 	return 0;
 }
 
+/* The null device, or, where a container has none any more, a pipe whose other end is closed. */
+static int open_null(struct machine *m)
+{
+	struct stat st;
+	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	if (null >= 0 && !fstat(null, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
+		return fcntl(null, F_SETFL, O_RDWR) ? -errno : take_fd(&null);
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC))
+		return machine_fail(m, errno, "no null device");
+	close(fds[1]);
+	return fds[0];
+}
+
 int do_pipes(struct machine *m, const struct op_pipes *o)
 {
 	int64_t uid;
@@ -91,12 +105,9 @@ int do_pipes(struct machine *m, const struct op_pipes *o)
 	for (int i = 0; i < 3; i++) {
 		if (fds[i] < 0) {
 			if (null < 0)
-				null = open("/dev/null", O_RDWR | O_CLOEXEC);
-			struct stat st;
-			if (null < 0 || fstat(null, &st))
-				return machine_fail(m, errno, "/dev/null");
-			if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-				return machine_fail(m, ENODEV, "/dev/null is not the null device");
+				null = open_null(m);
+			if (null < 0)
+				return null;
 		} else if (uid >= 0 && fchown(fds[i], (uid_t)uid, (gid_t)-1)) {
 			/* inside a user namespace the shim's pipes are nobody's: writing works, re-opening /dev/stdout does not */
 			machine_warn(m, errno, "the standard streams stay owned by root");

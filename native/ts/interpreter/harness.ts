@@ -158,7 +158,7 @@ export function withStream<T>(bytes: Uint8Array, body: (fd: number) => T): T {
 export interface ReadEntry { readonly kind: string; readonly path: string; readonly target: string; readonly mode: number; readonly uid: number; readonly gid: number; readonly mtime: bigint; readonly size: number; readonly xattrs: Record<string, string>; data: string }
 /** Reads what `pack` wrote. Holes appear in `data` as `[n]`. */
 export function readEntries(bytes: Buffer): ReadEntry[] {
-  const names = new Map(Object.entries(ENTRY).map(([name, number]) => [number, name]));
+  const names = new Map<number, string>(Object.entries(ENTRY).map(([name, number]) => [number, name]));
   const out: ReadEntry[] = [];
   let at = 0;
   const n32 = (): number => bytes.readUInt32LE((at += 4) - 4);
