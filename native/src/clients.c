@@ -15,6 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define CUT_OFF_PATIENCE_MS 10000 /* to hear that it was cut off */
 #define QUEUE_SIZE (CLIENT_BUFFER + 4 * CHUNK)
 
 struct client {
@@ -302,9 +303,11 @@ int clients_update(void) {
 	int64_t now = now_ms(), wait = -1;
 	for (struct client **at = &clients; *at;) {
 		struct client *c = *at;
-		if (c->source.fd >= 0 && c->used && (c->cut || client_full(c)) && now - c->progress >= CLIENT_PATIENCE_MS) {
+		int64_t patience = c->cut ? CUT_OFF_PATIENCE_MS : CLIENT_PATIENCE_MS;
+		if (c->source.fd >= 0 && c->used && (c->cut || client_full(c)) && now - c->progress >= patience) {
 			if (c->cut) client_close(c);
 			else client_cut_off(c);
+			wait = 0; /* who was held back by it can go on */
 		}
 		if (c->source.fd < 0) {
 			*at = c->next;
@@ -312,8 +315,8 @@ int clients_update(void) {
 			continue;
 		}
 		if (c->used && (c->cut || client_full(c))) {
-			int64_t left = c->progress + CLIENT_PATIENCE_MS - now + 1;
-			if (wait < 0 || left < wait) wait = left;
+			int64_t left = c->progress + patience - now + 1;
+			if (wait < 0 || left < wait) wait = left < 0 ? 0 : left;
 		}
 		if (c->stalled) {
 			struct session *s = session_find(c->head.session);
@@ -330,7 +333,7 @@ void clients_drain(void) {
 		bool waiting = false;
 		int64_t now = now_ms();
 		for (struct client *c = clients; c; c = c->next) {
-			if (c->source.fd < 0 || !c->used) continue;
+			if (c->source.fd < 0 || !c->used || c->cut) continue;
 			if (now - c->progress >= CLIENT_PATIENCE_MS) client_close(c);
 			else waiting = true;
 		}
