@@ -81,33 +81,25 @@ async function copyUpEffects(core: Core, draft: Draft): Promise<Effect[]> {
   return [...mounts.map(({ operation, undo, noUndo }): Effect => ({ operation, undo, ...(noUndo === undefined && undo.length > 0 ? {} : { noUndo: noUndo ?? 'goes with the helper' }) })), ...copies];
 }
 
-async function makeVolumes(transaction: Transaction, volumes: readonly DraftVolume[]): Promise<void> {
-  const made = new Set<string>();
-  for (const { isNew, name, source, options } of volumes) {
-    if (!isNew || made.has(name)) continue;
-    made.add(name);
-    await transaction.effects(source.choice.plugin).run(source.driver.create(name, options));
-  }
-}
+/** Each volume that is to be made, once. */
+const newVolumes = (volumes: readonly DraftVolume[]): DraftVolume[] => volumes.filter((v, i) => v.isNew && volumes.findIndex((other) => other.name === v.name) === i);
 
 /** The journalled part: everything on disk, then the row. */
 async function make(core: Core, draft: Draft, transaction: Transaction, onWarning: ((text: string) => void) | undefined): Promise<void> {
   const { record, drivers, volumes } = draft;
   const options = onWarning ? { onWarning } : {};
-  const own = transaction.effects('core');
-  await own.run([...sourceEffects(core, record.request), ...folderEffects(core, draft)], options);
+  const groups = [{ plugin: 'core', effects: [...sourceEffects(core, record.request), ...folderEffects(core, draft)] }];
   if (drivers.storage) {
     const { driver, choice } = drivers.storage;
-    for (const { request } of snapshotsOf(record, driver)) await transaction.effects(choice.plugin).run(await driver.createSnapshot(request), options);
+    for (const { request } of snapshotsOf(record, driver)) groups.push({ plugin: choice.plugin, effects: [...(await driver.createSnapshot(request))] });
   }
-  await makeVolumes(transaction, volumes);
-  await own.run(await copyUpEffects(core, draft), options);
+  for (const { name, source, options: own } of newVolumes(volumes)) groups.push({ plugin: source.choice.plugin, effects: [...source.driver.create(name, own)] });
+  groups.push({ plugin: 'core', effects: await copyUpEffects(core, draft) });
+  // one helper for all of it: a process and an fsync each would be most of the time that a create takes
+  await transaction.runAll(groups, options);
   const created = record.created;
   await transaction.commit((rows) => {
-    const seen = new Set<string>();
-    for (const v of volumes) {
-      if (!v.isNew || seen.has(v.name)) continue;
-      seen.add(v.name);
+    for (const v of newVolumes(volumes)) {
       const { driver, plugin, version } = v.source.choice;
       rows.insertVolume({ name: v.name, driver, plugin, version, created, labels: {}, options: { ...v.options }, anonymous: v.anonymous });
     }

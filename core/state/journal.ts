@@ -152,18 +152,19 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     await undoCall(file, effects, result, lock, options.signal);
   };
 
+  const runBlamed = async (list: readonly Blamed[], options: EffectsOptions): Promise<void> => {
+    refuseEnded();
+    if (list.length === 0) return;
+    const call = runEffects(list, options);
+    busy.add(call);
+    try {
+      await call;
+    } finally {
+      busy.delete(call);
+    }
+  };
   const effects = (plugin: string): Effects => ({
-    async run(list, options = {}) {
-      refuseEnded();
-      if (list.length === 0) return;
-      const call = runEffects(list.map((effect) => ({ ...effect, plugin })), options);
-      busy.add(call);
-      try {
-        await call;
-      } finally {
-        busy.delete(call);
-      }
-    },
+    run: (list, options = {}) => runBlamed(list.map((effect) => ({ ...effect, plugin })), options),
     onCommit(list) {
       refuseEnded();
       deferred.push(...list.map((effect) => ({ ...effect, plugin })));
@@ -216,5 +217,6 @@ export function beginTransaction(context: StateContext, what: string): Transacti
       lock.release();
     }
   };
-  return { id, effects, commit, rollback };
+  const runAll: Transaction['runAll'] = (groups, options = {}) => runBlamed(groups.flatMap((group) => group.effects.map((effect) => ({ ...effect, plugin: group.plugin }))), options);
+  return { id, effects, runAll, commit, rollback };
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { describeError } from '../errors/index.ts';
+import { describeError, isEngineError } from '../errors/index.ts';
 import { type Lock } from '../native/index.ts';
 import { lockFolder, moveToTrash, names, readJson, removeRecords, sleep } from './files.ts';
 import { finishFolder, forgetFolder, isCommitted, undoFolder, type InflightRecord, type StateContext } from './journal.ts';
@@ -106,6 +106,8 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       const text = await settle();
       return text === undefined ? [] : [text];
     } catch (error) {
+      // another engine is at it
+      if (isEngineError(error, 'ERR_BUSY')) return [];
       log.warn({ err: error, what }, 'reconciling failed');
       return [`could not reconcile ${what}: ${describeError(error)}`];
     }

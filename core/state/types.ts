@@ -1,5 +1,6 @@
 import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
-import { type Effects, type PluginState } from '../contracts/common/index.ts';
+import { type Effects, type EffectsOptions, type PluginState } from '../contracts/common/index.ts';
+import { type Effect } from '../plan/types.ts';
 import { type Lock } from '../native/index.ts';
 
 /** Folders of an engine. Engines with different roots run side by side. */
@@ -60,6 +61,8 @@ export interface Transaction {
   readonly id: string;
   /** Effects whose operations are blamed on `plugin`. */
   effects(plugin: string): Effects;
+  /** Effects of several plugins in one helper, in order: one journal entry, one process. */
+  runAll(groups: readonly { readonly plugin: string; readonly effects: readonly Effect[] }[], options?: EffectsOptions): Promise<void>;
   /** Apply row changes and make the transaction final, then run what was put off to the commit, then forget the journal. */
   commit(change: (rows: Rows) => void): Promise<void>;
   /** Undo everything, newest first; failures are collected into ERR_UNDO_FAILED after all was tried. */
