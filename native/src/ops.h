@@ -1,6 +1,9 @@
 /* Inside the interpreter only: one function per operation, found by the dispatch table under its name. */
 #ifndef ENGINE_OPS_H
 #define ENGINE_OPS_H
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* before any system header: glibc */
+#endif
 #include "interpreter.h"
 #include "sys.h"
 
