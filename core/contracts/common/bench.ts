@@ -138,7 +138,10 @@ export async function createBench(options: BenchOptions): Promise<Bench> {
       async commit() {
         const at = cut(deferred.length);
         committed = true;
-        for (const [key, value] of state) value === undefined ? deps.state.delete(key) : deps.state.set(key, value);
+        for (const [key, value] of state) {
+          if (value === undefined) deps.state.delete(key);
+          else deps.state.set(key, value);
+        }
         const all = deferred.map((effect) => effect.operation);
         begun += at ?? all.length;
         if (at !== undefined && fault?.kind === 'die') {
@@ -194,17 +197,15 @@ function readMounts(): string[] {
 
 /** Wait until the shim has halted, then SIGKILL the process that did. False: it ended without. */
 async function killHalted(file: string, closed: Promise<void>): Promise<boolean> {
-  let over = false;
-  void closed.then(() => (over = true));
-  while (!over) {
+  const ended = closed.then(() => true);
+  for (;;) {
     const pid = Number((fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '').trim().split(' ').at(-1));
     if (pid > 0) {
       process.kill(pid, 'SIGKILL');
       return true;
     }
-    await new Promise((resolve) => setTimeout(resolve, 2));
+    if (await Promise.race([ended, new Promise<false>((resolve) => setTimeout(resolve, 2, false))])) return false;
   }
-  return false;
 }
 
 /** A machine for tests: Linux 6.12, root, one ext4. */

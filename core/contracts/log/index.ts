@@ -1,3 +1,4 @@
+import { type Effect } from '../../plan/types.ts';
 import { type Driver, type RunContext } from '../common/index.ts';
 
 /**
@@ -12,7 +13,7 @@ export interface LogDriver extends Driver {
   /** **read** Lines in order. `follow` ends when `signal` fires or the container is seen to have ended by `ended()`. */
   read(request: LogRequest & ReadLogOptions): AsyncIterable<LogLine>;
   /** as data: removes the log. */
-  remove(request: LogRequest): readonly import('../../plan/types.ts').Effect[];
+  remove(request: LogRequest): readonly Effect[];
 }
 export interface LogRequest {
   readonly container: string;

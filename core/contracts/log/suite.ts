@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { failsWith } from '../common/checks.ts';
 import { type DriverDeps } from '../common/index.ts';
 import { applyOnCommit, type Bench, type Suite, type SuiteCase, type SuiteContext } from '../common/suite.ts';
+import { ShimLog } from './shim-log.ts';
 import { type LogDriver, type LogLine, type LogRequest, type ReadLogOptions } from './index.ts';
 
 export interface LogFactory {
@@ -18,37 +19,6 @@ export interface ShimRun {
   ended(): boolean;
   /** Resolves when it has ended and all that is left was cleaned up. */
   readonly done: Promise<void>;
-}
-
-/** Writes a log as the shim does: CRI lines, rotated between lines. */
-export class ShimLog {
-  readonly #folder: string;
-  readonly #files: number;
-  #second = 0;
-
-  constructor(folder: string, files = 3) {
-    this.#folder = folder;
-    this.#files = files;
-    fs.mkdirSync(folder, { recursive: true });
-  }
-  /** The time of the next line: a second after the one before. */
-  static time(second: number): string {
-    return `${new Date(Date.UTC(2026, 0, 1) + second * 1000).toISOString().slice(0, -1)}000001Z`;
-  }
-  /** Text without newline. Tag `P`: the line goes on. */
-  write(text: string | readonly string[], stream: 'stdout' | 'stderr' = 'stdout', tag = 'F'): void {
-    const lines = (typeof text === 'string' ? [text] : text).map((one) => `${ShimLog.time(this.#second++)} ${stream} ${tag} ${one}\n`);
-    fs.appendFileSync(join(this.#folder, 'container.log'), lines.join(''));
-  }
-  raw(bytes: string): void {
-    fs.appendFileSync(join(this.#folder, 'container.log'), bytes);
-  }
-  rotate(): void {
-    const name = (i: number): string => join(this.#folder, i === 0 ? 'container.log' : `container.log.${i}`);
-    if (this.#files === 1) return fs.truncateSync(name(0));
-    for (let i = this.#files - 1; i > 0; i--) if (fs.existsSync(name(i - 1))) fs.renameSync(name(i - 1), name(i));
-    fs.writeFileSync(name(0), '');
-  }
 }
 
 export class LogContext implements SuiteContext {
