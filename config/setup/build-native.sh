@@ -15,9 +15,9 @@ if [ -z "$compiler" ]; then
 		exit 1
 	fi
 fi
-static=$compiler
+static=${STATIC_CC:-$compiler}
 kernel_headers=
-if command -v musl-gcc >/dev/null 2>&1; then
+if [ -z "${STATIC_CC:-}" ] && command -v musl-gcc >/dev/null 2>&1; then
 	static=musl-gcc
 	# musl-gcc knows only musl's own headers: the kernel's come after them
 	kernel_headers="-idirafter /usr/include -idirafter /usr/include/$("$compiler" -print-multiarch 2>/dev/null || echo x86_64-linux-gnu)"
