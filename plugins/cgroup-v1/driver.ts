@@ -26,7 +26,7 @@ export function parentOf(path: string | undefined): string {
 }
 
 /**
- * Probe: root and at least one writable v1 hierarchy. `machine.mounts` is read once, when the driver is made.
+ * Probe: root and the devices controller on a writable v1 hierarchy. `machine.mounts` is read once, when the driver is made.
  */
 export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
   const { machine, instance } = deps;
@@ -164,7 +164,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
   return {
     name: 'v1',
-    features: new Set(['oom-events', 'devices', ...(hierarchyOf(v1, 'freezer') ? ['freeze'] : [])]),
+    features: new Set(['oom-events', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(hierarchyOf(v1, 'freezer') ? ['freeze'] : [])]),
     resources,
 
     probe: (on: Machine): Probe => probe(on),
@@ -208,8 +208,9 @@ function probe(machine: Machine): Probe {
   const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
   if (machine.uid !== 0) return no('not root: cgroup folders cannot be made');
   if (usable.length === 0) return no(all.some(({ version }) => version === 2) ? 'only the unified hierarchy (v2) is mounted' : 'no cgroup v1 hierarchy is mounted writable');
+  if (!hierarchyOf(usable, 'devices')) return no('the devices controller is not mounted: which devices a container uses could not be limited');
   const controllers = usable.flatMap(({ controllers }) => controllers);
-  const missing = ['cpu', 'memory', 'pids', 'devices', 'freezer'].filter((controller) => !controllers.includes(controller));
+  const missing = ['cpu', 'memory', 'pids', 'freezer'].filter((controller) => !controllers.includes(controller));
   const unified = all.find(({ version }) => version === 2);
   return {
     available: true,

@@ -134,7 +134,7 @@ describe.skipIf(unable !== undefined)(`linux-base through the shim${unable ? ` (
       process: { user: { username: 'bob', umask: 0o27 }, rlimits: [{ type: 'RLIMIT_NOFILE', soft: 100, hard: 200 }], oomScoreAdj: 500, scheduler: { policy: 'SCHED_BATCH', nice: 5 }, ioPriority: { class: 'IOPRIO_CLASS_IDLE', priority: 0 } },
       linux: { personality: { domain: 'LINUX32' } }, annotations: { 'engine.internal/group-add': '["10","4242"]' },
     }));
-    expect(out).toMatch(/^uid=1000\(bob\) gid=100\(users\) groups=.*10\(wheel\),4242/);
+    expect(out).toMatch(/^uid=1000\(bob\) gid=100\(users\) groups=.*10\(wheel\).*,4242/);
     expect(out).toContain('\n/home/bob\n100\n200\n0027\n');
     for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapAmb']) expect(out).toContain(`${set}:\t0000000000000000`);
     expect(out).toMatch(/\n500\ni[36]86\n5\n$/);

@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { isEngineError } from '@engine/core/errors';
 import { type Machine, type PluginState } from '@engine/core/contracts/common';
 import { type Spec } from '@engine/core/spec';
+import { fakeBench } from '@engine/core/contracts/common/fake-bench';
+import { describeSuite } from '@engine/core/contracts/common/vitest';
+import { securitySuite } from '@engine/core/contracts/security/suite';
 import { describe, expect, it } from 'vitest';
 import { ARCHITECTURE, newCalls } from './compile.ts';
 import { defaultProfile } from './default-profile.ts';
@@ -41,6 +44,8 @@ async function filterOf(options: { readonly profile?: Profile; readonly capabili
 }
 const call = (filter: Uint8Array, name: string, args: readonly bigint[] = [], architecture = X86_64): number =>
   simulate(filter, { architecture, number: library.resolve(architecture, name) ?? newCalls[name] ?? -1, args });
+
+describeSuite('seccomp on a fake machine', securitySuite, { bench: () => fakeBench({ machine: { read: (path) => (path.endsWith('actions_avail') ? 'allow' : undefined) } }), create: (deps) => createSeccomp({ ...deps, library }) });
 
 describe.skipIf(!here)('the default profile', () => {
   it('allows what programs live on', async () => {

@@ -1,0 +1,107 @@
+/** Containers for the suites of contracts, through the real shim. */
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { REGISTER } from '@engine/core/contracts/common';
+import { type ContainerRunner, type RunningContainer, type RunOptions, type RunResult } from '@engine/core/contracts/common/containers';
+import { type Native } from '@engine/core/native';
+import { BITS, FRAME, op, step, type Step } from '@engine/core/plan';
+import { MS } from './constants.ts';
+import { decodeFailure } from './frames.ts';
+import { Bench, bytesOf, namespaces, type Talk } from './testing.ts';
+
+export { unable } from './testing.ts';
+
+const { attachStdout, attachStderr } = BITS.STDIO;
+const environment = ['PATH=/bin'];
+const applets = ['ls', 'grep', 'ip', 'ifconfig', 'ping', 'readlink', 'mount', 'awk', 'touch', 'nc', 'mkdir', 'test', 'unshare', 'chroot', 'wc', 'stat'];
+
+function program(part: 'init' | 'exec', script: string): Step[] {
+  return [
+    step(`${part}.terminal`, op.resolveUser({ root: REGISTER.rootfs, user: '0', uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups })),
+    step(`${part}.terminal`, op.pipes({ uid: REGISTER.uid })),
+    step(`${part}.bounds`, op.closeFds({ from: 3 })),
+    step(`${part}.workdir`, op.chdir({ path: '/' })),
+    step(`${part}.workdir`, op.resolveExec({ name: 'sh', env: environment, out: 'program' })),
+    step(`${part}.exec`, op.exec({ program: 'program', argv: ['sh', '-c', script], env: environment })),
+  ];
+}
+
+function container(bench: Bench, script: string, { namespaces: more = 0, user = '0' }: RunOptions): Step[] {
+  const own = program('init', script).map((one) => (one.operation.name === 'resolveUser' ? { ...one, operation: { ...one.operation, args: { ...one.operation.args, user } } } : one));
+  return [
+    step('shim.stdio', op.stdio({ flags: attachStdout | attachStderr })),
+    step('shim.rootfs', op.openTree({ source: bench.root, out: 'tree' })),
+    step('shim.spawn', op.spawn({ flags: BigInt(namespaces | more), pid: REGISTER.init, pidfd: REGISTER.initPidfd })),
+    step('init.rootfs', op.setPropagation({ path: '/', flags: MS.REC | MS.PRIVATE })),
+    step('init.rootfs', op.reopenRoot({ mount: 'tree', at: join(bench.run, 'rootfs'), out: REGISTER.rootfs })),
+    step('init.mounts', op.procHandle({ out: REGISTER.proc })),
+    step('init.mounts', op.mountFs({ type: 'proc', out: 'proc.mount' })),
+    step('init.mounts', op.moveMount({ mount: 'proc.mount', root: REGISTER.rootfs, target: '/proc' })),
+    step('init.pivot', op.pivotRoot({ root: REGISTER.rootfs })),
+    ...own,
+  ];
+}
+
+/** A bench with a root that has what scripts of suites use. */
+function prepare(native: Native): Bench {
+  const bench = new Bench(native);
+  for (const applet of applets) if (!existsSync(join(bench.root, 'bin', applet))) symlinkSync('busybox', join(bench.root, 'bin', applet));
+  mkdirSync(join(bench.root, 'etc'));
+  writeFileSync(join(bench.root, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n');
+  return bench;
+}
+
+async function resultOf(bench: Bench, talk: Talk): Promise<RunResult> {
+  const end = await talk.until(({ type, session }) => session === 0 && (type === FRAME.exit || type === FRAME.failed), 'the end of the container', 30_000);
+  await talk.frame('gone', 0, 30_000);
+  const undone = JSON.parse(bench.file('undone')) as { failures: { detail: string; errno: number }[] };
+  const common = { output: talk.output(1), errors: talk.output(2), undoFailures: undone.failures.map(({ detail, errno }) => `${detail} (errno ${errno})`) };
+  if (end.type === FRAME.failed) return { ...common, code: -1, failure: decodeFailure(end.payload) };
+  return { ...common, code: end.argument, exit: JSON.parse(bench.file('exit')) as NonNullable<RunResult['exit']> };
+}
+
+/** Errors of the runner itself are plain ones: a suite shows them as they are. Needs root and a static busybox, see `unable`. */
+export function createContainerRunner(native: Native): ContainerRunner {
+  return {
+    async run(steps, script, options = {}) {
+      const bench = prepare(native);
+      try {
+        return await resultOf(bench, bench.startPlan(bytesOf([...container(bench, script, options), ...steps])));
+      } finally {
+        await bench.close();
+      }
+    },
+    async start(steps, script, options = {}): Promise<RunningContainer> {
+      const bench = prepare(native);
+      const talk = bench.startPlan(bytesOf([...container(bench, script, options), ...steps]));
+      let session = 0;
+      try {
+        await talk.frame('started');
+      } catch (error) {
+        await bench.close();
+        throw error;
+      }
+      const { pid, startTime } = JSON.parse(readFileSync(join(bench.run, 'started'), 'utf8')) as { pid: number; startTime: number };
+      return {
+        pid,
+        startTime: BigInt(startTime),
+        async exec(more, command) {
+          const number = ++session;
+          const join_ = [step('exec.join', op.joinContainer({})), step('exec.join', op.open({ path: '/', flags: 0o12200000, out: REGISTER.rootfs }))];
+          await talk.send('exec', { session: number, argument: attachStdout | attachStderr, payload: bytesOf([...join_, ...program('exec', command), ...more]) });
+          const end = await talk.until((f) => f.session === number && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end of the session');
+          if (end.type === FRAME.failed) throw new Error(`exec: ${JSON.stringify(decodeFailure(end.payload))}`);
+          return { output: talk.output(1, number), code: end.argument };
+        },
+        async stop() {
+          try {
+            await talk.send('signal', { argument: 9 });
+            return await resultOf(bench, talk);
+          } finally {
+            await bench.close();
+          }
+        },
+      };
+    },
+  };
+}
