@@ -59,6 +59,8 @@ extern const struct host child_host; /* callbacks of stage, init and exec */
 pid_t clone_process(uint64_t flags, int *pidfd);
 /* Handle one message of a session's child. 1 go on, 0 = end of file. */
 int session_message(struct session *s, int timeout);
+/* Has init ended without having become its program? */
+bool init_is_lost(void);
 /* Wait until init is exec'd. 0 or -errno with run.failure. */
 int await_exec(void);
 /* Kill init and everything of ours that is left, and wait for it. */

@@ -100,6 +100,7 @@ int control_wait(int64_t deadline, uint32_t *argument, uint8_t **payload, uint32
 		int64_t left = deadline - now_ms();
 		clients_update();
 		if (!clients_control()) return EPIPE;
+		if (init_is_lost()) return ECHILD;
 		if (left <= 0) return ETIMEDOUT;
 		events_run(left > 1000 ? 1000 : (int)left);
 	}

@@ -63,7 +63,7 @@ struct frame_head { uint32_t length; uint16_t type, session; uint32_t argument; 
 void request(struct client *c, const struct frame_head *head, uint8_t **payload);
 /* The client is going: its attachments end. */
 void request_client_gone(struct client *c);
-/* Wait for the answer to a barrier (ms of now_ms). Other requests are served meanwhile. 0, EPIPE (the engine is gone), ETIMEDOUT. */
+/* Wait for the answer to a barrier (ms of now_ms). Other requests are served meanwhile. 0, EPIPE (the engine is gone), ECHILD (init is), ETIMEDOUT. */
 int control_wait(int64_t deadline, uint32_t *argument, uint8_t **payload, uint32_t *length);
 
 /* -- sessions.c ----------------------------------------------------------------------------------------------------------------- */

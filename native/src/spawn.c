@@ -159,6 +159,7 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 
 int session_message(struct session *s, int timeout) {
 	struct sync_message m;
+	if (s->sync.fd < 0) return 0;
 	int fd, got = sync_receive(s->sync.fd, &m, &fd, timeout);
 	if (got == -EAGAIN) return 1;
 	if (got <= 0) {
@@ -193,8 +194,10 @@ static int init_lost(struct machine *m, const char *what) {
 	if (run.has_failure) return -run.failure.error;
 	int status = 0;
 	struct failure f = make_failure(PART_INIT, ECHILD, "init ended %s", what);
-	if (run.init->pid > 0 && waitpid(run.init->pid, &status, __WALL) == run.init->pid) {
-		session_exited(run.init, status);
+	bool ended = run.init->exited;
+	if (ended) status = run.init->status;
+	else if (run.init->pid > 0 && waitpid(run.init->pid, &status, __WALL) == run.init->pid) session_exited(run.init, status), ended = true;
+	if (ended) {
 		if (WIFSIGNALED(status))
 			f = make_failure(PART_INIT, ECHILD, "init was killed by signal %d %s%s", WTERMSIG(status), what,
 				WTERMSIG(status) == SIGKILL ? " (a memory limit may be too small)" : "");
@@ -203,6 +206,14 @@ static int init_lost(struct machine *m, const char *what) {
 	run.has_failure = true;
 	if (m) machine_fail(m, ECHILD, "%s", f.detail);
 	return -ECHILD;
+}
+
+bool init_is_lost(void) {
+	struct session *s = run.init;
+	if (!s->exited) return false;
+	/* what it had said before; it may have run its program to the end already */
+	for (int i = 0; i < 64 && session_message(s, 0); i++) {}
+	return !s->about_to_exec;
 }
 
 static int shim_await_point(struct machine *m, uint32_t point) {
@@ -245,6 +256,7 @@ static int shim_barrier(struct machine *m, uint32_t index, const struct op_barri
 	uint8_t *plan = NULL;
 	int failed = control_wait(now_ms() + o->deadline, &answer, &plan, &length);
 	test_halt("barrier", o->handler.p, "after");
+	if (failed == ECHILD) return init_lost(m, "at a barrier");
 	if (failed) return machine_fail(m, failed, failed == ETIMEDOUT ? "handler %s took too long" : "the engine went away in handler %s", o->handler.p);
 	if (answer) {
 		failed = machine_fail(m, (int)answer, "%s", length ? (const char *)plan : "the handler failed");

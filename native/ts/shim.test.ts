@@ -278,4 +278,68 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     expect((await bad.frame('error')).argument).toBe(2);
     expect(existsSync(join(b.folder, 'a'))).toBe(true);
   });
+
+  it('ends a helper whose engine goes away', async () => {
+    const b = bench();
+    const pipe = native.pipe();
+    const { closeSync, writeSync } = await import('node:fs');
+    const talk = b.other('helper', bytesOf([step('helper.main', op.writeStream({ path: join(b.folder, 'x'), stream: 'fd0', mode: 0o600, offset: -1n }), { none: 'test' })]), [pipe.read]);
+    closeSync(pipe.read);
+    await sleep(50);
+    writeSync(pipe.write, 'x');
+    talk.connection.close();
+    await sleep(100);
+    expect(() => writeSync(pipe.write, 'x')).toThrow('EPIPE');
+    closeSync(pipe.write);
+  });
+
+  const freezer = '/sys/fs/cgroup/freezer';
+  it.skipIf(!existsSync(`${freezer}/tasks`))('joins the cgroups of init, and refuses sessions while it is paused', async () => {
+    const { mkdirSync, rmdirSync, writeFileSync } = await import('node:fs');
+    const b = bench();
+    const group = `${freezer}/engine-native-${process.pid}`;
+    mkdirSync(group);
+    try {
+      const talk = b.start({ argv: ['cat'], stdio: stdin });
+      writeFileSync(`${group}/cgroup.procs`, String(await started(talk)));
+      await talk.send('exec', { session: 1, argument: outputs, payload: b.session(['cat', '/proc/self/cgroup']) });
+      await talk.frame('exit', 1);
+      expect(talk.output(1, 1)).toContain(`:freezer:/engine-native-${process.pid}\n`);
+      writeFileSync(`${group}/freezer.state`, 'FROZEN');
+      await talk.send('exec', { session: 2, argument: outputs, payload: b.session(['true']) });
+      expect(decodeFailure((await talk.frame('failed', 2)).payload)).toMatchObject({ errno: 16 });
+      await talk.send('state');
+      expect(JSON.parse((await talk.frame('state_')).payload.toString())).toMatchObject({ paused: true });
+      writeFileSync(`${group}/freezer.state`, 'THAWED');
+      await talk.send('stdinEof');
+      await talk.frame('gone');
+    } finally {
+      writeFileSync(`${group}/freezer.state`, 'THAWED');
+      rmdirSync(group);
+    }
+  });
+
+  it('writes the id maps of a new user namespace from the stage', async () => {
+    const talk = bench().start({
+      argv: ['sh', '-c', 'id -u; cat /proc/self/uid_map'], stdio: outputs, flags: namespaces | 0x1000_0000,
+      extra: [
+        step('stage.maps', op.writeIdMap({ pid: 'pid', kind: 0, map: '0 0 1000\n' })),
+        step('stage.maps', op.writeIdMap({ pid: 'pid', kind: 1, map: '0 0 1000\n' })),
+      ],
+    });
+    const end = await talk.until((f) => f.type === FRAME.exit || f.type === FRAME.failed, 'the end');
+    expect(end.type, talk.describe()).toBe(FRAME.exit);
+    expect(talk.output()).toMatch(/^0\n\s+0\s+0\s+1000\n/);
+  });
+
+  it('says so when init dies before its program runs', async () => {
+    const b = bench();
+    const talk = b.start({ argv: ['true'], extra: [step('shim.attach', op.barrier({ handler: 'x', input: Buffer.alloc(0), deadline: 5000 })), step('shim.attach', op.awaitPoint({ point: 1 })), step('init.exec', op.reach({ point: 1 }))] });
+    const { pid } = decodeBarrier((await talk.frame('barrier')).payload);
+    process.kill(pid, 'SIGKILL');
+    const failure = decodeFailure((await talk.frame('failed')).payload);
+    expect(failure.detail).toContain('killed by signal 9');
+    await talk.frame('gone');
+    expect(existsSync(b.marker)).toBe(false);
+  });
 });

@@ -47,6 +47,7 @@ export class Bench {
     this.native = native;
     for (const folder of [join(this.run, 'rootfs'), this.log]) mkdirSync(folder, { recursive: true, mode: 0o700 });
     for (const folder of ['bin', 'proc', 'dev/pts', 'tmp']) mkdirSync(join(this.root, folder), { recursive: true });
+    writeFileSync(join(this.root, 'dev/null'), ''); // the shell's stdin of background jobs
     copyFileSync(busybox as string, join(this.root, 'bin/busybox'));
     for (const applet of ['sh', 'cat', 'echo', 'sleep', 'true', 'stty', 'tty', 'seq', 'head', 'dd', 'kill', 'ps', 'id', 'yes']) symlinkSync('busybox', join(this.root, 'bin', applet));
   }
