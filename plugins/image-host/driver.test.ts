@@ -59,7 +59,7 @@ describe('image host', () => {
   it('is found by its names only', async () => {
     expect((await source.resolve('host'))?.id).toBe(HOST_ID);
     expect((await source.resolve('host:latest'))?.id).toBe(HOST_ID);
-    expect((await source.resolve(HOST_ID))?.names).toEqual(['host']);
+    expect((await source.resolve(HOST_ID))?.names).toEqual(['host:latest']);
     expect(await source.resolve('hos')).toBeUndefined();
     expect(await source.list()).toHaveLength(1);
   });

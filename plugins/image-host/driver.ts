@@ -33,7 +33,7 @@ export function createImageHost({ machine }: Pick<DriverDeps, 'machine'>, option
   const image = (): ImageInfo => ({
     id: HOST_ID,
     source: 'host',
-    names: ['host'],
+    names: ['host:latest'],
     size: 0,
     config: { Cmd: [options.shell ?? shellOf(machine)], Env: [PATH], WorkingDir: '/' },
     rootfs: { kind: 'host', filesystems: realFilesystems(machine.mounts, hide, isFolder), hide },

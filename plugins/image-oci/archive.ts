@@ -251,6 +251,8 @@ async function readStreamed(chunks: AsyncGenerator<Buffer>, label: string, optio
     const cause = results.find((result) => result.status === 'rejected');
     // a sink breaks because the helper at its other end failed: that error says more
     throw error instanceof BrokenFeed && cause ? cause.reason : error;
+  } finally {
+    await chunks.return(undefined);
   }
   return members;
 }

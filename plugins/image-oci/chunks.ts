@@ -11,7 +11,8 @@ export const CHUNK = 1 << 20;
 const RATIO_FROM = 64 << 20;
 
 /**
- * The bytes of a blob, also while it is still being written: so verifying and unpacking go on while the disk syncs.
+ * The bytes of a blob, also while it is still being written: so verifying and unpacking go on while the disk syncs. A chunk is valid until
+ * the next one is asked for: two buffers serve the whole blob.
  * Does not wait for the sync itself: await `written` before relying on the blob. Errors: whatever `written` rejects with.
  */
 export async function* followBlob(blob: StagedBlob, signal?: AbortSignal): AsyncGenerator<Buffer> {
@@ -26,21 +27,33 @@ export async function* followBlob(blob: StagedBlob, signal?: AbortSignal): Async
   );
   let file: FileHandle | undefined;
   let position = 0;
+  const buffers = [Buffer.allocUnsafeSlow(CHUNK), Buffer.allocUnsafeSlow(CHUNK)] as const;
+  let turn = 0;
+  const readNext = (): Promise<Buffer> | undefined => {
+    const buffer = buffers[(turn ^= 1) as 0 | 1];
+    return file?.read(buffer, 0, CHUNK, position).then(({ bytesRead }) => buffer.subarray(0, bytesRead));
+  };
+  let ahead: Promise<Buffer> | undefined;
   try {
     for (;;) {
       signal?.throwIfAborted();
       const last = finished;
       if (failure !== undefined) throw failure;
       file ??= await openIfThere(blob.path);
-      const buffer = file && Buffer.allocUnsafeSlow(CHUNK);
-      const bytesRead = file && buffer ? (await file.read(buffer, 0, CHUNK, position)).bytesRead : 0;
-      position += bytesRead;
-      if (buffer && bytesRead > 0) yield bytesRead === CHUNK ? buffer : buffer.subarray(0, bytesRead);
-      else if (last || (blob.size !== undefined && position >= blob.size)) break;
+      const chunk = await (ahead ?? readNext());
+      ahead = undefined;
+      if (chunk && chunk.length > 0) {
+        position += chunk.length;
+        // the disk works while this chunk is being hashed
+        ahead = readNext();
+        ahead?.catch(() => {});
+        yield chunk;
+      } else if (last || (blob.size !== undefined && position >= blob.size)) break;
       else await sleep(2);
     }
     if (!file) throw fail('ERR_STATE', `a blob is missing: ${blob.path}`, { path: blob.path });
   } finally {
+    await ahead?.catch(() => {});
     await file?.close();
   }
 }
@@ -68,19 +81,15 @@ export function detectCompression(head: Buffer, what: string): Compression {
   return 'none';
 }
 
-/** Take the first chunk off, to look at it; the returned chunks begin with it. */
+/** Take the first chunk off, to look at it; the returned chunks begin with it. Closing `chunks` stays the caller's. */
 export async function peek(chunks: AsyncGenerator<Buffer>): Promise<{ head: Buffer; all: AsyncGenerator<Buffer> }> {
   const first = await chunks.next();
   const head = first.done ? Buffer.alloc(0) : first.value;
   return {
     head,
     all: (async function* all() {
-      try {
-        if (!first.done) yield first.value;
-        yield* chunks;
-      } finally {
-        await chunks.return(undefined);
-      }
+      if (!first.done) yield first.value;
+      yield* chunks;
     })(),
   };
 }

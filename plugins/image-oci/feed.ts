@@ -12,7 +12,12 @@ export class Feed {
   #broken = false;
   #ended = false;
   #ending = false;
+  #pending = 0;
   #wake: (() => void) | undefined;
+  readonly #written = (): void => {
+    this.#pending--;
+    this.#wake?.();
+  };
 
   constructor(fd: number) {
     this.#socket = new Socket({ fd, readable: false, writable: true });
@@ -22,7 +27,6 @@ export class Feed {
     };
     this.#socket.on('error', broken);
     this.#socket.on('close', broken);
-    this.#socket.on('drain', () => this.#wake?.());
   }
   /** Has {@link end} been called? */
   get ended(): boolean {
@@ -30,13 +34,14 @@ export class Feed {
   }
   push(parts: readonly Buffer[]): void {
     if (this.#broken || parts.length === 0) return;
+    this.#pending++;
     this.#socket.cork();
-    for (const part of parts) this.#socket.write(part);
+    for (const [i, part] of parts.entries()) this.#socket.write(part, i === parts.length - 1 ? this.#written : undefined);
     this.#socket.uncork();
   }
-  /** Resolves when there is room for more. Errors: BrokenFeed. */
+  /** Resolves when all that was pushed is in the pipe: its buffers may be used again. Errors: BrokenFeed. */
   async room(): Promise<void> {
-    while (!this.#broken && this.#socket.writableNeedDrain) {
+    while (!this.#broken && this.#pending > 0) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });

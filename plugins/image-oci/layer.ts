@@ -53,27 +53,31 @@ async function readLayer(job: LayerJob, handler: TarHandler, flush: () => Promis
       yield chunk;
     }
   };
-  const { head, all } = await peek(hashed());
-  const compression = detectCompression(head, what);
-  if (job.compression !== undefined && head.length > 0 && compression !== job.compression) {
-    await all.return(undefined);
-    throw fail('ERR_IMAGE_INVALID', `${what}: the media type says ${job.compression === 'none' ? 'plain tar' : job.compression}, the content is ${compression === 'none' ? 'not compressed' : compression}`, { path: what });
+  const source = hashed();
+  try {
+    const { head, all } = await peek(source);
+    const compression = detectCompression(head, what);
+    if (job.compression !== undefined && head.length > 0 && compression !== job.compression) {
+      throw fail('ERR_IMAGE_INVALID', `${what}: the media type says ${job.compression === 'none' ? 'plain tar' : job.compression}, the content is ${compression === 'none' ? 'not compressed' : compression}`, { path: what });
+    }
+    // the diffID of a plain tar is its digest: hashed once
+    const inner = compression === 'none' ? undefined : createHash('sha256');
+    const reader = new TarReader(handler, limits);
+    for await (const chunk of decompress(all, compression, what, limits.maxRatio)) {
+      inner?.update(chunk);
+      reader.write(chunk);
+      if (contentBytes() > limits.maxSize) throw fail('ERR_IMAGE_LIMIT', `${what} unpacks to more than ${limits.maxSize} bytes`, { path: what, hint: 'raise options.image-oci.maxSize if it is meant to' });
+      await flush();
+    }
+    reader.end();
+    const digest = `sha256:${outer.digest('hex')}`;
+    const diffID = inner ? `sha256:${inner.digest('hex')}` : digest;
+    if (job.digest !== undefined && digest !== job.digest) throw fail('ERR_DIGEST_MISMATCH', `${what} has digest ${digest}, not ${job.digest}`, { path: what });
+    if (job.diffID !== undefined && diffID !== job.diffID) throw fail('ERR_DIGEST_MISMATCH', `${what} has diffID ${diffID}, not ${job.diffID}`, { path: what });
+    return { digest, diffID, compression, bytes: contentBytes(), blobSize };
+  } finally {
+    await source.return(undefined);
   }
-  // the diffID of a plain tar is its digest: hashed once
-  const inner = compression === 'none' ? undefined : createHash('sha256');
-  const reader = new TarReader(handler, limits);
-  for await (const chunk of decompress(all, compression, what, limits.maxRatio)) {
-    inner?.update(chunk);
-    reader.write(chunk);
-    if (contentBytes() > limits.maxSize) throw fail('ERR_IMAGE_LIMIT', `${what} unpacks to more than ${limits.maxSize} bytes`, { path: what, hint: 'raise options.image-oci.maxSize if it is meant to' });
-    await flush();
-  }
-  reader.end();
-  const digest = `sha256:${outer.digest('hex')}`;
-  const diffID = inner ? `sha256:${inner.digest('hex')}` : digest;
-  if (job.digest !== undefined && digest !== job.digest) throw fail('ERR_DIGEST_MISMATCH', `${what} has digest ${digest}, not ${job.digest}`, { path: what });
-  if (job.diffID !== undefined && diffID !== job.diffID) throw fail('ERR_DIGEST_MISMATCH', `${what} has diffID ${diffID}, not ${job.diffID}`, { path: what });
-  return { digest, diffID, compression, bytes: contentBytes(), blobSize };
 }
 
 /** Hash and parse only. */
