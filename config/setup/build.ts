@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { rolldown } from 'rolldown';
 import corePackage from '../../core/package.json' with { type: 'json' };
@@ -10,7 +10,7 @@ import corePackage from '../../core/package.json' with { type: 'json' };
  */
 const root = join(import.meta.dirname, '../..');
 const dist = join(root, 'dist');
-const work = join(root, `.dist-${process.pid}`);
+const work = join(dist, `.build-${process.pid}`);
 
 function publicModules(): Record<string, string> {
   const modules: Record<string, string> = {};
@@ -34,6 +34,9 @@ function publicModules(): Record<string, string> {
 const external = { koffi: 'native/node_modules/koffi', pino: 'config/node_modules/pino' };
 
 async function build(): Promise<void> {
+  // As old as what is read: a source that changes meanwhile is newer.
+  mkdirSync(work, { recursive: true });
+  writeFileSync(join(work, '.stamp'), '');
   const bundle = await rolldown({
     cwd: root,
     input: { engine: 'config/main.ts', ...publicModules() },
@@ -46,13 +49,11 @@ async function build(): Promise<void> {
     resolve: { alias: Object.fromEntries(Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)])) },
     onwarn: (warning) => process.stderr.write(`${warning.message}\n`),
   } as Parameters<typeof rolldown>[0]);
-  rmSync(work, { recursive: true, force: true });
   await bundle.write({ dir: work, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js', sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1' });
   await bundle.close();
   writeFileSync(join(work, 'package.json'), '{"type":"module"}\n');
   mkdirSync(join(work, 'node_modules'));
   for (const [name, target] of Object.entries(external)) symlinkSync(relative(join(dist, 'node_modules'), join(root, target)), join(work, 'node_modules', name));
-  writeFileSync(join(work, '.stamp'), '');
   // What other steps put into dist (the shim) stays.
   mkdirSync(dist, { recursive: true });
   const keep = new Set(readdirSync(work));
@@ -63,7 +64,10 @@ async function build(): Promise<void> {
     renameSync(join(work, name), join(dist, name));
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
   }
-  for (const name of readdirSync(dist)) if (name.endsWith('.js') && !keep.has(name)) rmSync(join(dist, name));
+  // An engine that is running may still load a chunk of the build that it started from.
+  for (const name of readdirSync(dist)) {
+    if (name.endsWith('.js') && !keep.has(name) && Date.now() - statSync(join(dist, name)).mtimeMs > 3_600_000) rmSync(join(dist, name));
+  }
   renameSync(join(work, '.stamp'), join(dist, '.stamp'));
   rmSync(work, { recursive: true, force: true });
 }

@@ -41,7 +41,7 @@ export async function bringLayers(tasks: readonly LayerTask[], context: UnpackCo
   const { effects, storage, makePipe, progress } = context;
   const stop = new AbortController();
   const signal = context.signal ? AbortSignal.any([context.signal, stop.signal]) : stop.signal;
-  const present = await Promise.all(tasks.map(({ chainID }) => storage.hasLayer(chainID)));
+  const present = await Promise.all(tasks.map(async ({ chainID }) => storage.hasLayer(chainID)));
   const independent = storage.features.has('independent-layers');
   let left = context.limits.maxSize;
   const limits: Limits = { maxRatio: context.limits.maxRatio, maxEntries: context.limits.maxEntries, get maxSize() { return Math.max(left, 1); } };
