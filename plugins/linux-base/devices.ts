@@ -36,7 +36,8 @@ export function planDevices(plan: PlanWriter, spec: Spec): void {
   const chosen = (spec.linux?.devices ?? []).map((device, index) => ({ device: { ...device, path: posix.normalize(device.path) }, pointer: `/linux/devices/${index}` }));
   const paths = new Set(chosen.map(({ device }) => device.path));
   const own = ownsDev(spec);
-  const all = own ? [...defaultDevices.filter(({ path }) => !paths.has(path)).map((device) => ({ device, pointer: '/linux/devices' })), ...chosen] : chosen;
+  // as runc: a /dev that is bound is somebody else's folder, in which nothing is made
+  const all = own ? [...defaultDevices.filter(({ path }) => !paths.has(path)).map((device) => ({ device, pointer: '/linux/devices' })), ...chosen] : chosen.filter(({ device }) => !device.path.startsWith('/dev/'));
   const root = REGISTER.rootfs;
   const folders = new Set(['/dev', '/']);
   for (const { device, pointer } of all) {
