@@ -334,7 +334,7 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
 
   it('says so when init dies before its program runs', async () => {
     const b = bench();
-    const talk = b.start({ argv: ['true'], extra: [step('shim.attach', op.barrier({ handler: 'x', input: Buffer.alloc(0), deadline: 5000 })), step('shim.attach', op.awaitPoint({ point: 1 })), step('init.exec', op.reach({ point: 1 }))] });
+    const talk = b.start({ argv: ['true'], extra: [step('shim.attach', op.barrier({ handler: 'x', input: Buffer.alloc(0), deadline: 5000 })), step('shim.attach', op.awaitPoint({ point: 1 })), step('init.netns', op.reach({ point: 1 }))] });
     const { pid } = decodeBarrier((await talk.frame('barrier')).payload);
     process.kill(pid, 'SIGKILL');
     const failure = decodeFailure((await talk.frame('failed')).payload);
