@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { apply, applyOnCommit } from '@engine/core/contracts/common/suite';
@@ -10,33 +10,47 @@ import { createBtrfsStorage } from '../../../plugins/storage-btrfs/driver.ts';
 import { createVfsStorage } from '../../../plugins/storage-vfs/driver.ts';
 import { realBench, unable } from './bench.ts';
 
-/** A filesystem of its own on a loop device, mounted with what a careful host might use; undefined when this machine can't. */
-function loopDevice(type: string): { readonly path: string; remove(): void } | undefined {
-  const folder = mkdtempSync('/var/tmp/engine-loop-');
-  const image = join(folder, 'image');
-  const path = join(folder, 'mount');
-  let device = '';
-  const remove = (): void => {
-    for (const [command, ...args] of [['umount', '-l', path], ...(device ? [['losetup', '-d', device]] : [])]) {
-      try {
-        execFileSync(command ?? '', args, { stdio: 'ignore' });
-      } catch {
-        // Not mounted or not attached.
-      }
-    }
-    rmSync(folder, { recursive: true, force: true });
-  };
+/** For what may never have been mounted or attached. */
+function quietly(command: string, ...args: string[]): void {
   try {
+    execFileSync(command, args, { stdio: 'ignore' });
+  } catch {
+    // Then there is nothing to be taken back.
+  }
+}
+
+/** A filesystem of its own on a loop device, made when the first test needs it, mounted with what a careful host might use. */
+class LoopFilesystem {
+  readonly #type: string;
+  #folder: string | undefined;
+  #device = '';
+
+  constructor(type: string) {
+    this.#type = type;
+  }
+  /** Is there a mkfs for it, and does the kernel know it? */
+  get possible(): boolean {
+    return unable === undefined && readFileSync('/proc/filesystems', 'utf8').includes(`\t${this.#type}\n`) && ['/sbin', '/usr/sbin'].some((folder) => existsSync(`${folder}/mkfs.${this.#type}`));
+  }
+  get path(): string {
+    if (this.#folder !== undefined) return join(this.#folder, 'mount');
+    this.#folder = mkdtempSync('/var/tmp/engine-loop-');
+    const image = join(this.#folder, 'image');
+    const path = join(this.#folder, 'mount');
     mkdirSync(path);
     writeFileSync(image, '');
     truncateSync(image, 1 << 30);
-    execFileSync(`mkfs.${type}`, ['-q', image], { stdio: 'ignore' });
-    device = execFileSync('losetup', ['--find', '--show', image]).toString().trim();
-    execFileSync('mount', ['-t', type, '-o', 'nodev,nosuid', device, path]);
-    return { path, remove };
-  } catch {
-    remove();
-    return undefined;
+    execFileSync(`mkfs.${this.#type}`, ['-q', image], { stdio: 'ignore' });
+    this.#device = execFileSync('losetup', ['--find', '--show', image]).toString().trim();
+    execFileSync('mount', ['-t', this.#type, '-o', 'nodev,nosuid', this.#device, path]);
+    return path;
+  }
+  remove(): void {
+    if (this.#folder === undefined) return;
+    quietly('umount', join(this.#folder, 'mount'));
+    quietly('losetup', '-d', this.#device);
+    rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder = undefined;
   }
 }
 
@@ -45,16 +59,16 @@ describe.skipIf(unable)('real shim', () => {
   describeSuite('overlay by mount(2)', storageSuite, { bench: () => realBench(), create: (deps) => createOverlayStorage(deps, { mount: 'mount' }) });
   describeSuite('vfs', storageSuite, { bench: () => realBench(), create: createVfsStorage });
 
-  const btrfs = unable ? undefined : loopDevice('btrfs');
-  const xfs = unable ? undefined : loopDevice('xfs');
-  describe.skipIf(!btrfs)('on btrfs (needs btrfs-progs and a loop device)', () => {
-    describeSuite('btrfs', storageSuite, { bench: () => realBench({ parent: btrfs?.path ?? '' }), create: createBtrfsStorage });
-    describeSuite('btrfs with a default quota', storageSuite, { bench: () => realBench({ parent: btrfs?.path ?? '' }), create: (deps) => createBtrfsStorage(deps, { quota: '100m' }) });
-    describeSuite('overlay', storageSuite, { bench: () => realBench({ parent: btrfs?.path ?? '' }), create: createOverlayStorage });
-    describeSuite('vfs with reflinks', storageSuite, { bench: () => realBench({ parent: btrfs?.path ?? '' }), create: createVfsStorage });
+  const btrfs = new LoopFilesystem('btrfs');
+  const xfs = new LoopFilesystem('xfs');
+  describe.skipIf(!btrfs.possible)('on btrfs (needs btrfs-progs and a loop device)', () => {
+    describeSuite('btrfs', storageSuite, { bench: () => realBench({ parent: btrfs.path }), create: createBtrfsStorage });
+    describeSuite('btrfs with a default quota', storageSuite, { bench: () => realBench({ parent: btrfs.path }), create: (deps) => createBtrfsStorage(deps, { quota: '100m' }) });
+    describeSuite('overlay', storageSuite, { bench: () => realBench({ parent: btrfs.path }), create: createOverlayStorage });
+    describeSuite('vfs with reflinks', storageSuite, { bench: () => realBench({ parent: btrfs.path }), create: createVfsStorage });
 
     it.for([createBtrfsStorage, createVfsStorage])('a snapshot in which a container made subvolumes, read-only ones too, can be removed: %o', async (create) => {
-      const bench = await realBench({ parent: btrfs?.path ?? '' });
+      const bench = await realBench({ parent: btrfs.path });
       const driver = create(bench.deps);
       const request = { key: 'k', lower: {} };
       await apply(bench, await driver.createSnapshot(request));
@@ -72,15 +86,15 @@ describe.skipIf(unable)('real shim', () => {
       await bench.close();
     });
     it('nothing is left on the filesystem', () => {
-      expect(execFileSync('btrfs', ['subvolume', 'list', btrfs?.path ?? '']).toString()).toBe('');
-      expect(readdirSync(btrfs?.path ?? '')).toEqual([]);
+      expect(execFileSync('btrfs', ['subvolume', 'list', btrfs.path]).toString()).toBe('');
+      expect(readdirSync(btrfs.path)).toEqual([]);
     });
   });
-  describe.skipIf(!xfs)('on xfs (needs xfsprogs and a loop device)', () => {
-    describeSuite('vfs with reflinks', storageSuite, { bench: () => realBench({ parent: xfs?.path ?? '' }), create: createVfsStorage });
+  describe.skipIf(!xfs.possible)('on xfs (needs xfsprogs and a loop device)', () => {
+    describeSuite('vfs with reflinks', storageSuite, { bench: () => realBench({ parent: xfs.path }), create: createVfsStorage });
   });
   afterAll(() => {
-    btrfs?.remove();
-    xfs?.remove();
+    btrfs.remove();
+    xfs.remove();
   });
 });
