@@ -90,9 +90,10 @@ int do_resolve_user(struct machine *m, const struct op_resolve_user *o)
 
 int do_rlimit(struct machine *m, const struct op_rlimit *o)
 {
-	(void)m;
 	struct { uint64_t soft, hard; } limit = { o->soft, o->hard };
-	return syscall(SYS_prlimit64, 0, o->resource, &limit, NULL) ? -errno : 0;
+	if (!syscall(SYS_prlimit64, 0, o->resource, &limit, NULL))
+		return 0;
+	return machine_fail(m, errno, "resource %u, soft %llu, hard %llu", o->resource, (unsigned long long)o->soft, (unsigned long long)o->hard);
 }
 
 static int set_oom_score(struct machine *m, const struct op_process_attributes *o)
@@ -225,7 +226,7 @@ int do_identity(struct machine *m, const struct op_identity *o)
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		return machine_fail(m, errno, "ambient capabilities");
 	for (int cap = 0; cap <= last_capability(); cap++)
-		if (o->ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+		if (!none && o->ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
 			return machine_fail(m, errno, "ambient capability %d", cap);
 	return 0;
 }
