@@ -12,6 +12,12 @@ export function imageLock(id: string): readonly [kind: string, id: string] {
   return ['image', id.replace(/[^A-Za-z0-9_.-]/g, '-')];
 }
 
+/**
+ * No removal between what it finds unused and what it deletes, and no commit of a load in between: that load may stand on it. Reading an
+ * archive, which takes long, needs no lock.
+ */
+const storeLock = ['image', 'store'] as const;
+
 /** The first source that knows it, in the order of the configuration. Errors: ERR_NO_SUCH_IMAGE, ERR_AMBIGUOUS. */
 export async function findImage(core: Core, reference: string): Promise<FoundImage> {
   for (const source of await core.registry.all('image')) {
@@ -53,7 +59,7 @@ export function createImages(core: Core): Images {
       const storage = (await registry.chosen('storage')).driver;
       return core.transact('load images', async (transaction) => {
         const images = (await source.driver.load?.(transaction.effects(source.choice.plugin), { ...options, ...(stream && { stream }), storage })) ?? [];
-        await transaction.commit(() => {});
+        await core.locked([storeLock], () => transaction.commit(() => {}));
         for (const image of images) core.emit('image', 'load', image.id, { name: image.names[0] ?? '' });
         return images;
       });
@@ -65,7 +71,7 @@ export function createImages(core: Core): Images {
       return core.transact('import an image', async (transaction) => {
         const image = await source.driver.importRootfs?.(transaction.effects(source.choice.plugin), { ...options, ...(stream && { stream }), storage });
         if (!image) throw fail('ERR_FEATURE_MISSING', `image source ${source.driver.name} cannot import`);
-        await transaction.commit(() => {});
+        await core.locked([storeLock], () => transaction.commit(() => {}));
         core.emit('image', 'import', image.id, { name: image.names[0] ?? '' });
         return image;
       });
@@ -81,7 +87,7 @@ export function createImages(core: Core): Images {
       await core.request('image remove', { image: ref, force });
       const { image, source } = await findImage(core, ref);
       if (!source.driver.remove || source.driver.features.has('builtin')) throw fail('ERR_NOT_SUPPORTED', `image ${ref} is built in and cannot be removed`, { path: ref });
-      return core.locked([imageLock(image.id)], async () => {
+      return core.locked([imageLock(image.id), storeLock], async () => {
         const usedBy = usersOf(image.id);
         if (usedBy.length > 0 && !force && image.names.length <= 1) {
           throw fail('ERR_IN_USE', `unable to remove image ${ref}: container ${usedBy.map(shortId).join(', ')} is using it`, { path: ref });

@@ -4,7 +4,14 @@ import { type StorageDriver } from '../storage/index.ts';
 /**
  * An *image source*: where images come from and what is known of them. The content store keeps manifests, configs and layers by digest;
  * a storage driver unpacks layers on demand.
- * Features: `load`, `import`, `history`, `builtin` (its images can't be removed), `host-root` (rootfs of kind `host`).
+ * Features: `load`, `import`, `history`, `builtin` (its images cannot be removed), `host-root` (rootfs of kind `host`).
+ *
+ * Model: an *image* is a config, named by its digest (`id`), and layers, each a blob (`digest`, as stored) of a tar (`diffID`); the *chainID* names
+ * a layer with all below it, and is how a storage driver knows it. *Names* point at ids and move. Nothing of an image counts before the
+ * transaction it came with has been committed; content that several images share goes with the last of them.
+ *
+ * Example: `load` stages the blobs, verifies each while it is unpacked into `storage`, and sets record and names by `effects.setState`;
+ * `resolve("busybox")` then finds it, and `unpack` brings its layers into another storage driver.
  */
 export interface ImageSource extends Driver {
   /** **read** Find by name, digest or id prefix; undefined when it isn't here. Errors: ERR_AMBIGUOUS. */
