@@ -219,7 +219,8 @@ int do_identity(struct machine *m, const struct op_identity *o)
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	int64_t uid = 0;
 	/* as the kernel has it without KEEPCAPS: only root's own capabilities survive */
-	const uint64_t given = o->root_only && !register_number(m, o->uid, &uid) && uid != 0 ? 0 : known;
+	const int none = o->root_only && !register_number(m, o->uid, &uid) && uid != 0;
+	const uint64_t given = none ? 0 : known;
 	r = set_capabilities(o->effective & given, o->permitted & given, o->inheritable & known);
 	if (r)
 		return machine_fail(m, -r, "capset");
