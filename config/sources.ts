@@ -2,7 +2,7 @@ import { readdirSync, realpathSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { readEnvironment, readFlags, type Flags } from './ambient.ts';
-import { hostMatches, type HostFacts } from './hosts.ts';
+import { hostMatches, readHostFacts, type HostFacts } from './hosts.ts';
 import { escapePointer, isRecord, validate } from './json-schema.ts';
 import { merge, type Origins } from './merge.ts';
 import { dataExtensions, executableExtensions, readConfigFile } from './read-file.ts';
@@ -69,7 +69,7 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
 
   const everything = [...machineSources, ...(projectSource ? [projectSource] : []), ...ambient];
   const root = everything.map(({ data }) => data.root).filter((value) => typeof value === 'string').at(-1) ?? defaults.root;
-  const facts = memo(async () => ({ ...(options.facts?.(root) ?? (await import('./hosts.ts')).readHostFacts(root)), ...(options.hostname === undefined ? {} : { hostname: options.hostname }) }));
+  const facts = memo(async () => ({ ...(options.facts?.(root) ?? readHostFacts(root)), ...(options.hostname === undefined ? {} : { hostname: options.hostname }) }));
 
   const origins: Origins = new Map();
   let value = merge({}, defaults, 'built-in', origins);
