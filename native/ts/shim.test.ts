@@ -115,7 +115,7 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     const b = bench();
     const talk = b.start({ argv: ['sh', '-c', 'sleep 100 & wait'] });
     const pid = await started(talk);
-    const shim = await b.shimPid();
+    const shim = b.shimPid();
     expect(existsSync(b.marker)).toBe(true);
     process.kill(shim, 'SIGKILL');
     await talk.connection.closed;
@@ -132,7 +132,7 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     const b = bench();
     const talk = b.start({ argv: ['cat'], stdio: stdin });
     await started(talk);
-    for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const) process.kill(await b.shimPid(), name);
+    for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const) process.kill(b.shimPid(), name);
     await talk.send('state');
     expect(JSON.parse((await talk.frame('state_')).payload.toString())).toMatchObject({ paused: false, sessions: [] });
   });
@@ -246,7 +246,7 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     const talk = b.start({ argv: ['cat'], stdio: stdin | outputs });
     await started(talk);
     await sleep(50);
-    const rollup = readFileSync(`/proc/${await b.shimPid()}/smaps_rollup`, 'utf8');
+    const rollup = readFileSync(`/proc/${b.shimPid()}/smaps_rollup`, 'utf8');
     const pss = Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]);
     expect(pss).toBeGreaterThan(0);
     expect(pss).toBeLessThanOrEqual(150);

@@ -1,5 +1,5 @@
 /** What native's own tests share: a tiny root with busybox, plans for it, and a connection that remembers its frames. */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -56,7 +56,7 @@ export class Bench {
     const terminal = ((container.stdio ?? 0) & BITS.STDIO.terminal) !== 0;
     return [
       step('shim.stdio', op.stdio({ flags: container.stdio ?? 0, ...(container.log === false ? {} : { logDir: this.log }), maxSize: container.maxSize ?? 0n, maxFiles: container.maxFiles ?? 1, ring: container.ring ?? 0, rows: 24, cols: 80 })),
-      step('shim.cgroup', op.mkdir({ path: this.marker, mode: 0o700 }), op.rmdir({ path: this.marker })),
+      step('shim.cgroup', op.mkdir({ path: this.marker, mode: 0o700 }), op.rmdir({ path: this.marker }, { okMissing: true })),
       step('shim.rootfs', op.openTree({ source: this.root, out: 'tree' })),
       step('shim.spawn', op.spawn({ flags: BigInt(container.flags ?? namespaces), pid: 'pid', pidfd: 'pidfd' })),
       step('shim.attach', op.keepNamespaces({ pid: 'pid' })),
@@ -127,11 +127,28 @@ export class Bench {
   logText(name = 'container.log'): string {
     return existsSync(join(this.log, name)) ? readFileSync(join(this.log, name), 'utf8') : '';
   }
-  /** The pid of the shim, from the lock that it holds. */
-  async shimPid(): Promise<number> {
-    const started = JSON.parse(this.file('started')) as { pid: number };
-    const status = readFileSync(`/proc/${started.pid}/status`, 'utf8');
-    return Number(/^PPid:\s*(\d+)/m.exec(status)?.[1]);
+  /** Processes whose fd 5 is this run's folder: the shim, and a child of it that has not let go of it yet. The shim is the first. */
+  shims(): number[] {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/5`) === this.run;
+      } catch {
+        return false;
+      }
+    }).sort((a, b) => a - b);
+  }
+  shimPid(): number {
+    return this.shims()[0] ?? 0;
+  }
+  /** Every process that has the root of this bench, or its run folder, in use: nothing of it may outlive an undo. */
+  processes(): number[] {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/mountinfo`, 'utf8').includes(`${this.root.slice(4)} /`) || readlinkSync(`/proc/${pid}/fd/5`) === this.run;
+      } catch {
+        return false;
+      }
+    });
   }
 
   async close(): Promise<void> {
