@@ -218,9 +218,14 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
   it('makes init through a stage', async () => {
     const b = bench();
     const talk = b.start({
-      argv: ['sh', '-c', 'cat /proc/uptime; exit 4'], stdio: outputs, flags: namespaces,
+      argv: ['sh', '-c', 'cat /proc/uptime; read x; exit 4'], stdio: stdin | outputs, flags: namespaces,
       extra: [step('stage.namespaces', op.unshare({ flags: 0x80n })), step('stage.namespaces', op.timeOffsets({ offsets: 'boottime 1000000 0' }))],
     });
+    await started(talk);
+    await talk.send('exec', { session: 1, argument: outputs, payload: b.session(['cat', '/proc/uptime']) });
+    await talk.until((f) => f.session === 1 && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end of the session');
+    expect(Number(talk.output(1, 1).split('.')[0]), talk.describe()).toBeGreaterThan(1_000_000);
+    await talk.send('stdinEof');
     expect((await talk.frame('exit')).argument).toBe(4);
     expect(Number(talk.output().split('.')[0])).toBeGreaterThan(1_000_000);
     await talk.frame('gone');
@@ -320,14 +325,20 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
   });
 
   it('writes the id maps of a new user namespace from the stage', async () => {
-    const talk = bench().start({
-      argv: ['sh', '-c', 'id -u; cat /proc/self/uid_map'], stdio: outputs, flags: namespaces | 0x1000_0000,
+    const b = bench();
+    const talk = b.start({
+      argv: ['sh', '-c', 'id -u; cat /proc/self/uid_map; read x'], stdio: stdin | outputs, flags: namespaces | 0x1000_0000,
       extra: [
         step('stage.maps', op.writeIdMap({ pid: 'pid', kind: 0, map: '0 0 1000\n' })),
         step('stage.maps', op.writeIdMap({ pid: 'pid', kind: 1, map: '0 0 1000\n' })),
       ],
     });
-    const end = await talk.until((f) => f.type === FRAME.exit || f.type === FRAME.failed, 'the end');
+    await talk.until((f) => f.type === FRAME.started || f.type === FRAME.failed, 'the start');
+    await talk.send('exec', { session: 1, argument: outputs, payload: b.session(['cat', '/proc/self/uid_map']) });
+    await talk.until((f) => f.session === 1 && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end of the session');
+    expect(talk.output(1, 1), talk.describe()).toMatch(/^\s+0\s+0\s+1000\n/);
+    await talk.send('stdinEof');
+    const end = await talk.until((f) => f.session === 0 && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end');
     expect(end.type, talk.describe()).toBe(FRAME.exit);
     expect(talk.output()).toMatch(/^0\n\s+0\s+0\s+1000\n/);
   });
