@@ -62,6 +62,20 @@ export const archiveCases: readonly SuiteCase<ImageContext>[] = [
   loadCase('layers in gzip and zstd', (context) => ({ path: context.file(ociArchive(ociLayout([{ ...plain, layers: [gzip(base), zstd(top)] }]))) })),
   loadCase('compressed layers in a docker-archive', (context) => ({ path: context.file(dockerArchive([{ ...plain, layers: [zstd(base), gzip(top)] }])) })),
   {
+    name: 'loads what is docker-archive and OCI layout at once, under the names of both (docker save since 25)',
+    needs: ['load'],
+    async run(context) {
+      const layout = ociLayout([{ ...plain, names: ['1'] }]);
+      const index = layout.manifests.map((item) => ({ ...item, annotations: { ...item.annotations, 'io.containerd.image.name': 'docker.io/example/app:1' } }));
+      const manifest = [{ Config: blobPath(imageConfig(plain)), RepoTags: ['example/app:1', 'localhost:5000/both:2'], Layers: [blobPath(base), blobPath(top)] }];
+      const files = new Map([...ociFiles({ files: layout.files, manifests: index }), ['manifest.json', Buffer.from(JSON.stringify(manifest))]]);
+      const loaded = await context.loadBytes(tar([...files].map(([path, content]) => ({ path, content }))));
+      assert.deepEqual(loaded.map(({ names }) => names), [['example/app:1', 'localhost:5000/both:2']]);
+      await isLoaded(context);
+      assert.equal((await context.image('example/app:1')).digest, layout.manifests[0]?.digest);
+    },
+  },
+  {
     name: 'loads into a storage whose layers begin as their parent\'s, whiteouts applied',
     needs: ['load'],
     async run(context) {

@@ -158,7 +158,7 @@ export const objectCases: readonly SuiteCase<ImageContext>[] = [
   },
   ...(['fail', 'die'] as const).map((kind): SuiteCase<ImageContext> => ({
     name: kind === 'fail' ? 'an operation of load that fails leaves nothing' : 'an engine that dies during load leaves everything or nothing',
-    needs: ['load', 'faults', 'level-1'],
+    needs: ['load', 'faults'],
     async run(context) {
       const { bench, source, storage } = context;
       const path = context.file(dockerArchive([one]));
@@ -183,7 +183,7 @@ export const objectCases: readonly SuiteCase<ImageContext>[] = [
   })),
   {
     name: 'an engine that dies during remove leaves everything or nothing',
-    needs: ['load', 'faults', 'level-1'],
+    needs: ['load', 'faults'],
     async run(context) {
       const { bench, source, storage } = context;
       await cutEverywhere(bench, 'die', {
