@@ -177,8 +177,9 @@ int do_unlink(struct machine *m, const struct op_unlink *o)
 
 int do_rename(struct machine *m, const struct op_rename *o)
 {
-	(void)m;
-	return syscall(SYS_renameat2, HOST, o->from.p, HOST, o->to.p, o->flags) ? -errno : 0;
+	ROOT_OF(from, NO_REGISTER, o->from.p);
+	ROOT_OF(to, NO_REGISTER, o->to.p);
+	return syscall(SYS_renameat2, from, o->from.p, to, o->to.p, o->flags) ? -errno : 0;
 }
 
 int do_symlink(struct machine *m, const struct op_symlink *o)

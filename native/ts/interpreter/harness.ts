@@ -1,7 +1,7 @@
 /** Runs encoded plans by the interpreter's test driver (native/src/test/interpret.c), as root, in folders of the test's own. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodePlan, ENTRY, type EntryKind, type Operation, type Slot } from '@engine/core/plan';
@@ -38,8 +38,10 @@ function compile(name: string, flags: readonly string[], only: readonly string[]
   const sanitized = flags.some((flag) => flag.startsWith('-fsanitize'));
   const musl = !sanitized && has('musl-gcc');
   const headers = musl ? ['-idirafter', '/usr/include', '-idirafter', `/usr/include/${execFileSync('gcc', ['-print-multiarch'], { encoding: 'utf8' }).trim()}`] : [];
-  execFileSync(musl ? 'musl-gcc' : 'gcc', ['-std=gnu11', '-O1', '-g', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-DENGINE_TEST', ...flags, ...headers, ...(sanitized ? [] : ['-static']), ...files.map((file) => join(source, file)), '-o', temporary], { stdio: ['ignore', 'ignore', 'inherit'] });
-  renameSync(temporary, target);
+  // one compiler at a time: the test files start together
+  const command = [musl ? 'musl-gcc' : 'gcc', '-std=gnu11', '-O1', '-g', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-DENGINE_TEST', ...flags, ...headers, ...(sanitized ? [] : ['-static']), ...files.map((file) => join(source, file)), '-o', temporary];
+  const done = spawnSync('flock', [join(output, '.lock'), 'sh', '-c', 'target=$0 temporary=$1; shift; [ -f "$target" ] || { "$@" && mv "$temporary" "$target"; }', target, temporary, ...command], { encoding: 'utf8' });
+  if (done.status !== 0) throw new Error(`cannot build ${name}: ${done.signal ?? done.status} ${done.stderr}`);
   return target;
 }
 

@@ -99,7 +99,7 @@ describe.skipIf(!canRun)('unpack', () => {
     writeFileSync(`${f}/racer.py`, `import ctypes,os\nl=ctypes.CDLL(None)\nos.chdir('${f}/in')\nos.symlink('${f}/out','q')\nprint('ready',flush=True)\nwhile os.path.exists('${f}/racer.py'):\n for i in range(200): l.renameat2(-100,b'p',-100,b'q',2)\n`);
     const racer = execFileSync('sh', ['-c', `python3 ${f}/racer.py >/dev/null 2>&1 & echo $!`], { encoding: 'utf8' }).trim();
     try {
-      const entries = Array.from({ length: 4000 }, (_, i): TestEntry => (i % 2 ? { kind: 'file', path: `p/a${i}`, data: ['x'] } : { kind: 'file', path: `o${i}` }));
+      const entries = Array.from({ length: 1500 }, (_, i): TestEntry => (i % 2 ? { kind: 'file', path: `p/a${i}`, data: ['x'] } : { kind: 'file', path: `o${i}` }));
       for (let round = 0; round < 3; round++) unpackInto(`${f}/in`, entries);
     } finally {
       process.kill(Number(racer), 'SIGKILL');

@@ -86,6 +86,18 @@ describe.skipIf(!canRun)('resolveUser', () => {
     expect(caps('root', 0x21n, [op.capabilityBounds({ bounding: 0xffn })])).toEqual(['CapInh 0000000000000000', 'CapPrm 0000000000000021', 'CapEff 0000000000000021', 'CapBnd 00000000000000ff', 'CapAmb 0000000000000000'].map((l) => (/Prm|Eff/.test(l) ? l.replace('21', 'ff') : l)));
     expect(caps('app', 0x21n, [op.capabilityBounds({ bounding: 0x21n })])).toEqual(['CapInh 0000000000000000', 'CapPrm 0000000000000000', 'CapEff 0000000000000000', 'CapBnd 0000000000000021', 'CapAmb 0000000000000000']);
   }));
+
+  it('rootOnly: capabilities only for uid 0', () => rootfs((f) => {
+    const effective = (user: string): string | undefined => {
+      const env = ['PATH=/bin:/usr/bin'];
+      const steps = [
+        op.open({ path: f, flags: 0o10200000, out: 'root' }), op.resolveUser({ root: 'root', user, uid: 'u', gid: 'g', groups: 'gs' }), op.pipes({}),
+        op.identity({ uid: 'u', gid: 'g', groups: 'gs', effective: 1n, permitted: 1n, inheritable: 1n, ambient: 1n, rootOnly: 1 }), op.resolveExec({ name: 'cat', env, out: 'p' }), op.exec({ program: 'p', argv: ['cat', '/proc/self/status'], env }),
+      ];
+      return /CapEff:\t(\w+)/.exec(runBytes('shim', encode([['shim.spawn', op.spawn({ flags: 0n, pid: 'pid', pidfd: 'pidfd' })], ...steps.map((o) => ['init.exec', o] as const)]), { fds: [2] }).output)?.[1];
+    };
+    expect([effective('app'), effective('root')?.endsWith('0')]).toEqual(['0000000000000000', false]);
+  }));
 });
 
 describe.skipIf(!canRun)('exec', () => {
