@@ -98,8 +98,8 @@ async function make(manifest: PluginManifest, { builtin, source, config, load }:
 
 /** How `security:` reaches the driver of each name: as which of its plugin's options. Undefined: as if it had not been said. */
 const securityOptions: { readonly [K in keyof Config['security']]: (value: Config['security'][K]) => Record<string, unknown> | undefined } = {
-  seccomp: (profile) => ({ profile }),
-  apparmor: (profile) => ({ profile }),
+  seccomp: (profile) => (profile === 'default' ? undefined : { profile }),
+  apparmor: (profile) => (profile === 'engine-default' ? undefined : { profile }),
   capabilities: (value) => (value === 'default' ? undefined : { default: value === 'none' ? [] : value }),
 };
 

@@ -39,6 +39,7 @@ case ${1:-all} in
     check 'lint' node_modules/.bin/oxlint --quiet
     check 'imports' "$node" test/lint/imports.ts
     check 'types' node_modules/.bin/tsc --noEmit
+    check 'sample plugin' "$node" --test plugins/sample/driver.test.ts
     [ ! -x native/test.sh ] || check 'native' sh native/test.sh
     project unit
     project e2e

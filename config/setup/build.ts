@@ -57,7 +57,7 @@ export { ${keys.map((key) => `_${key} as ${key}`).join(', ')} };`;
 /** Each file that Node links costs half a millisecond or more: what is always loaded together goes into one. */
 const groups = [
   { name: 'base', test: /builtin:(fs|fs\/promises|path|os|util|url|events)$|config\/(read-package|version|builtins)\.ts|package\.json|core\/(errors|spec|api|plan|contracts\/common\/(index|mounts|trees)|plugin)(\/|\.ts)/, priority: 3 },
-  { name: 'engine-core', test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|loader|log|machine|sources|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/, priority: 2 },
+  { name: 'engine-core', test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|loader|log|machine|sources|read-file|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/, priority: 2 },
 ];
 
 async function build(): Promise<void> {

@@ -184,7 +184,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       const top = { destination: '/sys/fs/cgroup', type: 'tmpfs', source: 'tmpfs', options: [...flags, 'ro', 'mode=755', 'size=64k'] };
       const own = (hierarchy: Hierarchy) => ({ type: hierarchy.version === 1 ? 'cgroup' : 'cgroup2', source: 'cgroup', options: ['ro', ...flags, ...(hierarchy.version === 1 ? hierarchy.controllers : [])] });
       const bound = (hierarchy: Hierarchy) => ({ type: 'bind', source: hierarchy.target, options: ['bind', 'ro', ...flags.filter((flag) => flag !== 'relatime')] });
-      const shown = [...chosen(request)].sort((a, b) => a.folder.localeCompare(b.folder));
+      const shown = [...chosen(request)].sort((a, b) => (a.folder < b.folder ? -1 : 1));
       return [top, ...shown.map((hierarchy) => ({ destination: `/sys/fs/cgroup/${hierarchy.folder}`, ...(request.ownNamespace ? own(hierarchy) : bound(hierarchy)) }))];
     },
 
