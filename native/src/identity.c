@@ -103,8 +103,22 @@ static int set_oom_score(struct machine *m, const struct op_process_attributes *
 	int proc = o->proc == NO_REGISTER ? (own < 0 ? -errno : own) : register_fd(m, o->proc);
 	if (proc < 0)
 		return proc;
-	AUTO_CLOSE int fd = proc_open(m, proc, "thread-self/oom_score_adj", O_WRONLY);
 	int n = snprintf(text, sizeof text, "%d", o->oom_score_adj);
+	AUTO_CLOSE int fd = proc_open(m, proc, "thread-self/oom_score_adj", O_WRONLY);
+	if (fd == -EACCES) {
+		/* In a user namespace, procfs gives the files of a process that is not dumpable to the host's root. In `init` nobody else is
+		 * there yet who could look in; a session of a running container keeps what it has (CVE-2016-9962). */
+		char now[16];
+		AUTO_CLOSE int old = proc_open(m, proc, "thread-self/oom_score_adj", O_RDONLY);
+		ssize_t got = old < 0 ? -1 : read(old, now, sizeof now - 1);
+		if (got > 0 && strtol((now[got] = 0, now), NULL, 10) == o->oom_score_adj)
+			return 0;
+		if (m->part != PART_INIT)
+			return fd;
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+		fd = proc_open(m, proc, "thread-self/oom_score_adj", O_WRONLY);
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	}
 	return fd < 0 ? fd : write(fd, text, (size_t)n) < 0 ? -errno : 0;
 }
 

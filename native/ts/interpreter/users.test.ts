@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { encodePlan, op, type Operation } from '@engine/core/plan';
+import { BITS, encodePlan, op, type Operation } from '@engine/core/plan';
 import { build, canRun, encode, inFolder, origin, run, runBytes, type Result } from './harness.ts';
 
 const E = constants.errno;
@@ -138,6 +138,32 @@ describe.skipIf(!canRun)('exec', () => {
     expect(init([op.reaper({}), ...start('sh', '-c', 'kill -TERM $$')], 0x20000000n).exit).toBe(143);
     const forwarded = init([op.pipes({}), op.reaper({}), op.resolveExec({ name: 'sh', env, out: 'p' }), op.exec({ program: 'p', argv: ['sh', '-c', 'trap "echo got; exit 9" USR1; kill -USR1 $PPID; while :; do sleep 0.05; done'], env })], 0x20000000n);
     expect([forwarded.exit, forwarded.output.trim()]).toEqual([9, 'got']);
+  });
+
+  it('sets what a process is born with', () => {
+    const P = BITS.PROCESS;
+    const done = init([
+      op.procHandle({ out: 'proc' }), op.rlimit({ resource: 7, soft: 100n, hard: 200n }), op.sessionKeyring({ name: '_ses.test' }), op.noNewPrivileges({}),
+      op.processAttributes({ what: P.umask | P.oomScoreAdj | P.nice | P.ioPriority | P.scheduler | P.personality, umask: 0o27, oomScoreAdj: 321, proc: 'proc', nice: 5, ioPriority: (2 << 13) | 6, schedPolicy: 3, schedPriority: 0, personality: 0x40000 }),
+      ...start('sh', '-c', 'umask; ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj /proc/self/personality; cut -d" " -f19,41 /proc/self/stat; grep NoNew /proc/self/status; ionice -p $$'),
+    ]);
+    expect(done.failures).toEqual([]);
+    expect(done.output.split('\n')).toEqual(['0027', '100', '200', '321', '00040000', '5 3', 'NoNewPrivs:\t1', 'best-effort: prio 6', '']);
+  });
+
+  it('loads a filter', () => {
+    const instruction = (code: number, jt: number, jf: number, k: number): Buffer => {
+      const b = Buffer.alloc(8);
+      b.writeUInt16LE(code, 0);
+      b.writeUInt8(jt, 2);
+      b.writeUInt8(jf, 3);
+      b.writeUInt32LE(k, 4);
+      return b;
+    };
+    // uname (63 on x86-64) gives EPERM
+    const filter = Buffer.concat([instruction(0x20, 0, 0, 0), instruction(0x15, 0, 1, 63), instruction(6, 0, 0, 0x50001), instruction(6, 0, 0, 0x7fff0000)]);
+    if (process.arch === 'x64') expect(init([op.noNewPrivileges({}), op.seccomp({ filter }), ...start('uname')]).output).toMatch(/not permitted/);
+    expect(init([op.seccomp({ filter: filter.subarray(0, 9) }), ...start('true')]).failures).toMatchObject([{ errno: E.EINVAL }]);
   });
 
   it('execHost: bounded, with its last words', () => {
