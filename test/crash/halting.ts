@@ -1,4 +1,5 @@
 import { type OpenOptions } from '../../config/open.ts';
+import { type Files } from './scenario.ts';
 import { createNative } from '@engine/native';
 import { join } from 'node:path';
 
@@ -16,6 +17,16 @@ export interface Watch {
   readonly cut?: Cut;
   /** Called at every record point, with its name and how often it was passed. */
   readonly onPoint?: (name: string, nth: number) => void;
+}
+
+/** What a victim is told, as one line of JSON. */
+export interface Order {
+  readonly root: string;
+  readonly runRoot: string;
+  readonly folder: string;
+  readonly scenario: string;
+  readonly files: Files;
+  readonly cut: Cut;
 }
 
 /** Options that open an engine with the shim's test build and a cut. */

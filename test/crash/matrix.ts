@@ -1,13 +1,13 @@
 import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Engine } from '@engine/core/api';
 import { openEngine } from '../../config/open.ts';
-import { leaks, snapshot, type Snapshot } from '../helpers/leaks.ts';
+import { snapshot } from '../helpers/leaks.ts';
 import { until } from '../helpers/wait.ts';
-import { watched, type Cut } from './halting.ts';
+import { watched, type Cut, type Order } from './halting.ts';
 import { scenarios, type Files } from './scenario.ts';
-import { type Order } from './victim.ts';
 
 /** Who is killed at a point. */
 export type Who = 'engine' | 'shim' | 'both';
@@ -75,7 +75,8 @@ export class Matrix {
   readonly #runRoot: string;
   readonly #folder: string;
   readonly #files: Files;
-  #machine: Snapshot | undefined;
+  /** In the name of everything that this engine makes on the host: others may run beside it. */
+  readonly #instance: string;
 
   constructor(folder: string, files: Files) {
     this.#root = join(folder, 'root');
@@ -83,6 +84,8 @@ export class Matrix {
     this.#folder = join(folder, 'halt');
     this.#files = files;
     mkdirSync(this.#folder, { recursive: true });
+    mkdirSync(this.#root, { mode: 0o700 });
+    this.#instance = `engine-${createHash('sha256').update(realpathSync(this.#root)).digest('hex').slice(0, 8)}`;
   }
   close(): Promise<void> {
     return this.#pool.close();
@@ -134,7 +137,6 @@ export class Matrix {
     try {
       await this.using(async (engine) => before?.(engine, this.#files));
       this.#clean();
-      this.#machine ??= snapshot();
       if (who === 'shim') await this.#killShim(scenario, cut);
       else await this.#killEngine(scenario, cut, who);
       wrong.push(...(await this.using(async (engine) => {
@@ -202,12 +204,13 @@ export class Matrix {
     problems.push(...entries(join(this.#runRoot, 'runs')).filter((id) => !ids.has(id)).map((entry) => `run ${entry}`));
     const volumes = new Set((await engine.volumes.list()).map((volume) => volume.name));
     problems.push(...entries(join(this.#root, 'volume-local')).filter((entry) => !volumes.has(entry) && entry !== 'trash').map((entry) => `volume ${entry}`));
-    // a killed shim's container needs a moment to die, a running one is no leak
-    const here = await until('processes to settle', () => {
-      const left = leaks(this.#machine ?? snapshot());
-      return running > 0 || left.every((line) => !line.startsWith('processes')) ? [left] : undefined;
-    }, 3000).catch(() => [leaks(this.#machine ?? snapshot())]);
-    if (running === 0) problems.push(...(here[0] ?? []));
+    if (running === 0) {
+      // a killed shim's container needs a moment to die
+      const settled = await until('processes to end', () => shimProcesses(this.#folder).length === 0, 3000).catch(() => false);
+      if (!settled) problems.push(...shimProcesses(this.#folder).map(({ pid }) => `process ${pid}`));
+      problems.push(...snapshot().cgroups.filter((path) => path.includes(this.#instance)).map((path) => `cgroup ${path}`));
+      problems.push(...snapshot().mounts.filter((path) => path.startsWith(this.#root) || path.startsWith(this.#runRoot)).map((path) => `mount ${path}`));
+    }
     return problems;
   }
 }

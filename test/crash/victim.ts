@@ -1,17 +1,8 @@
 /** A warm engine process that is told on stdin what to do, and is killed while it does. */
 import { createInterface } from 'node:readline';
 import { openEngine } from '../../config/open.ts';
-import { watched, type Cut } from './halting.ts';
-import { scenarios, type Files } from './scenario.ts';
-
-export interface Order {
-  readonly root: string;
-  readonly runRoot: string;
-  readonly folder: string;
-  readonly scenario: string;
-  readonly files: Files;
-  readonly cut: Cut;
-}
+import { watched, type Order } from './halting.ts';
+import { scenarios } from './scenario.ts';
 
 process.stdout.write('ready\n');
 for await (const line of createInterface({ input: process.stdin })) {
