@@ -10,11 +10,10 @@ import { driversOf, need, type ContainerDrivers } from './drivers.ts';
 import { type Registry } from './parts.ts';
 import { attachRootfs, rootfsSteps } from './rootfs.ts';
 
-/** Specs of exec sessions with `--privileged`; a spec is one object from the verb to its taps. */
-const privilegedExecs = new WeakSet<Spec>();
+/** Says of the spec of a session that it is `exec --privileged`. By value: what taps get is a frozen copy. */
+const PRIVILEGED_EXEC = 'engine.internal/privileged-exec';
 export function markPrivileged(spec: Spec): Spec {
-  privilegedExecs.add(spec);
-  return spec;
+  return { ...spec, annotations: { ...spec.annotations, [PRIVILEGED_EXEC]: '1' } };
 }
 
 export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
@@ -33,7 +32,7 @@ function networkTarget(state: State, container: string, explain: boolean): Endpo
   const view = state.runs.find(record.id);
   if (view?.alive && view.started && !view.exit) return { container: record.id, pid: view.started.pid, startTime: view.started.startTime };
   if (explain) return undefined;
-  throw fail('ERR_NOT_RUNNING', `cannot join the network of container ${record.name}: it is not running`, { path: record.name });
+  throw fail('ERR_NOT_RUNNING', `cannot join the network of container ${record.name}: it is not running`, { path: record.name, exitCode: 125 });
 }
 
 /** What a network driver is told of a container. */
@@ -102,7 +101,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
     }
     for (const { driver, choice } of security) {
       await onBehalf(context, choice.plugin, async ({ plan }) =>
-        addSteps(plan, await driver.planProcess(spec, { part: 'exec', noNewPrivileges: spec.process?.noNewPrivileges ?? false, privilegedExec: privilegedExecs.has(spec) }, run)));
+        addSteps(plan, await driver.planProcess(spec, { part: 'exec', noNewPrivileges: spec.process?.noNewPrivileges ?? false, privilegedExec: spec.annotations?.[PRIVILEGED_EXEC] === '1' }, run)));
     }
   }, { name: 'drivers' });
 }

@@ -33,8 +33,8 @@ export function execProcess(own: Process, request: ExecRequest): Process {
 async function planExec(core: Core, record: ContainerRecord, request: ExecRequest, run: RunContext, number: number): Promise<Uint8Array> {
   const { spec: own, asked } = await configureSpec(core, record, run);
   if (!own.process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
-  const spec: Spec = { ...own, process: execProcess(own.process, request) };
-  if (request.privileged) markPrivileged(spec);
+  const session: Spec = { ...own, process: execProcess(own.process, request) };
+  const spec = request.privileged ? markPrivileged(session) : session;
   const plan = createPlanCollector({ asked });
   const base: RunBase = { container: record, run, spec, plan };
   await core.parts.hooks.call('exec', { session: number, args: request.args }, base);
