@@ -6,7 +6,7 @@ import { type PlanWriter } from '@engine/core/hooks';
 import { type Mount, type Spec } from '@engine/core/spec';
 import { MOUNT_ATTR, MS, O } from './kernel.ts';
 import { readMountOptions, type MountOptions } from './mount-options.ts';
-import { readNamespaces } from './namespaces.ts';
+import { hostPropagation, readNamespaces } from './namespaces.ts';
 
 /** Mount points that must be themselves, not links of the image (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2026-41579). */
 const guarded = ['/proc', '/sys', '/dev', '/sys/fs/cgroup'];
@@ -89,8 +89,9 @@ function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): s
     if (options.propagation !== MS.shared) openSource(plan, mount, options, index, 'init.mounts');
     setBindAttributes(plan, options, index);
     plan.add('init.mounts', op.moveMount({ mount: registerOf(index), root, target, refuse: refuseOf(target) }));
-    // runc's and Docker's default for binds; `slave` clones of a slave tree need nothing done, but cost nothing either
-    if (options.propagation !== MS.shared) setPropagation(plan, options, index, MS.private);
+    // private is the default for binds; what is cloned from a private tree is that already
+    const isPrivate = options.propagation === 0 || options.propagation === MS.private;
+    if (options.propagation !== MS.shared && !(isPrivate && hostPropagation(spec) === MS.private)) setPropagation(plan, options, index, MS.private);
     return undefined;
   }
   if (mount.type === 'sysfs' && needsHostSysfs(spec)) {

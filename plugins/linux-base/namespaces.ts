@@ -69,7 +69,7 @@ export function formatTimeOffsets(offsets: NonNullable<NonNullable<Spec['linux']
  * Propagation of everything that init's copy of the mount tree holds. Slaves must still receive what the host mounts later; nothing else
  * needs to, and with `private` no unmount on the host can be held up.
  */
-function hostPropagation(spec: Spec): number {
+export function hostPropagation(spec: Spec): number {
   const wanted = readPropagation(spec.linux?.rootfsPropagation).flags;
   const follows = (flags: number): boolean => flags === MS.slave || flags === MS.shared;
   return follows(wanted) || (spec.mounts ?? []).some((mount) => follows(readMountOptions(mount).propagation)) ? MS.slave : MS.private;
