@@ -1,10 +1,11 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BITS, FRAME, op, step } from '@engine/core/plan';
 import { decodeBarrier, decodeFailure } from './frames.ts';
 import { createNative } from './index.ts';
+import { binaryFolder } from './syscalls.ts';
 import { Bench, bytesOf, namespaces, unable, type Talk } from './testing.ts';
 
 const { stdin, stdinOnce, terminal, attachStdin, attachStdout, attachStderr } = BITS.STDIO;
@@ -254,13 +255,13 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     const rollup = readFileSync(`/proc/${b.shimPid()}/smaps_rollup`, 'utf8');
     const pss = Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1]);
     expect(pss).toBeGreaterThan(0);
-    expect(pss).toBeLessThanOrEqual(150);
+    // a shim linked with glibc, where there is no musl-gcc, is larger
+    expect(pss).toBeLessThanOrEqual(statSync(join(binaryFolder(), 'engine-shim')).size < 500_000 ? 150 : 300);
   });
 
   it('keeps its socket and folder to itself', async () => {
     const b = bench();
     await started(b.start({ argv: ['cat'], stdio: stdin }));
-    const { statSync } = await import('node:fs');
     expect(statSync(join(b.run, 'shim.sock')).mode & 0o777).toBe(0o600);
     const pid = JSON.parse(b.file('started')).pid as number;
     const { readdirSync } = await import('node:fs');
@@ -352,5 +353,26 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     expect(failure.detail).toContain('killed by signal 9');
     await talk.frame('gone');
     expect(existsSync(b.marker)).toBe(false);
+  });
+
+  it('serves several clients at once, and stops when one detaches', async () => {
+    const b = bench();
+    const talk = b.start({ argv: ['cat'], stdio: stdin | attachStdin | outputs });
+    await started(talk);
+    const other = await b.connect();
+    await other.send('attach', { argument: outputs });
+    await other.send('state');
+    await other.frame('state_');
+    await talk.send('stdin', { payload: 'both\n' });
+    await Promise.all([talk.untilOutput('both'), other.untilOutput('both')]);
+    await other.send('detach');
+    await other.send('wait', { session: 9 });
+    expect((await other.frame('error', 9)).argument).toBe(3);
+    await talk.send('stdin', { payload: 'one\n' });
+    await talk.send('stdinEof');
+    await Promise.all([talk.frame('gone'), other.frame('gone')]);
+    expect(talk.output()).toBe('both\none\n');
+    expect(other.output()).toBe('both\n');
+    expect((await other.frame('exit')).argument).toBe(0);
   });
 });
