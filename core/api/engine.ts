@@ -19,8 +19,11 @@ export interface Engine {
 }
 
 export interface Containers {
-  /** Journalled; nothing runs yet. Returns the record; `warnings` go to `onWarning`. */
-  create(request: ContainerRequest, options?: { onWarning?(text: string): void }): Promise<ContainerRecord>;
+  /**
+   * Journalled; nothing runs yet. Returns the record; warnings go to `onWarning`. With `thenStart` the caller is about to start it: a
+   * container with `autoRemove` whose caller dies before is removed, as it would be after its run.
+   */
+  create(request: ContainerRequest, options?: { onWarning?(text: string): void; readonly thenStart?: boolean }): Promise<ContainerRecord>;
   /**
    * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
    * With `attach`, the streams are connected before the program starts, so nothing is lost.

@@ -89,6 +89,8 @@ export interface ContainerRecord {
   lastExit?: ExitRecord;
   /** How often it has been started. */
   starts: number;
+  /** Made by a `run --rm` that has not started it yet: when its maker dies, it goes. */
+  provisional?: boolean;
 }
 
 export interface ExitRecord {

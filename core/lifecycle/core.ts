@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
+import { type Lock } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
 import { type HostView } from './host-view.ts';
 
@@ -11,6 +12,8 @@ export interface Core {
   readonly host: HostView;
   /** The engine is ending: sessions end without collecting runs, which go on. */
   closing: boolean;
+  /** Held for containers that are made but not started yet by a `run --rm`: see ContainerRecord.provisional. */
+  readonly provisional: Map<string, Lock>;
   /** Connections that end with the engine. */
   readonly connections: Set<{ close(): void }>;
   now(): Date;
@@ -35,6 +38,7 @@ export function createCore(parts: EngineParts, registry: Registry, host: HostVie
   return {
     parts, registry, host, now,
     closing: false,
+    provisional: new Map(),
     connections: new Set(),
     folderOf: (id) => path.join(state.folders.root, 'containers', id),
     async request(verb, args) {
@@ -71,6 +75,12 @@ export function createCore(parts: EngineParts, registry: Registry, host: HostVie
 /** Attributes of a container's events, as Docker names them. */
 export function eventAttributes(record: ContainerRecord): Record<string, string> {
   return { ...record.request.labels, image: record.image.name, name: record.name };
+}
+
+/** The container is started, or will never be. */
+export function releaseProvisional(core: Core, id: string): void {
+  core.provisional.get(id)?.release();
+  core.provisional.delete(id);
 }
 
 /** `value` without the keys that are undefined. */

@@ -5,7 +5,7 @@ import { effect, op, type Effect } from '../plan/index.ts';
 import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
-import { eventAttributes, shortId, type Core } from './core.ts';
+import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
 import { hostsFile, resolvConf } from './hosts-files.ts';
 import { ensureUnpacked, imageLock } from './images.ts';
@@ -107,8 +107,10 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
   });
 }
 
+export interface CreateOptions { onWarning?(text: string): void; readonly thenStart?: boolean }
+
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
-export async function createContainer(core: Core, request: ContainerRequest, onWarning?: (text: string) => void): Promise<ContainerRecord> {
+export async function createContainer(core: Core, request: ContainerRequest, { onWarning, thenStart = false }: CreateOptions = {}): Promise<ContainerRecord> {
   const { state, hooks } = core.parts;
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
@@ -124,7 +126,16 @@ export async function createContainer(core: Core, request: ContainerRequest, onW
     const draft = named.length > 0 || first.image ? await draftContainer(core, request, first.record.id, name) : first;
     if (draft.image && draft.drivers.storage) await ensureUnpacked(core, draft.image, draft.drivers.storage.driver);
     await hooks.call('create', { container: draft.record });
-    await core.transact(`create container ${name}`, (transaction) => make(core, draft, transaction, onWarning));
+    if (thenStart && request.autoRemove) {
+      draft.record.provisional = true;
+      core.provisional.set(draft.record.id, await state.lock('starting', draft.record.id));
+    }
+    try {
+      await core.transact(`create container ${name}`, (transaction) => make(core, draft, transaction, onWarning));
+    } catch (error) {
+      releaseProvisional(core, draft.record.id);
+      throw error;
+    }
     for (const v of draft.volumes) if (v.isNew) core.emit('volume', 'create', v.name, { driver: v.source.choice.driver });
     core.emit('container', 'create', draft.record.id, eventAttributes(draft.record));
     return draft.record;

@@ -33,7 +33,7 @@ async function* readLogs(core: Core, ref: string, options: ReadLogOptions): Asyn
 function createContainers(core: Core): Containers {
   const { state } = core.parts;
   return {
-    create: (request, options) => createContainer(core, request, options?.onWarning),
+    create: (request, options) => createContainer(core, request, options),
     start: (ref, options) => startContainer(core, ref, options),
     async explain(request) {
       await core.request('explain', { request });
@@ -89,6 +89,7 @@ export async function createEngine(parts: EngineParts, host: HostView = realHost
       core.closing = true;
       await hooks.call('shutdown', {});
       for (const connection of core.connections) connection.close();
+      for (const lock of core.provisional.values()) lock.release();
       await registry.stop();
       state.close();
     },

@@ -1,5 +1,5 @@
 import { isEngineError } from '../errors/index.ts';
-import { type ExitRecord } from '../api/index.ts';
+import { type ContainerRecord, type ExitRecord } from '../api/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { removeLocked } from './remove.ts';
 
@@ -33,21 +33,35 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
   });
 }
 
+/** Made by somebody who was to start it, and is gone. */
+async function isAbandoned(core: Core, record: ContainerRecord): Promise<boolean> {
+  if (!record.provisional || core.provisional.has(record.id)) return false;
+  try {
+    (await core.parts.state.lock('starting', record.id, { timeout: 0 })).release();
+    return true;
+  } catch (error) {
+    if (isEngineError(error, 'ERR_BUSY')) return false;
+    throw error;
+  }
+}
+
 /** What crashed or ended while no engine was there. Returns what was done, in words. */
 export async function catchUp(core: Core): Promise<readonly string[]> {
   const { state, log } = core.parts;
   const done: string[] = [];
   for (const record of state.containers.list()) {
     const view = state.runs.find(record.id);
-    if (view?.alive || (!view && !(record.request.autoRemove && record.starts > 0))) continue;
+    if (view?.alive || (!view && !(record.request.autoRemove && (record.starts > 0 || record.provisional)))) continue;
     try {
       await core.locked([['container', record.id]], async () => {
         const now = state.runs.find(record.id);
         if (now?.alive) return;
-        if (now) await collectLocked(core, record.id);
-        done.push(`collected the last run of container ${record.name}`);
+        if (now) {
+          await collectLocked(core, record.id);
+          done.push(`collected the last run of container ${record.name}`);
+        }
         const current = state.containers.get(record.id);
-        if (current?.request.autoRemove && current.starts > 0) {
+        if (current?.request.autoRemove && (now || current.starts > 0 || (await isAbandoned(core, current)))) {
           await removeLocked(core, current, { volumes: true }, (text) => log.warn(text));
           done.push(`removed container ${record.name}`);
         }

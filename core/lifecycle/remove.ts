@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { removeByRename } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
-import { eventAttributes, type Core } from './core.ts';
+import { eventAttributes, releaseProvisional, type Core } from './core.ts';
 import { ifLoaded } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
 
@@ -46,6 +46,7 @@ export async function removeLocked(core: Core, record: ContainerRecord, options:
       for (const name of removed) rows.deleteVolume(name);
     });
   });
+  releaseProvisional(core, record.id);
   for (const name of removed) core.emit('volume', 'destroy', name);
   core.emit('container', 'destroy', record.id, eventAttributes(record));
 }

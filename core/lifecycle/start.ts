@@ -4,7 +4,7 @@ import { encodePlan, FRAME, orderSteps, partOf, RUN_FILES, type PlannedStep } fr
 import { type RunContext } from '../contracts/common/index.ts';
 import { type AttachStreams, type ContainerRecord, type Session, type WindowSize } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
-import { eventAttributes, shortId, type Core } from './core.ts';
+import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { collectLocked, finishRun } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { newRunId } from './names.ts';
@@ -99,6 +99,10 @@ async function launch(core: Core, record: ContainerRecord, options: StartOptions
   return started;
 }
 
+function started({ provisional: _, ...record }: ContainerRecord): ContainerRecord {
+  return { ...record, starts: record.starts + 1 };
+}
+
 /** Errors: ERR_ALREADY_RUNNING, and whatever the plan says; its undo is done when this rejects. */
 export async function startContainer(core: Core, ref: string, options: StartOptions = {}): Promise<Session> {
   const { state, log } = core.parts;
@@ -112,13 +116,15 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     try {
       const session = await launch(core, record, options);
       await core.transact(`start container ${record.name}`, (transaction) =>
-        transaction.commit((rows) => rows.updateContainer({ ...(state.containers.get(id) ?? record), starts: record.starts + 1 })));
+        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record))));
       core.emit('container', 'start', id, eventAttributes(record));
       return session;
     } catch (error) {
       await collectLocked(core, id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(id)}: ${describeError(late)}`));
       if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
       throw error;
+    } finally {
+      releaseProvisional(core, id);
     }
   });
 }

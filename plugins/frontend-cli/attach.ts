@@ -1,4 +1,4 @@
-import { type Session, type WindowSize } from '@engine/core/api';
+import { type ExitRecord, type Session, type WindowSize } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
 import { type Invocation } from '@engine/core/contracts/frontend';
 import { constants } from 'node:os';
@@ -71,6 +71,12 @@ export interface AttachOptions {
   readonly proxySignals: boolean;
 }
 
+/** Which limit was hit, so that nobody has to guess what 137 means. */
+function memoryMessage({ oom }: ExitRecord): string {
+  const bytes = oom?.limitBytes === undefined ? '' : ` of ${Math.round(oom.limitBytes / 2 ** 20)} MiB`;
+  return `the container ran out of memory: a process was killed at its ${oom?.limit ?? 'memory'} limit${bytes}; allow more with -m`;
+}
+
 /** Connect this terminal or these pipes with a session. Resolves to the exit code, 0 after a detach. */
 export async function connect(session: Session, invocation: Invocation, options: AttachOptions): Promise<{ code: number; detached: boolean }> {
   const { stdin, stdout, stderr } = invocation;
@@ -123,10 +129,11 @@ export async function connect(session: Session, invocation: Invocation, options:
     }
   })();
   try {
-    const exit = Promise.all([session.exit, pump]).then(([record]) => record.code);
+    const exit = Promise.all([session.exit, pump]).then(([record]) => record);
     exit.catch(() => undefined);
-    const code = await Promise.race([exit, left.then(() => undefined)]);
-    return { code: code ?? 0, detached };
+    const record = await Promise.race([exit, left.then(() => undefined)]);
+    if (record?.oom?.killed) cleanups.push(() => stderr.write(`engine: ${memoryMessage(record)}\n`));
+    return { code: record?.code ?? 0, detached };
   } finally {
     for (const cleanup of cleanups) cleanup();
   }

@@ -84,7 +84,7 @@ describe('values', () => {
     expect(request('--device', '/dev/null:/dev/x:r', '--ulimit', 'nofile=10:20', '--add-host', 'h:[::1]', 'i')).toMatchObject({
       devices: [{ source: '/dev/null', target: '/dev/x', access: 'r' }], rlimits: [{ name: 'nofile', soft: 10, hard: 20 }], addHosts: ['h:::1'],
     });
-    expect(request('--entrypoint', '', 'i').entrypoint).toEqual([]);
+    expect(request('--entrypoint', '', 'i').entrypoint).toEqual(['']);
     expect(request('-d', 'i').attach).toEqual({ stdin: false, stdout: false, stderr: false });
     expect(request('-a', 'STDERR', 'i').attach).toEqual({ stdin: false, stdout: false, stderr: true });
     for (const bad of [['--device', 'dev/x'], ['--ulimit', 'nofile=20:10'], ['--ulimit', 'files=1'], ['--add-host', 'h'], ['-a', 'x'], ['-w', 'rel'], ['--cpuset-cpus', '1-'], ['--oom-score-adj', '2000'], ['--pid', 'no'], ['--pids-limit', 'x'], ['-e', '=x'], ['--env-file', '/no/such'], ['--security-opt', 'seccomp=/no/such']])

@@ -142,7 +142,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
   return {
     image, env: environment(flags['env-file'] ?? [], flags.env ?? [], around.env),
     ...optional('name', flags.name), ...(command.length ? { command } : {}),
-    ...(flags.entrypoint === undefined ? {} : { entrypoint: flags.entrypoint === '' ? [] : [flags.entrypoint] }),
+    ...(flags.entrypoint === undefined ? {} : { entrypoint: [flags.entrypoint] }),
     labels: parsePairs('-l', [...(flags['label-file'] ?? []).flatMap((path) => fileLines('--label-file', path)), ...(flags.label ?? [])]),
     ...optional('user', flags.user), ...optional('workdir', flags.workdir), ...optional('hostname', flags.hostname), ...optional('domainname', flags.domainname),
     addHosts: (flags['add-host'] ?? []).map(addHost),

@@ -1,5 +1,5 @@
 import { type Session } from '@engine/core/api';
-import { fail } from '@engine/core/errors';
+import { fail, isEngineError } from '@engine/core/errors';
 import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command } from '../command.ts';
 import { environment } from '../request.ts';
@@ -16,7 +16,12 @@ export const startCommand = command({
     const onWarning = (text: string): void => context.warn(text);
     if (!flags.attach && !flags.interactive) {
       return context.forEach(refs, async (ref) => {
-        (await engine.containers.start(ref, { onWarning })).detach();
+        try {
+          (await engine.containers.start(ref, { onWarning })).detach();
+        } catch (error) {
+          // as Docker: what runs already is fine
+          if (!isEngineError(error, 'ERR_ALREADY_RUNNING')) throw error;
+        }
         await context.print(`${ref}\n`);
       });
     }

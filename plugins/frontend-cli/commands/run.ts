@@ -27,7 +27,7 @@ async function explain(context: CommandContext, wanted: ContainerRequest, form: 
 }
 
 /** Creates the container; with `--cidfile`, the file is claimed first and given back when the creation fails. */
-async function create(context: CommandContext, engine: Engine, wanted: ContainerRequest, cidfile: string | undefined): Promise<string> {
+async function create(context: CommandContext, engine: Engine, wanted: ContainerRequest, cidfile: string | undefined, thenStart: boolean): Promise<string> {
   let fd: number | undefined;
   if (cidfile !== undefined) {
     try {
@@ -37,7 +37,7 @@ async function create(context: CommandContext, engine: Engine, wanted: Container
     }
   }
   try {
-    const record = await engine.containers.create(wanted, { onWarning: (text) => context.warn(text) });
+    const record = await engine.containers.create(wanted, { onWarning: (text) => context.warn(text), thenStart });
     if (fd !== undefined) writeSync(fd, record.id);
     return record.id;
   } catch (error) {
@@ -53,7 +53,7 @@ export const createCommand = command({
   async run(context, flags, args) {
     const wanted = request(context, 'create', flags, args);
     if (flags.explain !== undefined) return explain(context, wanted, flags.explain);
-    await context.print(`${await create(context, await context.open(), wanted, flags.cidfile)}\n`);
+    await context.print(`${await create(context, await context.open(), wanted, flags.cidfile, false)}\n`);
     return 0;
   },
 });
@@ -69,7 +69,7 @@ export const runCommand = command({
     const size = windowSize(context.invocation);
     if (size && wanted.terminal) wanted.windowSize = size;
     const engine = await context.open();
-    const id = await create(context, engine, wanted, flags.cidfile);
+    const id = await create(context, engine, wanted, flags.cidfile, true);
     const attached = wanted.attach.stdin || wanted.attach.stdout || wanted.attach.stderr;
     const session = await start(engine, id, wanted, flags.cidfile, context);
     if (!attached) {
