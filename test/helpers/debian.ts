@@ -1,0 +1,42 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { which } from './peers.ts';
+
+/** The mirror that this machine installs Debian packages from. */
+function mirror(): string | undefined {
+  try {
+    const sites = execFileSync('apt-get', ['indextargets', '--format', '$(SITE) $(CODENAME) $(COMPONENT)'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    return sites.split('\n').find((line) => / bookworm main$/.test(line) && line.includes('debian '))?.split(' ')[0];
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * A tar of a minimal Debian made by debootstrap, once per machine (a minute). Undefined, with the reason on standard error, where that cannot
+ * be done: no debootstrap, no mirror.
+ */
+export function debianTar(): string | undefined {
+  const tar = join(tmpdir(), 'engine-test-debian-v1.tar');
+  if (existsSync(tar)) return tar;
+  const site = mirror();
+  if (which('debootstrap') === undefined || site === undefined) {
+    console.error(`no Debian to test with: ${site === undefined ? 'no mirror of bookworm is set up' : 'debootstrap is missing'}`);
+    return undefined;
+  }
+  const work = mkdtempSync('/var/tmp/engine-debian-');
+  try {
+    execFileSync('debootstrap', ['--variant=minbase', 'bookworm', join(work, 'rootfs'), site], { stdio: 'ignore', timeout: 300_000 });
+    execFileSync('tar', ['--numeric-owner', '--xattrs', '--xattrs-include=*', '--format=pax', '-C', join(work, 'rootfs'), '-cf', join(work, 'debian.tar'), '.']);
+    execFileSync('mv', [join(work, 'debian.tar'), `${tar}.${process.pid}`]);
+    renameSync(`${tar}.${process.pid}`, tar);
+    return tar;
+  } catch (error) {
+    console.error(`no Debian to test with: debootstrap failed: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
