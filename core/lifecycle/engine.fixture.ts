@@ -12,6 +12,7 @@ import { type SecurityDriver } from '../contracts/security/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
 import { type ContractName, type PluginInstance, type PluginManifest } from '../plugin/index.ts';
+import { type FakeNative } from '../native/fake.ts';
 import { createFixture, silent, type Fixture } from '../state/state.fixture.ts';
 import { type State } from '../state/index.ts';
 import { createEngine } from './engine.ts';
@@ -115,12 +116,13 @@ export function fakeBase(hooks: Hooks): PluginEntry {
 }
 
 export interface TestEngine { readonly engine: Engine; readonly fixture: Fixture; readonly state: State; readonly calls: Calls; readonly hooks: Hooks; readonly events: string[] }
-export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly host?: HostView; readonly parts?: Partial<EngineParts> }
+export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly host?: HostView; readonly native?: FakeNative; readonly parts?: Partial<EngineParts> }
 
 /** A whole engine on a fake machine: third-party drivers only, no root. */
 export async function testEngine(options: TestOptions = {}): Promise<TestEngine> {
   const fixture = options.fixture ?? createFixture();
-  const state = await fixture.open();
+  const native = options.native ?? fixture.native;
+  const state = await fixture.open(native);
   const hooks = createHooks({ log: silent });
   const calls: Calls = { list: [] };
   const events: string[] = [];
@@ -139,7 +141,7 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
   ].filter((p) => !options.without?.includes(p.manifest.name));
   hooks.tapFor('watcher')('event', (_, event) => void events.push(`${event.type} ${event.action}`));
   const engine = await createEngine({
-    state, hooks, native: fixture.native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', security: ['caps'] },
+    state, hooks, native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', security: ['caps'] },
     defaults: { network: 'none', logOptions: {} }, config: { sources: [], result: {} }, version: '0', ...options.parts,
   }, options.host ?? fakeHost({ '/etc/resolv.conf': 'nameserver 10.0.0.1\n' }));
   return { engine, fixture, state, calls, hooks, events };

@@ -157,8 +157,11 @@ export async function waitContainer(core: Core, ref: string, condition: 'not-run
   if (view) {
     const watched = await watch(core, view);
     exit = await watched?.exit;
-    if (exit && condition !== 'removed') watched?.connection.close();
-    else if (!exit) await finishRun(core, record.id, view.record.run);
+    // whoever started it may be gone
+    if (!exit || record.request.autoRemove || condition === 'removed') {
+      await watched?.connection.closed;
+      await finishRun(core, record.id, view.record.run);
+    } else watched?.connection.close();
   } else if (state.runs.find(record.id)) await core.locked([['container', record.id]], () => collectLocked(core, record.id));
   exit ??= state.containers.get(record.id)?.lastExit ?? record.lastExit ?? none;
   while (condition === 'removed' && state.containers.get(record.id)) await sleep(20);
