@@ -162,7 +162,10 @@ export async function waitContainer(core: Core, ref: string, condition: 'not-run
       await watched?.connection.closed;
       await finishRun(core, record.id, view.record.run);
     } else watched?.connection.close();
-  } else if (state.runs.find(record.id)) await core.locked([['container', record.id]], () => collectLocked(core, record.id));
+  } else {
+    const over = state.runs.find(record.id);
+    if (over) await finishRun(core, record.id, over.record.run);
+  }
   exit ??= state.containers.get(record.id)?.lastExit ?? record.lastExit ?? none;
   while (condition === 'removed' && state.containers.get(record.id)) await sleep(20);
   return exit;
