@@ -12,6 +12,7 @@
 struct hierarchy {
 	bool v2;
 	const char *controllers;
+	const char *path; /* in the hierarchy, as /proc/PID/cgroup has it */
 	char folder[4096];
 };
 
@@ -71,6 +72,7 @@ static int each_hierarchy(pid_t pid, int (*each)(const struct hierarchy *h, void
 			break;
 		}
 		h->controllers = controllers;
+		h->path = path;
 		h->v2 = !*controllers;
 		if (find_mount(controllers, path, h->folder, sizeof h->folder)) result = each(h, context);
 		free(h);
@@ -82,9 +84,30 @@ static int each_hierarchy(pid_t pid, int (*each)(const struct hierarchy *h, void
 
 struct joining { char *detail; size_t size; };
 
+/* Is this process in that group already? */
+static bool is_member(const struct hierarchy *h) {
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	if (!f) return false;
+	char *line = NULL;
+	size_t room = 0;
+	bool found = false;
+	while (!found && getline(&line, &room, f) > 0) {
+		line[strcspn(line, "\n")] = 0;
+		char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+		if (!path) continue;
+		*path++ = 0;
+		found = !strcmp(controllers + 1, h->controllers) && !strcmp(path, h->path);
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
 static int join_one(const struct hierarchy *h, void *context) {
 	struct joining *j = context;
 	char path[4200];
+	/* joining a v2 group costs a grace period of milliseconds, even the one that one is in */
+	if (h->v2 && is_member(h)) return 0;
 	/* `tasks`, not cgroup.procs: moving oneself by it costs no grace period on v1 */
 	snprintf(path, sizeof path, "%s/%s", h->folder, h->v2 ? "cgroup.procs" : "tasks");
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
