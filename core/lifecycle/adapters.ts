@@ -19,7 +19,8 @@ export function markPrivileged(spec: Spec): Spec {
 export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
-  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}) };
+  const inUserNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'user');
+  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}), ...(inUserNamespace ? { join: 'stage' as const } : {}) };
 }
 
 function securityRequest({ request }: ContainerRecord): SecurityRequest {
