@@ -165,7 +165,7 @@ describe('process', () => {
     for (const uid of [-1, 0xffffffff, 2 ** 32, 1.5, Number.NaN]) expect(() => user({ uid }), String(uid)).toThrow(/not in 0/);
   });
   it('has its limits, of which a rise that is refused is a warning where the engine lacks the right to it', () => {
-    const [limit] = named(plan({ process: { rlimits: [{ type: 'RLIMIT_NOFILE', soft: -1, hard: 18446744073709551615 }] } }), 'rlimit');
+    const [limit] = named(plan({ process: { rlimits: [{ type: 'RLIMIT_NOFILE', soft: -1, hard: 2 ** 64 }] } }), 'rlimit');
     expect(limit?.operation).toMatchObject({ args: { resource: 7, soft: 0xffff_ffff_ffff_ffffn, hard: 0xffff_ffff_ffff_ffffn }, flags: { optional: true } });
     for (const rlimits of [[{ type: 'RLIMIT_X', soft: 1, hard: 1 }], [{ type: 'RLIMIT_CPU', soft: 2, hard: 1 }], [{ type: 'RLIMIT_CPU', soft: 1, hard: 1 }, { type: 'RLIMIT_CPU', soft: 1, hard: 1 }], [{ type: 'RLIMIT_CPU', soft: 1.5, hard: 2 }]]) {
       expect(() => plan({ process: { rlimits } }), JSON.stringify(rlimits)).toThrow(/rlimit/);
