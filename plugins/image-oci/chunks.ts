@@ -2,8 +2,10 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { type Transform } from 'node:stream';
 import { fail, isEngineError } from '@engine/core/errors';
 import { type StagedBlob } from './store.ts';
+import { ZstdFrames } from './zstd.ts';
 
 /** Bytes per read. */
 export const CHUNK = 1 << 20;
@@ -94,36 +96,48 @@ export async function peek(chunks: AsyncGenerator<Buffer>): Promise<{ head: Buff
   };
 }
 
+/** A write is done when its bytes have been used: before that no other chunk may be asked for, because its buffer comes again. */
+const OPTIONS = { chunkSize: CHUNK, writableHighWaterMark: 1 };
+
 /** Decompress. Errors: ERR_IMAGE_INVALID damaged, ERR_IMAGE_LIMIT more than `maxRatio` times as much comes out as went in. */
 export async function* decompress(chunks: AsyncGenerator<Buffer>, compression: Compression, what: string, maxRatio: number): AsyncGenerator<Buffer> {
   if (compression === 'none') {
     yield* chunks;
     return;
   }
-  const unzip = compression === 'gzip' ? createGunzip({ chunkSize: CHUNK }) : createZstdDecompress({ chunkSize: CHUNK });
   let bytesIn = 0;
   let bytesOut = 0;
-  const fed = pipeline(async function* count() {
+  const counted = (async function* count(): AsyncGenerator<Buffer> {
     for await (const chunk of chunks) {
       bytesIn += chunk.length;
       yield chunk;
     }
-  }, unzip);
-  fed.catch(() => {});
-  try {
-    for await (const chunk of unzip as AsyncIterable<Buffer>) {
-      bytesOut += chunk.length;
-      if (bytesOut > RATIO_FROM && bytesOut > bytesIn * maxRatio) {
-        throw fail('ERR_IMAGE_LIMIT', `${what} decompresses to more than ${maxRatio} times its size`, { path: what, hint: 'raise options.image-oci.maxRatio if it is meant to' });
+  })();
+  const checked = async function* checked(unzip: Transform, input: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    const fed = pipeline(input, unzip);
+    fed.catch(() => {});
+    try {
+      for await (const chunk of unzip as AsyncIterable<Buffer>) {
+        bytesOut += chunk.length;
+        if (bytesOut > RATIO_FROM && bytesOut > bytesIn * maxRatio) {
+          throw fail('ERR_IMAGE_LIMIT', `${what} decompresses to more than ${maxRatio} times its size`, { path: what, hint: 'raise options.image-oci.maxRatio if it is meant to' });
+        }
+        yield chunk;
       }
-      yield chunk;
+      await fed;
+    } finally {
+      unzip.destroy();
     }
-    await fed;
+  };
+  try {
+    if (compression === 'gzip') yield* checked(createGunzip(OPTIONS), counted);
+    else {
+      const frames = new ZstdFrames(counted, what);
+      while (await frames.next()) yield* checked(createZstdDecompress(OPTIONS), frames.frame());
+    }
   } catch (error) {
     const { code } = error as { code?: unknown };
     if (isEngineError(error) || (typeof code === 'string' && !/^(Z_|ZSTD_)/.test(code))) throw error;
     throw fail('ERR_IMAGE_INVALID', `${what} cannot be decompressed (${compression})`, { path: what, cause: error });
-  } finally {
-    unzip.destroy();
   }
 }
