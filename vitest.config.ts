@@ -10,7 +10,13 @@ export default defineConfig({
         test: {
           ...shared,
           name: 'unit',
-          include: ['core/**/*.test.ts', 'plugins/**/*.test.ts', 'config/**/*.test.ts', 'native/ts/**/*.test.ts', 'test/{lint,docs,helpers,unit}/**/*.test.ts'],
+          include: [
+            'core/**/*.test.ts',
+            'plugins/**/*.test.ts',
+            'config/**/*.test.ts',
+            'native/ts/**/*.test.ts',
+            'test/{lint,docs,helpers,unit}/**/*.test.ts',
+          ],
           // The sample's test is for node:test, as its authors run it.
           exclude: ['**/node_modules/**', '**/*.e2e.test.ts', 'plugins/sample/**'],
         },

@@ -20,11 +20,17 @@ const variables: ReadonlyMap<string, readonly string[]> = new Map<string, readon
   ['ENGINE_PLUGINS', ['plugins']],
   ['ENGINE_OPTIONS', ['options']],
   ...(['drivers', 'security'] as const).flatMap((group) =>
-    Object.keys(schema.properties[group].properties).map((key) => [`ENGINE_${group.toUpperCase()}_${key.toUpperCase()}`, [group, key]] as [string, readonly string[]])),
+    Object.keys(schema.properties[group].properties).map(
+      (key) => [`ENGINE_${group.toUpperCase()}_${key.toUpperCase()}`, [group, key]] as [string, readonly string[]],
+    ),
+  ),
 ]);
 
 /** What the environment sets. A variable that is nearly one of ours is an error; others with our prefix belong to somebody else. */
-export function readEnvironment(env: Readonly<Record<string, string | undefined>>): { data: Record<string, unknown>; origins: Map<string, string> } {
+export function readEnvironment(env: Readonly<Record<string, string | undefined>>): {
+  data: Record<string, unknown>;
+  origins: Map<string, string>;
+} {
   const data: Record<string, unknown> = {};
   const origins = new Map<string, string>();
   for (const [name, text] of Object.entries(env)) {
@@ -35,8 +41,17 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
       origins.set(`/${path.join('/')}`, name);
       continue;
     }
-    const near = name.startsWith('ENGINE_TEST_') ? undefined : didYouMean(name.slice('ENGINE_'.length), [...variables.keys()].map((known) => known.slice('ENGINE_'.length)));
-    if (near) throw fail('ERR_CONFIG_INVALID', `environment variable ${name} is not known, did you mean ENGINE_${near}?`, { operation: 'config', path: name });
+    const near = name.startsWith('ENGINE_TEST_')
+      ? undefined
+      : didYouMean(
+          name.slice('ENGINE_'.length),
+          [...variables.keys()].map((known) => known.slice('ENGINE_'.length)),
+        );
+    if (near)
+      throw fail('ERR_CONFIG_INVALID', `environment variable ${name} is not known, did you mean ENGINE_${near}?`, {
+        operation: 'config',
+        path: name,
+      });
   }
   return { data, origins };
 }
@@ -58,7 +73,11 @@ export function readFlags(flags: Flags, cwd: string): Record<string, unknown> {
 
 function parse(path: readonly string[], text: string, source: string): unknown {
   const [group, key] = path;
-  if (group === 'plugins') return text.split(',').map((entry) => entry.trim()).filter(Boolean);
+  if (group === 'plugins')
+    return text
+      .split(',')
+      .map((entry) => entry.trim())
+      .filter(Boolean);
   if (group === 'drivers' && key === 'security') return text === 'auto' ? text : text.split(',').filter(Boolean);
   if (group !== 'options') return text;
   // Options have types of their own; what isn't JSON is a string.

@@ -70,7 +70,10 @@ function contextFrom(child: DependencyContainer, allowed: ReadonlySet<TokenName>
       Object.defineProperty(context, name, {
         enumerable: false,
         get() {
-          throw fail('ERR_PLUGIN_INVALID', `plugin ${plugin} uses ${name}, but its manifest does not require it`, { plugin, hint: `add "${name}" to "requires" in the engine block of its package.json` });
+          throw fail('ERR_PLUGIN_INVALID', `plugin ${plugin} uses ${name}, but its manifest does not require it`, {
+            plugin,
+            hint: `add "${name}" to "requires" in the engine block of its package.json`,
+          });
         },
       });
     }

@@ -12,7 +12,10 @@ export function parse<T extends NonNullable<ParseArgsConfig['options']>>(command
     return { values, positionals };
   } catch (error) {
     const [text = ''] = (error as Error).message.split('. ');
-    throw fail('ERR_USAGE', `engine ${command}: ${text.charAt(0).toLowerCase()}${text.slice(1).replaceAll("'", '"')}`, { operation: command, hint: `see: engine ${command} --help` });
+    throw fail('ERR_USAGE', `engine ${command}: ${text.charAt(0).toLowerCase()}${text.slice(1).replaceAll("'", '"')}`, {
+      operation: command,
+      hint: `see: engine ${command} --help`,
+    });
   }
 }
 
@@ -34,9 +37,17 @@ Print the configuration and where each value comes from: built-in, /etc/engine/e
 }
 
 export async function runTrust(argv: readonly string[]): Promise<number> {
-  const { values, positionals } = parse('trust', argv, {
-    remove: { type: 'boolean' }, system: { type: 'boolean' }, list: { type: 'boolean' }, help: { type: 'boolean', short: 'h' },
-  }, 1);
+  const { values, positionals } = parse(
+    'trust',
+    argv,
+    {
+      remove: { type: 'boolean' },
+      system: { type: 'boolean' },
+      list: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
+    1,
+  );
   if (values.help) {
     return print(`Usage: engine trust [--remove] [--system] [DIR]
        engine trust --list

@@ -5,15 +5,21 @@ import { type Flags } from './ambient.ts';
 export function hostCommands(context: { readonly flags: Flags }): HostCommand[] {
   return [
     {
-      name: 'config', usage: 'config [--host NAME] [--json]', summary: 'print the configuration and where each value comes from',
+      name: 'config',
+      usage: 'config [--host NAME] [--json]',
+      summary: 'print the configuration and where each value comes from',
       run: async (argv) => (await import('./config-commands.ts')).runConfig(argv, context.flags),
     },
     {
-      name: 'trust', usage: 'trust [--remove] [--system] [DIR] | trust --list', summary: 'let the .enginerc of a folder load plugins and lower security',
+      name: 'trust',
+      usage: 'trust [--remove] [--system] [DIR] | trust --list',
+      summary: 'let the .enginerc of a folder load plugins and lower security',
       run: async (argv) => (await import('./config-commands.ts')).runTrust(argv),
     },
     {
-      name: 'plugin', usage: 'plugin ls | new NAME [--contract NAME] | check DIR', summary: 'list, start and check plugins',
+      name: 'plugin',
+      usage: 'plugin ls | new NAME [--contract NAME] | check DIR',
+      summary: 'list, start and check plugins',
       run: async (argv) => (await import('./plugin-commands.ts')).runPlugin(argv, context.flags),
     },
   ];

@@ -30,7 +30,10 @@ export function hostMatches(match: NonNullable<HostBlock['match']>, facts: HostF
 
 /** `*` and `?` as in file names, the rest literal; hostnames don't care about case. */
 function glob(pattern: string): RegExp {
-  const source = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&').replaceAll('*', '.*').replaceAll('?', '.');
+  const source = pattern
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', '.');
   return new RegExp(`^${source}$`, 'i');
 }
 

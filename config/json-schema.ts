@@ -15,18 +15,29 @@ export type JsonSchema = {
 };
 
 /** The type of the values that a schema (written `as const`) admits. */
-export type FromSchema<S> =
-  S extends { readonly enum: readonly (infer E)[] } ? E
-  : S extends { readonly const: infer C } ? C
-  : S extends { readonly anyOf: readonly (infer A)[] } ? (A extends unknown ? FromSchema<A> : never)
-  : S extends { readonly type: 'string' } ? string
-  : S extends { readonly type: 'number' | 'integer' } ? number
-  : S extends { readonly type: 'boolean' } ? boolean
-  : S extends { readonly type: 'array'; readonly items: infer I } ? FromSchema<I>[]
-  : S extends { readonly properties: infer P } ? { -readonly [K in keyof P]?: FromSchema<P[K]> }
-  : S extends { readonly additionalProperties: infer A } ? Record<string, FromSchema<A>>
-  : S extends { readonly type: 'object' } ? Record<string, unknown>
-  : unknown;
+export type FromSchema<S> = S extends { readonly enum: readonly (infer E)[] }
+  ? E
+  : S extends { readonly const: infer C }
+    ? C
+    : S extends { readonly anyOf: readonly (infer A)[] }
+      ? A extends unknown
+        ? FromSchema<A>
+        : never
+      : S extends { readonly type: 'string' }
+        ? string
+        : S extends { readonly type: 'number' | 'integer' }
+          ? number
+          : S extends { readonly type: 'boolean' }
+            ? boolean
+            : S extends { readonly type: 'array'; readonly items: infer I }
+              ? FromSchema<I>[]
+              : S extends { readonly properties: infer P }
+                ? { -readonly [K in keyof P]?: FromSchema<P[K]> }
+                : S extends { readonly additionalProperties: infer A }
+                  ? Record<string, FromSchema<A>>
+                  : S extends { readonly type: 'object' }
+                    ? Record<string, unknown>
+                    : unknown;
 
 /** One thing that is wrong with a value. `pointer` is a JSON pointer to it. */
 export interface Problem {
@@ -61,8 +72,13 @@ function describe(schema: JsonSchema, value: unknown, error: { keyword: string; 
   }
   const got = show(valueAt(value, pointer));
   if (at?.enum) return { pointer, message: `${got} is not one of ${at.enum.map((item) => show(item)).join(', ')}` };
-  if (error.keyword === 'required') return { pointer, message: error.error.replace(/^Instance does not have required property /, 'misses ').replace(/\.$/, '') };
-  if (at?.anyOf) return { pointer, message: `${got} is none of: ${at.anyOf.map((branch) => branch.description ?? branch.type ?? show(branch.const ?? branch.enum)).join('; ')}` };
+  if (error.keyword === 'required')
+    return { pointer, message: error.error.replace(/^Instance does not have required property /, 'misses ').replace(/\.$/, '') };
+  if (at?.anyOf)
+    return {
+      pointer,
+      message: `${got} is none of: ${at.anyOf.map((branch) => branch.description ?? branch.type ?? show(branch.const ?? branch.enum)).join('; ')}`,
+    };
   if (error.keyword === 'type' && at?.type) return { pointer, message: `${got} is not ${article(String(at.type))}` };
   if (error.keyword === 'pattern') return { pointer, message: `${got} is not ${at?.description ?? `of the form ${at?.pattern}`}` };
   return { pointer, message: `${got}: ${error.error.replace(/\.$/, '').toLowerCase()}` };
@@ -96,7 +112,8 @@ export function valueAt(value: unknown, pointer: string): unknown {
 }
 
 export const escapePointer = (part: string): string => part.replaceAll('~', '~0').replaceAll('/', '~1');
-export const unescapePointer = (part: string): string => decodeURIComponent(part.replaceAll('%', '%25')).replaceAll('~1', '/').replaceAll('~0', '~');
+export const unescapePointer = (part: string): string =>
+  decodeURIComponent(part.replaceAll('%', '%25')).replaceAll('~1', '/').replaceAll('~0', '~');
 
 /** `value` with the schema's defaults filled in, recursively, where a key is missing. Returns a copy. */
 export function withDefaults(schema: JsonSchema | undefined, value: Readonly<Record<string, unknown>>): Record<string, unknown> {

@@ -17,13 +17,33 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(base, { recursive: true }));
 
-interface Plugin { folder?: string; manifest?: object; packageJson?: object; main?: string; files?: Record<string, string> }
+interface Plugin {
+  folder?: string;
+  manifest?: object;
+  packageJson?: object;
+  main?: string;
+  files?: Record<string, string>;
+}
 const engineBlock = { name: 'mine', main: './plugin.ts', provides: [{ contract: 'storage', driver: 'mine' }] };
-function plugin({ folder = 'mine', manifest = {}, packageJson = {}, main = 'export default { create: () => ({}) };', files = {} }: Plugin = {}): string {
+function plugin({
+  folder = 'mine',
+  manifest = {},
+  packageJson = {},
+  main = 'export default { create: () => ({}) };',
+  files = {},
+}: Plugin = {}): string {
   const at = join(base, folder);
   const all = {
-    'package.json': JSON.stringify({ name: 'mine', version: '1.0.0', type: 'module', peerDependencies: { '@engine/core': '^0.1.0' }, engine: { ...engineBlock, ...manifest }, ...packageJson }),
-    'plugin.ts': main, ...files,
+    'package.json': JSON.stringify({
+      name: 'mine',
+      version: '1.0.0',
+      type: 'module',
+      peerDependencies: { '@engine/core': '^0.1.0' },
+      engine: { ...engineBlock, ...manifest },
+      ...packageJson,
+    }),
+    'plugin.ts': main,
+    ...files,
   };
   for (const [name, text] of Object.entries(all)) {
     mkdirSync(dirname(join(at, name)), { recursive: true });
@@ -33,18 +53,22 @@ function plugin({ folder = 'mine', manifest = {}, packageJson = {}, main = 'expo
 }
 const load = (plugins: string[], options: Record<string, Record<string, unknown>> = {}) =>
   loadPlugins({ config: { plugins, options, security: defaults.security }, pluginBase: base, builtins });
-const invalid = (message: RegExp, code = 'ERR_PLUGIN_INVALID') => expect.objectContaining({ code, message: expect.stringMatching(message) });
+const invalid = (message: RegExp, code = 'ERR_PLUGIN_INVALID') =>
+  expect.objectContaining({ code, message: expect.stringMatching(message) });
 
 describe('built-in plugins', () => {
   test('the table is that of the folders', async () => {
     const { readFileSync } = await import('node:fs');
     expect(readFileSync(join(import.meta.dirname, 'builtins.ts'), 'utf8')).toBe(builtinsModule());
   });
-  test.each(builtins.map(({ packageJson }) => [String(packageJson.name), packageJson] as const))('%s has a good manifest', async (name, packageJson) => {
-    const { manifest } = await checkManifest(packageJson, name);
-    expect(name).toBe(`@engine/plugin-${manifest.name}`);
-    expect(packageJson.license).toBe('Apache-2.0');
-  });
+  test.each(builtins.map(({ packageJson }) => [String(packageJson.name), packageJson] as const))(
+    '%s has a good manifest',
+    async (name, packageJson) => {
+      const { manifest } = await checkManifest(packageJson, name);
+      expect(name).toBe(`@engine/plugin-${manifest.name}`);
+      expect(packageJson.license).toBe('Apache-2.0');
+    },
+  );
   test('all load together, and make what they promise', async () => {
     for (const known of await load([])) expect(typeof (await known.definition()).create).toBe('function');
   });
@@ -58,9 +82,18 @@ describe('finding', () => {
     expect(found?.source).toBe(join(base, 'mine'));
   });
   test('by package name, ESM only, from a node_modules folder above', async () => {
-    plugin({ folder: 'node_modules/@acme/x', manifest: { main: './main.js' }, packageJson: { exports: { import: './main.js' } }, files: { 'main.js': `import { fail } from '@engine/core/errors'; export default { create: () => ({ fail }) };` } });
+    plugin({
+      folder: 'node_modules/@acme/x',
+      manifest: { main: './main.js' },
+      packageJson: { exports: { import: './main.js' } },
+      files: { 'main.js': `import { fail } from '@engine/core/errors'; export default { create: () => ({ fail }) };` },
+    });
     mkdirSync(join(base, 'a/b'), { recursive: true });
-    const [found] = await loadPlugins({ config: { plugins: ['@acme/x'], options: {}, security: defaults.security }, pluginBase: join(base, 'a/b'), builtins: [] });
+    const [found] = await loadPlugins({
+      config: { plugins: ['@acme/x'], options: {}, security: defaults.security },
+      pluginBase: join(base, 'a/b'),
+      builtins: [],
+    });
     const definition = await found!.definition();
     expect((definition.create as () => { fail: unknown })().fail).toBe(core.fail);
   });
@@ -68,7 +101,12 @@ describe('finding', () => {
     plugin({
       main: `import { fail, EngineError } from '@engine/core/errors'; export default { create: () => ({ fail, EngineError }) };`,
       files: {
-        'node_modules/@engine/core/package.json': JSON.stringify({ name: '@engine/core', version: '0.0.1', type: 'module', exports: { './errors': './errors.js' } }),
+        'node_modules/@engine/core/package.json': JSON.stringify({
+          name: '@engine/core',
+          version: '0.0.1',
+          type: 'module',
+          exports: { './errors': './errors.js' },
+        }),
         'node_modules/@engine/core/errors.js': 'export const fail = 1; export class EngineError {}; globalThis.__oldCore = true;',
       },
     });
@@ -108,7 +146,17 @@ describe('manifests, checked before any code runs', () => {
     [{ packageJson: { engine: undefined } }, /has no "engine" block/],
     [{ manifest: { provides: [{ contract: 'storge', driver: 'x' }] } }, /contract: "storge" is not one of .*did you mean "storage"/],
     [{ manifest: { provide: [] } }, /unknown key "provide", did you mean "provides"/],
-    [{ manifest: { provides: [{ contract: 'log', driver: 'x' }, { contract: 'log', driver: 'x' }] } }, /log driver x is provided twice/],
+    [
+      {
+        manifest: {
+          provides: [
+            { contract: 'log', driver: 'x' },
+            { contract: 'log', driver: 'x' },
+          ],
+        },
+      },
+      /log driver x is provided twice/,
+    ],
     [{ manifest: { requires: ['everything'] } }, /"everything" is not one of/],
     [{ manifest: { main: './../x.ts' } }, /leads out/],
     [{ manifest: { main: './other.ts' } }, /is not there/],
@@ -118,7 +166,10 @@ describe('manifests, checked before any code runs', () => {
     [{ packageJson: { peerDependencies: { '@engine/core': '^9.0.0' } } }, /works with @engine\/core \^9\.0\.0, this is/],
     [{ packageJson: { peerDependencies: { '@engine/core': 'newest' } } }, /is not a version range/],
     [{ manifest: { name: 'storage-overlay', provides: [] } }, /there is a plugin storage-overlay already/],
-    [{ manifest: { provides: [{ contract: 'storage', driver: 'overlay' }] } }, /storage driver overlay is provided by plugin storage-overlay already/],
+    [
+      { manifest: { provides: [{ contract: 'storage', driver: 'overlay' }] } },
+      /storage driver overlay is provided by plugin storage-overlay already/,
+    ],
     [{ manifest: { provides: [], sections: ['mounts'] } }, /section mounts of the OCI spec is compiled by plugin linux-base already/],
     [{ files: { 'package.json': '{' } }, /not valid JSON/],
   ])('%j', async (options, message) => {
@@ -135,7 +186,12 @@ describe('manifests, checked before any code runs', () => {
   test('broken ones can be collected instead', async () => {
     plugin({ manifest: { provides: 5 } });
     const broken: string[] = [];
-    const known = await loadPlugins({ config: { plugins: ['./mine', './none'], options: {}, security: defaults.security }, pluginBase: base, builtins, onBroken: (entry) => broken.push(entry) });
+    const known = await loadPlugins({
+      config: { plugins: ['./mine', './none'], options: {}, security: defaults.security },
+      pluginBase: base,
+      builtins,
+      onBroken: (entry) => broken.push(entry),
+    });
     expect(broken).toEqual(['./mine', './none']);
     expect(known).toHaveLength(builtins.length);
   });
@@ -162,7 +218,14 @@ describe('code', () => {
 });
 
 describe('options', () => {
-  const options = { type: 'object', additionalProperties: false, properties: { size: { type: 'string', default: '1G' }, deep: { type: 'object', properties: { on: { type: 'boolean', default: true } } } } };
+  const options = {
+    type: 'object',
+    additionalProperties: false,
+    properties: {
+      size: { type: 'string', default: '1G' },
+      deep: { type: 'object', properties: { on: { type: 'boolean', default: true } } },
+    },
+  };
   test('validated, defaults filled in, equal ones with equal digests', async () => {
     plugin({ manifest: { options } });
     const one = (await load(['./mine'], { mine: { deep: { on: true } } })).at(-1)!;
@@ -180,18 +243,33 @@ describe('options', () => {
     await expect(load(['./mine'], given)).rejects.toEqual(invalid(message, 'ERR_CONFIG_INVALID'));
   });
   test('security: of the configuration reaches the drivers', async () => {
-    const known = await loadPlugins({ config: { plugins: [], options: {}, security: { seccomp: '/p.json', apparmor: 'x', capabilities: 'none' } }, pluginBase: base });
+    const known = await loadPlugins({
+      config: { plugins: [], options: {}, security: { seccomp: '/p.json', apparmor: 'x', capabilities: 'none' } },
+      pluginBase: base,
+    });
     expect(known.find(({ manifest }) => manifest.name === 'security-seccomp')?.options).toMatchObject({ profile: '/p.json' });
     expect(known.find(({ manifest }) => manifest.name === 'security-capabilities')?.options).toMatchObject({ default: [] });
   });
 });
 
 describe('composition', () => {
-  const values = { machine: {}, state: {}, log: {}, folder: '/f', instance: 'i', options: {}, manifest: {}, tap() {}, engine: () => {} } as unknown as PluginValues;
+  const values = {
+    machine: {},
+    state: {},
+    log: {},
+    folder: '/f',
+    instance: 'i',
+    options: {},
+    manifest: {},
+    tap() {},
+    engine: () => {},
+  } as unknown as PluginValues;
   test('a plugin gets what its manifest requires and nothing else', async () => {
     plugin({ manifest: { requires: ['machine'] }, main: 'export default { create: (context) => ({ context }) };' });
     const known = (await load(['./mine'])).at(-1)!;
-    const { context } = createComposition().create(known, await known.definition(), values) as unknown as { context: Record<string, unknown> };
+    const { context } = createComposition().create(known, await known.definition(), values) as unknown as {
+      context: Record<string, unknown>;
+    };
     expect(context.machine).toBe(values.machine);
     expect(Object.keys(context).sort()).toEqual(['folder', 'instance', 'log', 'machine', 'manifest', 'options', 'tap']);
     expect(() => context.state).toThrow(/plugin mine uses state, but its manifest does not require it/);
@@ -211,10 +289,12 @@ test('with its own tapable and tsyringe a plugin works as well', async () => {
   plugin({
     main: `import tapable from 'tapable'; import { container } from 'tsyringe'; import { definePlugin } from '@engine/core/plugin';
       export default definePlugin({ create: () => ({ mine: [tapable.mark, container.mark] }) });`,
-    files: Object.fromEntries(['tapable', 'tsyringe'].flatMap((name) => [
-      [`node_modules/${name}/package.json`, JSON.stringify({ name, version: '0.0.1', type: 'module', exports: './i.js' })],
-      [`node_modules/${name}/i.js`, name === 'tapable' ? 'export default { mark: 1 };' : 'export const container = { mark: 2 };'],
-    ])),
+    files: Object.fromEntries(
+      ['tapable', 'tsyringe'].flatMap((name) => [
+        [`node_modules/${name}/package.json`, JSON.stringify({ name, version: '0.0.1', type: 'module', exports: './i.js' })],
+        [`node_modules/${name}/i.js`, name === 'tapable' ? 'export default { mark: 1 };' : 'export const container = { mark: 2 };'],
+      ]),
+    ),
   });
   const definition = await (await load(['./mine'])).at(-1)!.definition();
   expect((definition.create as () => { mine: number[] })().mine).toEqual([1, 2]);

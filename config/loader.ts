@@ -55,8 +55,15 @@ export async function loadPlugins({ config, pluginBase, builtins: own = builtins
   }
   for (const name of Object.keys(config.options)) {
     if (known.some(({ manifest }) => manifest.name === name)) continue;
-    const near = didYouMean(name, known.map(({ manifest }) => manifest.name));
-    const error = fail('ERR_CONFIG_INVALID', `options.${name}: there is no plugin of that name${near ? `, did you mean "${near}"?` : ''}`, { operation: 'config', path: name, hint: 'see: engine plugin ls' });
+    const near = didYouMean(
+      name,
+      known.map(({ manifest }) => manifest.name),
+    );
+    const error = fail('ERR_CONFIG_INVALID', `options.${name}: there is no plugin of that name${near ? `, did you mean "${near}"?` : ''}`, {
+      operation: 'config',
+      path: name,
+      hint: 'see: engine plugin ls',
+    });
     if (!onBroken) throw error;
     onBroken(name, error);
   }
@@ -73,13 +80,21 @@ interface Origin {
 async function make(manifest: PluginManifest, { builtin, source, config, load }: Origin): Promise<KnownPlugin> {
   const options = await optionsOf(manifest, config);
   return {
-    manifest, builtin, source, options,
+    manifest,
+    builtin,
+    source,
+    options,
     optionsDigest: `sha256:${createHash('sha256').update(canonical(options)).digest('hex')}`,
     eager: (manifest.provides?.length ?? 0) === 0 || (manifest.taps?.length ?? 0) > 0,
     async definition() {
       const { name } = manifest;
       const invalid = (reason: string, cause?: unknown): never => {
-        throw fail('ERR_PLUGIN_INVALID', `plugin ${name} (${source}) ${reason}`, { operation: 'load plugin', path: source, plugin: name, ...(cause === undefined ? {} : { cause }) });
+        throw fail('ERR_PLUGIN_INVALID', `plugin ${name} (${source}) ${reason}`, {
+          operation: 'load plugin',
+          path: source,
+          plugin: name,
+          ...(cause === undefined ? {} : { cause }),
+        });
       };
       let module: unknown;
       try {
@@ -97,11 +112,12 @@ async function make(manifest: PluginManifest, { builtin, source, config, load }:
 }
 
 /** How `security:` reaches the driver of each name: as which of its plugin's options. Undefined: as if it had not been said. */
-const securityOptions: { readonly [K in keyof Config['security']]: (value: Config['security'][K]) => Record<string, unknown> | undefined } = {
-  seccomp: (profile) => (profile === 'default' ? undefined : { profile }),
-  apparmor: (profile) => (profile === 'engine-default' ? undefined : { profile }),
-  capabilities: (value) => (value === 'default' ? undefined : { default: value === 'none' ? [] : value }),
-};
+const securityOptions: { readonly [K in keyof Config['security']]: (value: Config['security'][K]) => Record<string, unknown> | undefined } =
+  {
+    seccomp: (profile) => (profile === 'default' ? undefined : { profile }),
+    apparmor: (profile) => (profile === 'engine-default' ? undefined : { profile }),
+    capabilities: (value) => (value === 'default' ? undefined : { default: value === 'none' ? [] : value }),
+  };
 
 /** What `.enginerc` says to this plugin, defaults filled in. */
 async function optionsOf(manifest: PluginManifest, config: Pick<Config, 'options' | 'security'>): Promise<Record<string, unknown>> {
@@ -128,12 +144,20 @@ async function optionsOf(manifest: PluginManifest, config: Pick<Config, 'options
 function canonical(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
   if (!isRecord(value)) return JSON.stringify(value) ?? 'null';
-  return `{${Object.keys(value).sort().map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`).join(',')}}`;
+  return `{${Object.keys(value)
+    .sort()
+    .map((key) => `${JSON.stringify(key)}:${canonical(value[key])}`)
+    .join(',')}}`;
 }
 
 function refuseDuplicates(known: readonly KnownPlugin[], plugin: KnownPlugin, entry: string): void {
   const invalid = (reason: string): never => {
-    throw fail('ERR_PLUGIN_INVALID', `plugin ${entry}: ${reason}`, { operation: 'load plugin', path: plugin.source, plugin: plugin.manifest.name, hint: 'remove one of the two from the configuration' });
+    throw fail('ERR_PLUGIN_INVALID', `plugin ${entry}: ${reason}`, {
+      operation: 'load plugin',
+      path: plugin.source,
+      plugin: plugin.manifest.name,
+      hint: 'remove one of the two from the configuration',
+    });
   };
   for (const other of known) {
     if (other.manifest.name === plugin.manifest.name) invalid(`there is a plugin ${other.manifest.name} already (${other.source})`);
@@ -148,7 +172,8 @@ function refuseDuplicates(known: readonly KnownPlugin[], plugin: KnownPlugin, en
     if (section) invalid(`section ${section} of the OCI spec is compiled by plugin ${other.manifest.name} already`);
   }
 }
-const alwaysTakesPart = ({ eager, manifest }: KnownPlugin): boolean => eager || (manifest.provides ?? []).some(({ contract }) => contract === 'security');
+const alwaysTakesPart = ({ eager, manifest }: KnownPlugin): boolean =>
+  eager || (manifest.provides ?? []).some(({ contract }) => contract === 'security');
 
 async function importForeign(main: string): Promise<unknown> {
   const { mapRunningCore } = await import('./running-core.ts');
@@ -160,16 +185,26 @@ async function importForeign(main: string): Promise<unknown> {
 export function toEntry(plugin: KnownPlugin, create: (plugin: KnownPlugin, definition: PluginDefinition) => PluginInstance): PluginEntry {
   const { manifest, builtin, source, optionsDigest, eager } = plugin;
   return {
-    manifest, builtin, source, optionsDigest, eager,
+    manifest,
+    builtin,
+    source,
+    optionsDigest,
+    eager,
     async load() {
       const definition = await plugin.definition();
       try {
         const instance: unknown = create(plugin, definition);
-        if (typeof instance !== 'object' || instance === null || instance instanceof Promise) throw new TypeError('create must return an object, and not a promise');
+        if (typeof instance !== 'object' || instance === null || instance instanceof Promise)
+          throw new TypeError('create must return an object, and not a promise');
         return instance as PluginInstance;
       } catch (cause) {
         if (isEngineError(cause)) throw cause;
-        throw fail('ERR_PLUGIN_FAILED', `plugin ${manifest.name} failed in create`, { operation: 'create plugin', path: source, plugin: manifest.name, cause });
+        throw fail('ERR_PLUGIN_FAILED', `plugin ${manifest.name} failed in create`, {
+          operation: 'create plugin',
+          path: source,
+          plugin: manifest.name,
+          cause,
+        });
       }
     },
   };

@@ -16,11 +16,18 @@ export interface LogOptions {
 
 /** A pino logger that loads pino with the first line that is really written: most invocations write none. */
 export function createLog({ level, format, write = (line) => void writeSync(2, line) }: LogOptions): Logger {
-  return lazy(() => {
-    const pino = createRequire(import.meta.url)('pino') as typeof import('pino').default;
-    const text = (line: string): void => write(humanLine(JSON.parse(line) as Record<string, unknown>));
-    return pino({ level, base: null, serializers: { err: (error: unknown) => ({ message: describeError(error) }) } }, { write: format === 'json' ? write : text });
-  }, level, {});
+  return lazy(
+    () => {
+      const pino = createRequire(import.meta.url)('pino') as typeof import('pino').default;
+      const text = (line: string): void => write(humanLine(JSON.parse(line) as Record<string, unknown>));
+      return pino(
+        { level, base: null, serializers: { err: (error: unknown) => ({ message: describeError(error) }) } },
+        { write: format === 'json' ? write : text },
+      );
+    },
+    level,
+    {},
+  );
 }
 
 function lazy(make: () => Logger, level: Level, bindings: Bindings): Logger {
@@ -30,7 +37,8 @@ function lazy(make: () => Logger, level: Level, bindings: Bindings): Logger {
     level,
     bindings: () => bindings,
     isLevelEnabled: (name: Level) => levels[name] >= levels[level],
-    child: (more: Bindings, options: ChildLoggerOptions = {}) => lazy(() => real().child(more, options), (options.level as Level | undefined) ?? level, { ...bindings, ...more }),
+    child: (more: Bindings, options: ChildLoggerOptions = {}) =>
+      lazy(() => real().child(more, options), (options.level as Level | undefined) ?? level, { ...bindings, ...more }),
     flush() {},
     silent() {},
   };

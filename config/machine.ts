@@ -12,20 +12,35 @@ export function readMachine(folders: { readonly root: string; readonly runRoot: 
     let made: { value: T } | undefined;
     return () => (made ??= { value: make() }).value;
   };
-  const filesystems = lazy(() => (readText('/proc/filesystems') ?? '').split('\n').map((line) => line.split('\t').at(-1) ?? '').filter(Boolean));
+  const filesystems = lazy(() =>
+    (readText('/proc/filesystems') ?? '')
+      .split('\n')
+      .map((line) => line.split('\t').at(-1) ?? '')
+      .filter(Boolean),
+  );
   const mounts = lazy(() => readMounts(readText('/proc/self/mountinfo') ?? ''));
   const namespaces = lazy(() => readdirSync('/proc/self/ns').filter((name) => !name.endsWith('_for_children')));
-  const capabilities = lazy(() => capabilityNames(BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0'}`)));
+  const capabilities = lazy(() =>
+    capabilityNames(BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0'}`)),
+  );
   return {
     kernel: [major, minor],
     release: text,
     architecture: architecture(),
     hostname: hostname(),
     uid: process.geteuid?.() ?? -1,
-    get capabilities() { return capabilities(); },
-    get filesystems() { return filesystems(); },
-    get mounts() { return mounts(); },
-    get namespaces() { return namespaces(); },
+    get capabilities() {
+      return capabilities();
+    },
+    get filesystems() {
+      return filesystems();
+    },
+    get mounts() {
+      return mounts();
+    },
+    get namespaces() {
+      return namespaces();
+    },
     root: folders.root,
     runRoot: folders.runRoot,
     read: readText,
@@ -42,17 +57,29 @@ function readText(path: string): string | undefined {
 
 /** The lines of a mountinfo file (proc(5)), escapes undone. */
 export function readMounts(mountinfo: string): MachineMount[] {
-  return mountinfo.split('\n').filter(Boolean).map((line) => {
-    const [head = '', tail = ''] = line.split(' - ', 2);
-    const [id, parent, device = '', root = '', target = '', options = '', ...propagation] = head.split(' ');
-    const [type = '', source = '', superOptions = ''] = tail.split(' ');
-    return {
-      id: Number(id), parent: Number(parent), device, root: unescape(root), target: unescape(target),
-      options: options.split(','), propagation: propagation.filter(Boolean), type, source: unescape(source), superOptions: superOptions.split(','),
-    };
-  });
+  return mountinfo
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => {
+      const [head = '', tail = ''] = line.split(' - ', 2);
+      const [id, parent, device = '', root = '', target = '', options = '', ...propagation] = head.split(' ');
+      const [type = '', source = '', superOptions = ''] = tail.split(' ');
+      return {
+        id: Number(id),
+        parent: Number(parent),
+        device,
+        root: unescape(root),
+        target: unescape(target),
+        options: options.split(','),
+        propagation: propagation.filter(Boolean),
+        type,
+        source: unescape(source),
+        superOptions: superOptions.split(','),
+      };
+    });
 }
-const unescape = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+const unescape = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
 /** Type of the filesystem that `path`, or the nearest folder above it that exists, lies on. */
 export function filesystemOf(path: string, mounts: readonly MachineMount[]): string {

@@ -25,8 +25,12 @@ async function main(): Promise<number> {
       usesInput = true;
       return process.stdin;
     },
-    get stdout() { return process.stdout; },
-    get stderr() { return process.stderr; },
+    get stdout() {
+      return process.stdout;
+    },
+    get stderr() {
+      return process.stderr;
+    },
     version,
     commands: hostCommands({ flags }),
   };
@@ -38,7 +42,10 @@ async function main(): Promise<number> {
   try {
     return await frontend.run(open, invocation);
   } finally {
-    await opened?.then(({ engine }) => engine.close(), () => {});
+    await opened?.then(
+      ({ engine }) => engine.close(),
+      () => {},
+    );
     if (usesInput) process.stdin.unref?.();
   }
 }

@@ -18,12 +18,21 @@ export const manifestSchema = {
     provides: {
       type: 'array',
       items: {
-        type: 'object', additionalProperties: false, required: ['contract', 'driver'],
-        properties: { contract: { enum: Object.keys(contractKinds) }, driver: { type: 'string', pattern: '^[a-z0-9][a-z0-9.-]*$', description: 'lower case letters, digits, dots and dashes' }, features: names },
+        type: 'object',
+        additionalProperties: false,
+        required: ['contract', 'driver'],
+        properties: {
+          contract: { enum: Object.keys(contractKinds) },
+          driver: { type: 'string', pattern: '^[a-z0-9][a-z0-9.-]*$', description: 'lower case letters, digits, dots and dashes' },
+          features: names,
+        },
       },
     },
     requires: { type: 'array', items: { enum: ['machine', 'state', 'engine'] } },
-    sections: { type: 'array', items: { type: 'string', pattern: '^[A-Za-z]+(\\.[A-Za-z]+)*$', description: 'a dotted path in the OCI spec' } },
+    sections: {
+      type: 'array',
+      items: { type: 'string', pattern: '^[A-Za-z]+(\\.[A-Za-z]+)*$', description: 'a dotted path in the OCI spec' },
+    },
     taps: names,
     handlers: names,
     options: { type: 'object' },
@@ -38,14 +47,25 @@ export const manifestSchema = {
 export async function checkManifest(packageJson: unknown, where: string): Promise<Package> {
   const name = isRecord(packageJson) && typeof packageJson.name === 'string' ? packageJson.name : where;
   const invalid = (reason: string, hint?: string): never => {
-    throw fail('ERR_PLUGIN_INVALID', `plugin ${name}: ${reason}`, { operation: 'load plugin', path: where, plugin: name, ...(hint ? { hint } : {}) });
+    throw fail('ERR_PLUGIN_INVALID', `plugin ${name}: ${reason}`, {
+      operation: 'load plugin',
+      path: where,
+      plugin: name,
+      ...(hint ? { hint } : {}),
+    });
   };
   if (!isRecord(packageJson)) return invalid('package.json does not hold an object');
   if (!isRecord(packageJson.engine) || typeof packageJson.engine.name !== 'string') {
-    return invalid('package.json has no "engine" block', 'it is not a plugin of this engine; its author adds {"engine": {"name": ..., "main": ...}}');
+    return invalid(
+      'package.json has no "engine" block',
+      'it is not a plugin of this engine; its author adds {"engine": {"name": ..., "main": ...}}',
+    );
   }
   const problem = (await validate(manifestSchema, packageJson.engine))[0];
-  if (problem) return invalid(`"engine"${problem.pointer.replaceAll('/', '.')}: ${problem.message}${nearContract(packageJson.engine, problem.pointer)}`);
+  if (problem)
+    return invalid(
+      `"engine"${problem.pointer.replaceAll('/', '.')}: ${problem.message}${nearContract(packageJson.engine, problem.pointer)}`,
+    );
   const { manifest } = readPackage(packageJson);
   if (!manifest.version) return invalid('it has no version');
   const seen = new Set<string>();
@@ -57,7 +77,8 @@ export async function checkManifest(packageJson: unknown, where: string): Promis
   if (manifest.main.split('/').includes('..')) return invalid('"main" leads out of the package');
   const { default: semver } = await import('semver');
   const range = manifest.core;
-  if (range === undefined) return invalid('it does not say which @engine/core it works with', 'its author adds "peerDependencies": {"@engine/core": "^0.1.0"}');
+  if (range === undefined)
+    return invalid('it does not say which @engine/core it works with', 'its author adds "peerDependencies": {"@engine/core": "^0.1.0"}');
   const plain = range.replace(/^workspace:/, '').replace(/^[\^~*]?$/, '*');
   if (semver.validRange(plain) === null) return invalid(`"${range}" is not a version range`);
   if (!semver.satisfies(version, plain, { includePrerelease: true })) {

@@ -4,7 +4,13 @@ import { escapePointer, isRecord } from './json-schema.ts';
 export type Origins = Map<string, string>;
 
 /** Lay `over` on top of `base`: objects merge, arrays and scalars replace. Records the origin of every leaf that comes from `over`. */
-export function merge(base: Record<string, unknown>, over: Readonly<Record<string, unknown>>, source: string, origins: Origins, at = ''): Record<string, unknown> {
+export function merge(
+  base: Record<string, unknown>,
+  over: Readonly<Record<string, unknown>>,
+  source: string,
+  origins: Origins,
+  at = '',
+): Record<string, unknown> {
   const result = { ...base };
   for (const [key, value] of Object.entries(over)) {
     const pointer = `${at}/${escapePointer(key)}`;

@@ -53,7 +53,9 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const { value } = config;
   const broken: unknown[] = [];
   const plugins = await loadPlugins({
-    config: value, pluginBase: config.pluginBase, ...(wrap.builtins ? { builtins: wrap.builtins } : {}),
+    config: value,
+    pluginBase: config.pluginBase,
+    ...(wrap.builtins ? { builtins: wrap.builtins } : {}),
     ...(options.lenient ? { onBroken: (_entry: string, error: unknown) => void broken.push(error) } : {}),
   });
   const choices = chooseDrivers(value, plugins);
@@ -62,7 +64,13 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const log = createLog({ level: value.logLevel, format: value.logFormat });
   for (const err of broken) log.warn({ err }, 'a plugin is left out');
   const native = (wrap.native ?? same)(createNative());
-  const opened = await openState({ root: folders.root, runRoot: folders.runRoot, native, log, ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}) }).catch((error: unknown) => {
+  const opened = await openState({
+    root: folders.root,
+    runRoot: folders.runRoot,
+    native,
+    log,
+    ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}),
+  }).catch((error: unknown) => {
     folders.dispose();
     throw error;
   });
@@ -81,24 +89,39 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       const folder = join(state.folders.root, name);
       mkdirSync(folder, { recursive: true, mode: 0o700 });
       return composition.create(known, definition, {
-        machine, folder, instance: state.folders.instance, log: log.child({ plugin: name }), state: state.pluginState(name),
-        options: known.options, manifest: known.manifest, tap: hooks.tapFor(name), engine: () => ready.promise,
+        machine,
+        folder,
+        instance: state.folders.instance,
+        log: log.child({ plugin: name }),
+        state: state.pluginState(name),
+        options: known.options,
+        manifest: known.manifest,
+        tap: hooks.tapFor(name),
+        engine: () => ready.promise,
       });
     });
     if (!options.lenient || !entry.eager) return entry;
     return {
       ...entry,
-      load: () => entry.load().catch((err: unknown) => {
-        log.warn({ err }, 'a plugin is left out');
-        return {};
-      }),
+      load: () =>
+        entry.load().catch((err: unknown) => {
+          log.warn({ err }, 'a plugin is left out');
+          return {};
+        }),
     };
   });
 
   try {
     requireKernel(machine);
     const made = await createEngine({
-      state, hooks, native, machine, log, choices, version, plugins: entries,
+      state,
+      hooks,
+      native,
+      machine,
+      log,
+      choices,
+      version,
+      plugins: entries,
       defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
       config: { sources: ['built-in', ...config.files], result: value },
       ...(options.caller ? { caller: options.caller } : {}),
@@ -131,18 +154,27 @@ function asRoot(machine: Machine): Machine {
 /** Debian 11's kernel lacks what the mounts by fd need; RHEL 9's has it. */
 function requireKernel({ kernel: [major, minor], release }: Machine): void {
   if (major > 5 || (major === 5 && minor >= 14)) return;
-  throw fail('ERR_MACHINE', `linux ${release} is too old: the engine needs 5.14 or later`, { operation: 'start', hint: 'upgrade the kernel' });
+  throw fail('ERR_MACHINE', `linux ${release} is too old: the engine needs 5.14 or later`, {
+    operation: 'start',
+    hint: 'upgrade the kernel',
+  });
 }
 
 /** Names are checked here, so that a misspelt one is told at once; whether it works here is the probe's to say. */
 function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): DriverChoices {
   const known = (contract: ContractName): string[] =>
-    plugins.flatMap(({ manifest }) => (manifest.provides ?? []).filter((provided) => provided.contract === contract).map(({ driver }) => driver));
+    plugins.flatMap(({ manifest }) =>
+      (manifest.provides ?? []).filter((provided) => provided.contract === contract).map(({ driver }) => driver),
+    );
   const check = (contract: ContractName, name: string): string => {
     const names = known(contract);
     if (name === 'auto' || names.includes(name)) return name;
     const near = didYouMean(name, names);
-    throw fail('ERR_DRIVER_UNKNOWN', `drivers.${contract}: there is no ${contract} driver "${name}"${near ? `, did you mean "${near}"?` : ` (known: ${names.join(', ')})`}`, { operation: 'config', path: name });
+    throw fail(
+      'ERR_DRIVER_UNKNOWN',
+      `drivers.${contract}: there is no ${contract} driver "${name}"${near ? `, did you mean "${near}"?` : ` (known: ${names.join(', ')})`}`,
+      { operation: 'config', path: name },
+    );
   };
   return {
     storage: check('storage', drivers.storage),
@@ -156,18 +188,25 @@ function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): Dr
 /** What a container gets that names no network: a bridge where one can be had. */
 function defaultNetwork({ drivers }: Config, plugins: readonly KnownPlugin[]): string {
   if (drivers.network !== 'auto') return drivers.network;
-  const bridge = plugins.some(({ manifest }) => manifest.provides?.some(({ contract, driver }) => contract === 'network' && driver === 'bridge'));
+  const bridge = plugins.some(({ manifest }) =>
+    manifest.provides?.some(({ contract, driver }) => contract === 'network' && driver === 'bridge'),
+  );
   return bridge ? 'bridge' : 'none';
 }
 
-interface UsableFolders { readonly root: string; readonly runRoot: string; dispose(): void }
+interface UsableFolders {
+  readonly root: string;
+  readonly runRoot: string;
+  dispose(): void;
+}
 
 /** The configured folders; for somebody who can't write them, empty ones, so that a run can be explained at least. */
 function usableFolders({ root, runRoot }: Config): UsableFolders {
   if (process.geteuid?.() === 0 || (isWritable(root) && isWritable(runRoot))) return { root, runRoot, dispose() {} };
   const temporary = realpathSync(mkdtempSync(join(tmpdir(), 'engine-explain-')));
   return {
-    root: join(temporary, 'root'), runRoot: join(temporary, 'run'),
+    root: join(temporary, 'root'),
+    runRoot: join(temporary, 'run'),
     dispose: () => rmSync(temporary, { recursive: true, force: true }),
   };
 }
@@ -183,19 +222,24 @@ function isWritable(folder: string): boolean {
 
 /** Without root only what changes nothing is let through; the rest says what is missing instead of failing half-way. */
 function guard(engine: Engine, machine: Machine, close: () => Promise<void>): Engine {
-  if (machine.uid === 0) return { containers: engine.containers, images: engine.images, volumes: engine.volumes, system: engine.system, close };
+  if (machine.uid === 0)
+    return { containers: engine.containers, images: engine.images, volumes: engine.volumes, system: engine.system, close };
   const only = <T extends object>(part: T, allowed: readonly string[]): T =>
     new Proxy(part, {
       get(target, name) {
         const value: unknown = Reflect.get(target, name);
-        if (typeof value !== 'function' || allowed.includes(String(name))) return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+        if (typeof value !== 'function' || allowed.includes(String(name)))
+          return typeof value === 'function' ? (value.bind(target) as unknown) : value;
         return () => {
           throw fail('ERR_NOT_ROOT', 'containers can be run by root only', { operation: String(name) });
         };
       },
     });
   return {
-    containers: only(engine.containers, ['explain']), images: only(engine.images, []), volumes: only(engine.volumes, []),
-    system: only(engine.system, ['info', 'plugins', 'doctor']), close,
+    containers: only(engine.containers, ['explain']),
+    images: only(engine.images, []),
+    volumes: only(engine.volumes, []),
+    system: only(engine.system, ['info', 'plugins', 'doctor']),
+    close,
   };
 }

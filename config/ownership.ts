@@ -54,6 +54,8 @@ export function checkOwnership(path: string, what: string, view?: OwnershipView)
   }
   if (why === undefined) return;
   throw fail('ERR_CONFIG_UNTRUSTED', `${what} ${path} is not used: ${why}`, {
-    operation: 'trust', path, hint: 'it and its folders must belong to root or to you, and be writable by nobody else',
+    operation: 'trust',
+    path,
+    hint: 'it and its folders must belong to root or to you, and be writable by nobody else',
   });
 }

@@ -18,7 +18,13 @@ export interface FoundPackage extends Package {
  */
 export async function findPackage(entry: string, base: string): Promise<FoundPackage> {
   const invalid = (reason: string, hint?: string, cause?: unknown): never => {
-    throw fail('ERR_PLUGIN_INVALID', `plugin ${entry}: ${reason}`, { operation: 'load plugin', path: entry, plugin: entry, ...(hint ? { hint } : {}), ...(cause === undefined ? {} : { cause }) });
+    throw fail('ERR_PLUGIN_INVALID', `plugin ${entry}: ${reason}`, {
+      operation: 'load plugin',
+      path: entry,
+      plugin: entry,
+      ...(hint ? { hint } : {}),
+      ...(cause === undefined ? {} : { cause }),
+    });
   };
   const isPath = isAbsolute(entry) || /^\.{1,2}(\/|$)/.test(entry);
   let folder: string;
@@ -30,7 +36,8 @@ export async function findPackage(entry: string, base: string): Promise<FoundPac
     folder = realpathSync(folder);
   } else {
     const found = searchUp(entry, base);
-    if (found === undefined) return invalid(`there is no such package in ${base} or above it`, `install it with: cd ${base} && npm install ${entry}`);
+    if (found === undefined)
+      return invalid(`there is no such package in ${base} or above it`, `install it with: cd ${base} && npm install ${entry}`);
     folder = realpathSync(found);
   }
   const file = join(folder, 'package.json');
@@ -44,7 +51,8 @@ export async function findPackage(entry: string, base: string): Promise<FoundPac
   }
   const found = await checkManifest(json, folder);
   const main = join(folder, found.manifest.main);
-  if (!existsSync(main)) return invalid(`its main file ${main} is not there`, extname(main) === '.js' ? 'it may have to be built first' : undefined);
+  if (!existsSync(main))
+    return invalid(`its main file ${main} is not there`, extname(main) === '.js' ? 'it may have to be built first' : undefined);
   if (/\/node_modules\//.test(realpathSync(main)) && /\.[cm]?ts$/.test(main)) {
     return invalid('its main file is TypeScript, which works for plugins by path only', 'its author ships JavaScript');
   }

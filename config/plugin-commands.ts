@@ -32,9 +32,22 @@ async function list(argv: readonly string[], flags: Flags): Promise<number> {
   const [{ loadConfig }, { listPlugins }] = await Promise.all([import('./sources.ts'), import('./plugin-kit.ts')]);
   const lines = await listPlugins(await loadConfig({ flags }));
   if (values.json) return print(`${JSON.stringify(lines, null, 2)}\n`);
-  const rows = [['NAME', 'VERSION', 'PROVIDES', 'SOURCE'], ...lines.map((line) => [line.name, line.version || '-', line.provides.join(' ') || '-', line.builtin ? 'built in' : line.source])];
+  const rows = [
+    ['NAME', 'VERSION', 'PROVIDES', 'SOURCE'],
+    ...lines.map((line) => [line.name, line.version || '-', line.provides.join(' ') || '-', line.builtin ? 'built in' : line.source]),
+  ];
   const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  print(rows.map((row) => `${row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i] ?? 0) : cell)).join('   ').trimEnd()}\n`).join(''));
+  print(
+    rows
+      .map(
+        (row) =>
+          `${row
+            .map((cell, i) => (i < 3 ? cell.padEnd(widths[i] ?? 0) : cell))
+            .join('   ')
+            .trimEnd()}\n`,
+      )
+      .join(''),
+  );
   for (const { name, error } of lines) if (error !== undefined) process.stderr.write(`engine: ${name} is not usable: ${error}\n`);
   return lines.some(({ error }) => error !== undefined) ? 1 : 0;
 }
@@ -42,7 +55,8 @@ async function list(argv: readonly string[], flags: Flags): Promise<number> {
 async function create(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parse('plugin new', argv, { contract: { type: 'string' } }, 1);
   const [name] = positionals;
-  if (name === undefined) throw fail('ERR_USAGE', 'engine plugin new: the plugin needs a name', { operation: 'plugin', hint: 'e.g. engine plugin new mystore' });
+  if (name === undefined)
+    throw fail('ERR_USAGE', 'engine plugin new: the plugin needs a name', { operation: 'plugin', hint: 'e.g. engine plugin new mystore' });
   const { newPlugin } = await import('./plugin-kit.ts');
   const folder = newPlugin(name, values.contract === undefined ? {} : { contract: values.contract });
   const short = folder.split('/').at(-1) ?? name;

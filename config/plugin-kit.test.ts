@@ -26,7 +26,8 @@ test('a new plugin is a copy of the sample under its own name, and is good', asy
   const driver = readFileSync(join(folder, 'driver.ts'), 'utf8');
   expect(driver).toContain('createMyStoreStorage');
   expect(driver).toContain("name: 'my-store'");
-  for (const file of ['driver.ts', 'plugin.ts', 'driver.test.ts', 'README.md', 'package.json']) expect(readFileSync(join(folder, file), 'utf8')).not.toMatch(/\bsample\b(?! (plugin|to start))|Sample/);
+  for (const file of ['driver.ts', 'plugin.ts', 'driver.test.ts', 'README.md', 'package.json'])
+    expect(readFileSync(join(folder, file), 'utf8')).not.toMatch(/\bsample\b(?! (plugin|to start))|Sample/);
   expect(driver.split('\n').length).toBeLessThan(100);
   const lines = await check('my-store');
   expect(lines.filter(({ state }) => state === 'failed')).toEqual([]);
@@ -36,7 +37,12 @@ test('a new plugin is a copy of the sample under its own name, and is good', asy
 test('what is wrong with a driver is found by its suite', async () => {
   const folder = newPlugin('store', { cwd: base });
   const file = join(folder, 'driver.ts');
-  writeFileSync(file, readFileSync(file, 'utf8').replace('hasLayer: (chainID) => existsSync(folders.layer(chainID))', 'hasLayer: () => true').replace('features: new Set()', "features: new Set(['quota'])"));
+  writeFileSync(
+    file,
+    readFileSync(file, 'utf8')
+      .replace('hasLayer: (chainID) => existsSync(folders.layer(chainID))', 'hasLayer: () => true')
+      .replace('features: new Set()', "features: new Set(['quota'])"),
+  );
   const failed = (await check('store')).filter(({ state }) => state === 'failed').map(({ what }) => what);
   expect(failed).toContain('storage driver store: features');
   expect(failed.length).toBeGreaterThan(1);
@@ -45,7 +51,9 @@ test('what is wrong with a driver is found by its suite', async () => {
 test('a plugin that does not make what it promises', async () => {
   const folder = newPlugin('store', { cwd: base });
   writeFileSync(join(folder, 'plugin.ts'), 'export default { create: () => ({ drivers: [] }) };');
-  expect(await check('store')).toContainEqual(expect.objectContaining({ state: 'failed', detail: expect.stringContaining('promises storage driver store but does not make it') }));
+  expect(await check('store')).toContainEqual(
+    expect.objectContaining({ state: 'failed', detail: expect.stringContaining('promises storage driver store but does not make it') }),
+  );
 });
 
 test('a broken plugin is listed with its reason', async () => {
@@ -61,7 +69,11 @@ test("the example in the author's book works", async () => {
   mkdirSync(folder);
   writeFileSync(join(folder, 'plugin.ts'), block('ts'));
   writeFileSync(join(folder, 'package.json'), block('json'));
-  const [plugin] = await loadPlugins({ config: { plugins: [folder], options: { site: { site: 'lab' } }, security: defaults.security }, pluginBase: base, builtins: [] });
+  const [plugin] = await loadPlugins({
+    config: { plugins: [folder], options: { site: { site: 'lab' } }, security: defaults.security },
+    pluginBase: base,
+    builtins: [],
+  });
   const log = createLog({ level: 'silent', format: 'text' });
   const hooks = createHooks({ log });
   (await plugin!.definition()).create({ tap: hooks.tapFor('site'), options: plugin!.options, log } as never);

@@ -31,11 +31,16 @@ export interface PluginLine {
 export async function listPlugins(config: LoadedConfig): Promise<PluginLine[]> {
   const broken: PluginLine[] = [];
   const known = await loadPlugins({
-    config: config.value, pluginBase: config.pluginBase,
-    onBroken: (entry, error) => broken.push({ name: entry, version: '', provides: [], source: entry, builtin: false, error: describeError(error) }),
+    config: config.value,
+    pluginBase: config.pluginBase,
+    onBroken: (entry, error) =>
+      broken.push({ name: entry, version: '', provides: [], source: entry, builtin: false, error: describeError(error) }),
   });
   const lines = known.map(({ manifest, source, builtin }) => ({
-    name: manifest.name, version: manifest.version, source, builtin,
+    name: manifest.name,
+    version: manifest.version,
+    source,
+    builtin,
     provides: (manifest.provides ?? []).map(({ contract, driver }) => `${contract}:${driver}`),
   }));
   return [...lines, ...broken];
@@ -51,17 +56,27 @@ const templates: Partial<Record<ContractName, string>> = { storage: 'plugins/sam
 export function newPlugin(path: string, options: { readonly contract?: string; readonly cwd?: string } = {}): string {
   const folder = resolve(options.cwd ?? process.cwd(), path);
   const name = folder.split('/').at(-1) ?? '';
-  if (!/^[a-z][a-z0-9-]*$/.test(name)) throw fail('ERR_INVALID_VALUE', `"${name}" is no name for a plugin: lower case letters, digits and dashes`, { operation: 'plugin new' });
+  if (!/^[a-z][a-z0-9-]*$/.test(name))
+    throw fail('ERR_INVALID_VALUE', `"${name}" is no name for a plugin: lower case letters, digits and dashes`, {
+      operation: 'plugin new',
+    });
   const contract = options.contract ?? 'storage';
   if (!Object.hasOwn(contractKinds, contract)) {
     const near = didYouMean(contract, Object.keys(contractKinds));
-    throw fail('ERR_INVALID_VALUE', `there is no contract "${contract}"${near ? `, did you mean "${near}"?` : ''}`, { operation: 'plugin new', hint: `contracts: ${Object.keys(contractKinds).join(', ')}` });
+    throw fail('ERR_INVALID_VALUE', `there is no contract "${contract}"${near ? `, did you mean "${near}"?` : ''}`, {
+      operation: 'plugin new',
+      hint: `contracts: ${Object.keys(contractKinds).join(', ')}`,
+    });
   }
   const template = templates[contract as ContractName];
   if (template === undefined) {
-    throw fail('ERR_NOT_SUPPORTED', `there is no sample of a ${contract} plugin yet`, { operation: 'plugin new', hint: `with a sample: ${Object.keys(templates).join(', ')}; for others read docs/plugins and a built-in plugin of that contract` });
+    throw fail('ERR_NOT_SUPPORTED', `there is no sample of a ${contract} plugin yet`, {
+      operation: 'plugin new',
+      hint: `with a sample: ${Object.keys(templates).join(', ')}; for others read docs/plugins and a built-in plugin of that contract`,
+    });
   }
-  if (existsSync(folder) && readdirSync(folder).length > 0) throw fail('ERR_INVALID_VALUE', `${folder} exists and is not empty`, { operation: 'plugin new', path: folder });
+  if (existsSync(folder) && readdirSync(folder).length > 0)
+    throw fail('ERR_INVALID_VALUE', `${folder} exists and is not empty`, { operation: 'plugin new', path: folder });
   mkdirSync(folder, { recursive: true });
   const source = join(home, template);
   const pascal = name.replace(/(^|-)(\w)/g, (_, _dash: string, letter: string) => letter.toUpperCase());
@@ -83,25 +98,42 @@ function rename(file: string, text: string, name: string, pascal: string): strin
     for (const provided of json.engine.provides) provided.driver = name;
     return `${JSON.stringify(json, null, 2)}\n`;
   }
-  return text.replaceAll('Sample', pascal).replaceAll('mystore', name)
+  return text
+    .replaceAll('Sample', pascal)
+    .replaceAll('mystore', name)
     .replaceAll(/'sample'|\bsample(?=,)|^# sample/gm, (match) => match.replace('sample', name));
 }
 
-export interface CheckLine { readonly state: 'ok' | 'failed' | 'skipped'; readonly what: string; readonly detail?: string }
+export interface CheckLine {
+  readonly state: 'ok' | 'failed' | 'skipped';
+  readonly what: string;
+  readonly detail?: string;
+}
 
 /**
  * Everything that can be known of a plugin without using it: manifest, options, loading, and for each driver the suite of its contract: level 1
  * on a fake machine, level 2 (as root) on this one. Yields a line as soon as it is known; the plugin is good when none says `failed`.
  */
-export async function* checkPlugin(folder: string, options: { readonly cwd?: string; readonly level?: 1 | 2; readonly schemaOptions?: Readonly<Record<string, unknown>> } = {}): AsyncGenerator<CheckLine> {
+export async function* checkPlugin(
+  folder: string,
+  options: { readonly cwd?: string; readonly level?: 1 | 2; readonly schemaOptions?: Readonly<Record<string, unknown>> } = {},
+): AsyncGenerator<CheckLine> {
   const cwd = options.cwd ?? process.cwd();
   const entry = resolve(cwd, folder);
   let plugin: KnownPlugin;
   try {
     const found = await findPackage(entry, cwd);
-    const config = { plugins: [entry], options: options.schemaOptions ? { [found.manifest.name]: { ...options.schemaOptions } } : {}, security: defaults.security };
+    const config = {
+      plugins: [entry],
+      options: options.schemaOptions ? { [found.manifest.name]: { ...options.schemaOptions } } : {},
+      security: defaults.security,
+    };
     plugin = (await loadPlugins({ config, pluginBase: cwd, builtins: [] }))[0] as KnownPlugin;
-    yield { state: 'ok', what: `manifest of ${plugin.manifest.name} ${plugin.manifest.version}`, detail: `for core ${plugin.manifest.core ?? ''}, this is ${version}` };
+    yield {
+      state: 'ok',
+      what: `manifest of ${plugin.manifest.name} ${plugin.manifest.version}`,
+      detail: `for core ${plugin.manifest.core ?? ''}, this is ${version}`,
+    };
   } catch (error) {
     yield { state: 'failed', what: 'manifest', detail: describeError(error) };
     return;
@@ -117,19 +149,36 @@ export async function* checkPlugin(folder: string, options: { readonly cwd?: str
   for (const [index, { contract, driver: name }] of (plugin.manifest.provides ?? []).entries()) {
     const create = (deps: DriverDeps): Driver => {
       const { drivers } = createComposition().create(plugin, definition, {
-        ...deps, options: plugin.options, manifest: plugin.manifest, tap: () => {}, engine: () => Promise.reject(fail('ERR_NOT_SUPPORTED', 'there is no engine in a check')),
+        ...deps,
+        options: plugin.options,
+        manifest: plugin.manifest,
+        tap: () => {},
+        engine: () => Promise.reject(fail('ERR_NOT_SUPPORTED', 'there is no engine in a check')),
       });
       const driver = drivers?.[index]?.name === name ? drivers[index] : drivers?.find((candidate) => candidate.name === name);
-      if (!driver) throw fail('ERR_PLUGIN_INVALID', `it promises ${contract} driver ${name} but does not make it`, { plugin: plugin.manifest.name });
+      if (!driver)
+        throw fail('ERR_PLUGIN_INVALID', `it promises ${contract} driver ${name} but does not make it`, { plugin: plugin.manifest.name });
       return driver;
     };
-    yield* checkDriver(contract, name, plugin.manifest.provides?.[index]?.features ?? [], create, options.level ?? (process.geteuid?.() === 0 ? 2 : 1));
+    yield* checkDriver(
+      contract,
+      name,
+      plugin.manifest.provides?.[index]?.features ?? [],
+      create,
+      options.level ?? (process.geteuid?.() === 0 ? 2 : 1),
+    );
   }
 }
 
 type Create = (deps: DriverDeps) => Driver;
 
-async function* checkDriver(contract: ContractName, name: string, features: readonly string[], create: Create, most: 1 | 2): AsyncGenerator<CheckLine> {
+async function* checkDriver(
+  contract: ContractName,
+  name: string,
+  features: readonly string[],
+  create: Create,
+  most: 1 | 2,
+): AsyncGenerator<CheckLine> {
   const what = `${contract} driver ${name}`;
   const { fakeBench } = await import('@engine/core/contracts/common/fake-bench');
   try {
@@ -137,9 +186,14 @@ async function* checkDriver(contract: ContractName, name: string, features: read
     try {
       const driver = create(bench.deps);
       const undeclared = [...driver.features].filter((feature) => !features.includes(feature));
-      if (undeclared.length > 0) yield { state: 'failed', what: `${what}: features`, detail: `${undeclared.join(', ')} not in the manifest` };
+      if (undeclared.length > 0)
+        yield { state: 'failed', what: `${what}: features`, detail: `${undeclared.join(', ')} not in the manifest` };
       const probe = await driver.probe(readMachine({ root: bench.deps.machine.root, runRoot: bench.deps.machine.runRoot }));
-      yield { state: 'ok', what: `${what}: probe`, detail: `${probe.available ? `available, score ${probe.score}` : 'not available here'}: ${probe.reasons.join('; ')}` };
+      yield {
+        state: 'ok',
+        what: `${what}: probe`,
+        detail: `${probe.available ? `available, score ${probe.score}` : 'not available here'}: ${probe.reasons.join('; ')}`,
+      };
     } finally {
       await bench.close();
     }
@@ -158,7 +212,9 @@ async function* checkDriver(contract: ContractName, name: string, features: read
     return;
   }
   const [{ createBench }, { createNative }] = await Promise.all([import('@engine/core/contracts/common/bench'), import('@engine/native')]);
-  yield* runSuite(`${what}, level 2 (this machine)`, suite, create, () => createBench({ native: createNative(), level: 2, machine: readMachine, parent: '/var/tmp' }));
+  yield* runSuite(`${what}, level 2 (this machine)`, suite, create, () =>
+    createBench({ native: createNative(), level: 2, machine: readMachine, parent: '/var/tmp' }),
+  );
 }
 
 type AnySuite = Suite<{ bench(): Promise<Bench>; create: Create }, SuiteContext>;
@@ -188,5 +244,9 @@ async function* runSuite(what: string, suite: AnySuite, create: Create, bench: (
   }
   yield { state: failed > 0 ? 'failed' : 'ok', what, detail: `${passed} passed, ${failed} failed, ${skipped.length} do not apply` };
 }
-const firstLines = (text: string): string => text.split('\n').filter((line) => line.trim() !== '').slice(0, 6).join(' | ');
-
+const firstLines = (text: string): string =>
+  text
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .slice(0, 6)
+    .join(' | ');

@@ -4,7 +4,21 @@ import { isRecord } from './json-schema.ts';
 import { checkOwnership } from './ownership.ts';
 
 /** Data only: whatever Node could run is refused by name, so that nobody wonders why it has no effect. */
-export const executableExtensions = ['.js', '.cjs', '.mjs', '.ts', '.cts', '.mts', '.jsx', '.tsx', '.node', '.wasm', '.sh', '.json5', '.toml'];
+export const executableExtensions = [
+  '.js',
+  '.cjs',
+  '.mjs',
+  '.ts',
+  '.cts',
+  '.mts',
+  '.jsx',
+  '.tsx',
+  '.node',
+  '.wasm',
+  '.sh',
+  '.json5',
+  '.toml',
+];
 export const dataExtensions = ['', '.json', '.yaml', '.yml'];
 const MAX_BYTES = 1 << 20;
 
@@ -12,7 +26,10 @@ const MAX_BYTES = 1 << 20;
  * One configuration file as plain data. Errors: ERR_CONFIG_UNTRUSTED (somebody else could have written it), ERR_CONFIG_INVALID with line
  * and column. `trustworthy` exists for tests.
  */
-export async function readConfigFile(path: string, trustworthy: (path: string) => void = (file) => checkOwnership(file, 'configuration file')): Promise<Record<string, unknown>> {
+export async function readConfigFile(
+  path: string,
+  trustworthy: (path: string) => void = (file) => checkOwnership(file, 'configuration file'),
+): Promise<Record<string, unknown>> {
   const { cosmiconfigSync } = await import('cosmiconfig');
   const { parseDocument, LineCounter } = await import('yaml');
 
@@ -21,7 +38,12 @@ export async function readConfigFile(path: string, trustworthy: (path: string) =
     if (content.length > MAX_BYTES) throw fail('ERR_CONFIG_INVALID', `${file} is larger than 1 MiB`, { operation: 'config', path: file });
     const lineCounter = new LineCounter();
     // JSON is YAML: one parser, one form of message, duplicate keys refused in both.
-    const document = parseDocument(content, { lineCounter, prettyErrors: false, uniqueKeys: true, schema: extname(file) === '.json' ? 'json' : 'core' });
+    const document = parseDocument(content, {
+      lineCounter,
+      prettyErrors: false,
+      uniqueKeys: true,
+      schema: extname(file) === '.json' ? 'json' : 'core',
+    });
     const problem = document.errors[0] ?? document.warnings[0];
     if (problem) {
       const { line, col } = lineCounter.linePos(problem.pos[0]);
@@ -40,12 +62,18 @@ export async function readConfigFile(path: string, trustworthy: (path: string) =
   };
   const refuse = (file: string): never => {
     throw fail('ERR_CONFIG_INVALID', `${file} is not read: configuration is data, not code`, {
-      operation: 'config', path: file, hint: 'write it as YAML or JSON, in a file without extension, or .yaml, .yml or .json',
+      operation: 'config',
+      path: file,
+      hint: 'write it as YAML or JSON, in a file without extension, or .yaml, .yml or .json',
     });
   };
   const loaders = {
     ...Object.fromEntries(executableExtensions.map((extension) => [extension, refuse])),
-    '.json': load, '.yaml': load, '.yml': load, noExt: load, default: refuse,
+    '.json': load,
+    '.yaml': load,
+    '.yml': load,
+    noExt: load,
+    default: refuse,
   };
 
   // At construction cosmiconfig runs `.config/config.js` of the cwd as its own meta-configuration, whatever the loaders: only / is safe.

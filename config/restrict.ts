@@ -19,7 +19,9 @@ const freeDrivers = new Set(['storage', 'cgroup', 'log', 'volume', 'network']);
 export function refuseUntrusted(data: Readonly<Record<string, unknown>>, current: Config, file: string): void {
   const refuse = (key: string, what: string): never => {
     throw fail('ERR_CONFIG_UNTRUSTED', `${file}: ${key} ${what}, and its folder is not trusted`, {
-      operation: 'config', path: file, hint: `read the file, then trust its folder with: engine trust ${dirname(file)}`,
+      operation: 'config',
+      path: file,
+      hint: `read the file, then trust its folder with: engine trust ${dirname(file)}`,
     });
   };
   for (const [key, value] of Object.entries(data)) {
@@ -27,9 +29,11 @@ export function refuseUntrusted(data: Readonly<Record<string, unknown>>, current
       if (Array.isArray(value) && value.length === 0 && current.plugins.length === 0) continue;
       refuse('plugins', 'decides which code is run');
     } else if (key === 'drivers' && isRecord(value)) {
-      for (const contract of Object.keys(value)) if (!freeDrivers.has(contract)) refuse(`drivers.${contract}`, 'decides what confines containers');
+      for (const contract of Object.keys(value))
+        if (!freeDrivers.has(contract)) refuse(`drivers.${contract}`, 'decides what confines containers');
       // The host's network is a hole in the fence like any other.
-      if (value.network === 'host' && current.drivers.network !== 'host') refuse('drivers.network', 'gives containers the network of the host');
+      if (value.network === 'host' && current.drivers.network !== 'host')
+        refuse('drivers.network', 'gives containers the network of the host');
     } else if (key === 'security' && isRecord(value)) {
       for (const [name, wish] of Object.entries(value)) {
         const now = current.security[name as keyof Config['security']];

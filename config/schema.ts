@@ -3,9 +3,16 @@ import { type FromSchema, type JsonSchema } from './json-schema.ts';
 const driver = (what: string) => ({ type: 'string', description: `${what}: a driver's name, or auto` }) as const;
 
 const body = {
-  root: { type: 'string', pattern: '^/', description: 'an absolute path: images, snapshots, volumes, logs and the database (default /var/lib/engine)' },
+  root: {
+    type: 'string',
+    pattern: '^/',
+    description: 'an absolute path: images, snapshots, volumes, logs and the database (default /var/lib/engine)',
+  },
   runRoot: { type: 'string', pattern: '^/', description: 'an absolute path: one folder per running container (default /run/engine)' },
-  logLevel: { enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], description: 'what the engine itself writes to stderr (default warn)' },
+  logLevel: {
+    enum: ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
+    description: 'what the engine itself writes to stderr (default warn)',
+  },
   logFormat: { enum: ['text', 'json'], description: 'lines for people, or JSON for machines (default text)' },
   drivers: {
     type: 'object',
@@ -61,7 +68,11 @@ const match = {
   properties: {
     hostname: { type: 'string', description: "a glob for this machine's hostname" },
     fs: { type: 'string', description: 'type of the filesystem that root lies on' },
-    kernel: { type: 'string', pattern: '^(>=|>|<=|<|=)?\\s*\\d+(\\.\\d+)?$', description: 'a kernel version with an optional comparison, like ">=6.1"' },
+    kernel: {
+      type: 'string',
+      pattern: '^(>=|>|<=|<|=)?\\s*\\d+(\\.\\d+)?$',
+      description: 'a kernel version with an optional comparison, like ">=6.1"',
+    },
     arch: { type: 'string', description: 'machine architecture as uname -m prints it' },
     cgroup: { enum: ['v1', 'v2', 'hybrid'], description: 'how the cgroup tree is mounted' },
   },

@@ -24,7 +24,8 @@ const write = (name: string, text: string, mode = 0o644): string => {
   chmodSync(file, mode);
   return file;
 };
-const code = (expected: string, message?: RegExp) => expect.objectContaining({ code: expected, ...(message ? { message: expect.stringMatching(message) } : {}) });
+const code = (expected: string, message?: RegExp) =>
+  expect.objectContaining({ code: expected, ...(message ? { message: expect.stringMatching(message) } : {}) });
 
 describe('sources', () => {
   test('without files the built-in values stand', async () => {
@@ -40,15 +41,25 @@ describe('sources', () => {
     const user = write('user/enginerc.yaml', 'drivers: { cgroup: other }\n');
     const project = write('project/.enginerc.json', '{"drivers": {"storage": "btrfs"}}');
     const { value, origins, files } = await loadConfig({
-      ...options, env: { ENGINE_DRIVERS_VOLUME: 'local', ENGINE_RUN_ROOT: '/run/x' }, flags: { root: 'here', set: ['drivers.log=cri', 'options.storage-btrfs.quota=10'] },
+      ...options,
+      env: { ENGINE_DRIVERS_VOLUME: 'local', ENGINE_RUN_ROOT: '/run/x' },
+      flags: { root: 'here', set: ['drivers.log=cri', 'options.storage-btrfs.quota=10'] },
     });
     expect(value).toMatchObject({
-      root: join(cwd, 'here'), runRoot: '/run/x',
-      drivers: { storage: 'btrfs', cgroup: 'other', log: 'cri', volume: 'local', network: 'auto' }, options: { 'storage-btrfs': { quota: 10 } },
+      root: join(cwd, 'here'),
+      runRoot: '/run/x',
+      drivers: { storage: 'btrfs', cgroup: 'other', log: 'cri', volume: 'local', network: 'auto' },
+      options: { 'storage-btrfs': { quota: 10 } },
     });
     expect(Object.fromEntries(origins)).toMatchObject({
-      '/root': 'flag', '/runRoot': 'environment ENGINE_RUN_ROOT', '/drivers/storage': project, '/drivers/cgroup': user, '/drivers/log': 'flag',
-      '/drivers/volume': 'environment ENGINE_DRIVERS_VOLUME', '/drivers/network': 'built-in', '/options/storage-btrfs/quota': 'flag',
+      '/root': 'flag',
+      '/runRoot': 'environment ENGINE_RUN_ROOT',
+      '/drivers/storage': project,
+      '/drivers/cgroup': user,
+      '/drivers/log': 'flag',
+      '/drivers/volume': 'environment ENGINE_DRIVERS_VOLUME',
+      '/drivers/network': 'built-in',
+      '/options/storage-btrfs/quota': 'flag',
     });
     expect(files).toEqual([system, user, project]);
   });
@@ -100,7 +111,9 @@ describe('mistakes', () => {
   });
 
   test('a misspelt variable is an error, a foreign one is none', async () => {
-    await expect(loadConfig({ ...options, env: { ENGINE_RUNROOT: '/x' } })).rejects.toEqual(code('ERR_CONFIG_INVALID', /did you mean ENGINE_RUN_ROOT/));
+    await expect(loadConfig({ ...options, env: { ENGINE_RUNROOT: '/x' } })).rejects.toEqual(
+      code('ERR_CONFIG_INVALID', /did you mean ENGINE_RUN_ROOT/),
+    );
     await loadConfig({ ...options, env: { ENGINE_COLOUR_OF_CAR: 'red' } });
   });
 
@@ -111,7 +124,9 @@ describe('mistakes', () => {
   });
 
   test('a bad flag names itself', async () => {
-    await expect(loadConfig({ ...options, flags: { set: ['drivers.storag=x'] } })).rejects.toEqual(code('ERR_CONFIG_INVALID', /flags: .*did you mean "storage"/));
+    await expect(loadConfig({ ...options, flags: { set: ['drivers.storag=x'] } })).rejects.toEqual(
+      code('ERR_CONFIG_INVALID', /flags: .*did you mean "storage"/),
+    );
   });
 });
 
@@ -153,7 +168,8 @@ describe('config as code (SECURITY.md)', () => {
 
   test("cosmiconfig's own meta-configuration in the cwd is not run", async () => {
     const marker = join(base, 'ran');
-    for (const name of ['config.js', 'config.cjs', 'config.json']) write(`project/.config/${name}`, name.endsWith('json') ? '{' : bait(marker));
+    for (const name of ['config.js', 'config.cjs', 'config.json'])
+      write(`project/.config/${name}`, name.endsWith('json') ? '{' : bait(marker));
     write('project/.enginerc', 'drivers: { storage: vfs }');
     const before = process.cwd;
     process.cwd = () => cwd;

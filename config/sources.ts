@@ -31,7 +31,11 @@ export interface LoadedConfig {
 }
 
 type Kind = 'system' | 'user' | 'project';
-interface Source { readonly label: string; readonly data: Record<string, unknown>; readonly folder: string }
+interface Source {
+  readonly label: string;
+  readonly data: Record<string, unknown>;
+  readonly folder: string;
+}
 
 /**
  * The configuration from all its sources, later over earlier: built-in, system, user, project, environment, flags.
@@ -52,7 +56,10 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   for (const { label, data } of ambient) await check(label, data);
 
   const machineSources: Source[] = [];
-  for (const [kind, folder, stem] of [['system', places.system, 'enginerc'], ['user', places.user, 'enginerc']] as const) {
+  for (const [kind, folder, stem] of [
+    ['system', places.system, 'enginerc'],
+    ['user', places.user, 'enginerc'],
+  ] as const) {
     const file = folder === undefined ? undefined : findFile(folder, stem);
     if (file !== undefined) {
       files.push(file);
@@ -68,8 +75,15 @@ export async function loadConfig(options: LoadOptions = {}): Promise<LoadedConfi
   }
 
   const everything = [...machineSources, ...(projectSource ? [projectSource] : []), ...ambient];
-  const root = everything.map(({ data }) => data.root).filter((value) => typeof value === 'string').at(-1) ?? defaults.root;
-  const facts = memo(async () => ({ ...(options.facts?.(root) ?? readHostFacts(root)), ...(options.hostname === undefined ? {} : { hostname: options.hostname }) }));
+  const root =
+    everything
+      .map(({ data }) => data.root)
+      .filter((value) => typeof value === 'string')
+      .at(-1) ?? defaults.root;
+  const facts = memo(async () => ({
+    ...(options.facts?.(root) ?? readHostFacts(root)),
+    ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+  }));
 
   const origins: Origins = new Map();
   let value = merge({}, defaults, 'built-in', origins);
@@ -106,7 +120,10 @@ function findFile(folder: string, stem: string): string | undefined {
   const wanted = new Set([...dataExtensions, ...executableExtensions].map((extension) => stem + extension));
   const found = names.filter((name) => wanted.has(name)).sort();
   if (found.length > 1) {
-    throw fail('ERR_CONFIG_INVALID', `${folder} holds ${found.join(' and ')}, only one of them can count`, { operation: 'config', path: folder });
+    throw fail('ERR_CONFIG_INVALID', `${folder} holds ${found.join(' and ')}, only one of them can count`, {
+      operation: 'config',
+      path: folder,
+    });
   }
   return found[0] === undefined ? undefined : join(folder, found[0]);
 }
@@ -132,7 +149,10 @@ function findProjectFile(cwd: string, trusted: ReadonlySet<string>): { file: str
 async function readSource(kind: Kind, file: string): Promise<Record<string, unknown>> {
   const data = await readConfigFile(file);
   if (kind === 'project' && Object.hasOwn(data, 'hosts')) {
-    throw fail('ERR_CONFIG_INVALID', `${file}: "hosts" counts in the system's and the user's file only`, { operation: 'config', path: file });
+    throw fail('ERR_CONFIG_INVALID', `${file}: "hosts" counts in the system's and the user's file only`, {
+      operation: 'config',
+      path: file,
+    });
   }
   await check(file, data);
   return data;
@@ -140,22 +160,35 @@ async function readSource(kind: Kind, file: string): Promise<Record<string, unkn
 
 async function check(label: string, data: Record<string, unknown>): Promise<void> {
   // The two that nearly every invocation of a test or a second engine has; the validator takes longer to load than all the rest here.
-  if (Object.entries(data).every(([key, value]) => (key === 'root' || key === 'runRoot') && typeof value === 'string' && value.startsWith('/'))) return;
+  if (
+    Object.entries(data).every(
+      ([key, value]) => (key === 'root' || key === 'runRoot') && typeof value === 'string' && value.startsWith('/'),
+    )
+  )
+    return;
   const problems = await validate(schema, data);
   const first = problems[0];
   if (!first) return;
   const where = first.pointer.slice(1).replaceAll('/', '.');
-  throw fail('ERR_CONFIG_INVALID', `${label}: ${where ? `${where}: ` : ''}${first.message}${problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''}`, {
-    operation: 'config', path: label, data: { problems },
-  });
+  throw fail(
+    'ERR_CONFIG_INVALID',
+    `${label}: ${where ? `${where}: ` : ''}${first.message}${problems.length > 1 ? ` (and ${problems.length - 1} more)` : ''}`,
+    {
+      operation: 'config',
+      path: label,
+      data: { problems },
+    },
+  );
 }
 
 /** Paths in a source are relative to its file. */
 function anchored({ data, folder }: Source): Record<string, unknown> {
   const copy = structuredClone(data);
   const security = copy.security;
-  if (isRecord(security) && typeof security.seccomp === 'string' && /^\.{1,2}\//.test(security.seccomp)) security.seccomp = resolve(folder, security.seccomp);
-  if (Array.isArray(copy.plugins)) copy.plugins = copy.plugins.map((entry: string) => (/^\.{1,2}(\/|$)/.test(entry) ? resolve(folder, entry) : entry));
+  if (isRecord(security) && typeof security.seccomp === 'string' && /^\.{1,2}\//.test(security.seccomp))
+    security.seccomp = resolve(folder, security.seccomp);
+  if (Array.isArray(copy.plugins))
+    copy.plugins = copy.plugins.map((entry: string) => (/^\.{1,2}(\/|$)/.test(entry) ? resolve(folder, entry) : entry));
   return copy;
 }
 
@@ -181,4 +214,7 @@ export function printConfig({ value, origins }: Pick<LoadedConfig, 'value' | 'or
   const width = Math.min(48, Math.max(...lines.map(([text]) => text.length)));
   return lines.map(([text, origin]) => (origin ? `${text.padEnd(width)}  # ${origin}` : text)).join('\n') + '\n';
 }
-const scalar = (value: unknown): string => (typeof value === 'string' && /^[\w./-]*[a-z/][\w./-]*$/i.test(value) && !/^(true|false|null|yes|no|on|off)$/i.test(value) ? value : JSON.stringify(value));
+const scalar = (value: unknown): string =>
+  typeof value === 'string' && /^[\w./-]*[a-z/][\w./-]*$/i.test(value) && !/^(true|false|null|yes|no|on|off)$/i.test(value)
+    ? value
+    : JSON.stringify(value);

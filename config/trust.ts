@@ -1,4 +1,16 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { isRecord } from './json-schema.ts';
@@ -55,7 +67,11 @@ export function setTrust(folder: string, trusted: boolean, places: Places, optio
     checkOwnership(path, 'the folder');
   }
   const place = options.system ? places.system : places.user;
-  if (place === undefined) throw fail('ERR_CONFIG_INVALID', 'there is no home folder to remember trust in', { operation: 'trust', hint: 'set HOME, or use --system' });
+  if (place === undefined)
+    throw fail('ERR_CONFIG_INVALID', 'there is no home folder to remember trust in', {
+      operation: 'trust',
+      hint: 'set HOME, or use --system',
+    });
   const file = join(place, 'trust.json');
   const folders = new Set(readList(file));
   if (trusted) folders.add(path);
@@ -78,6 +94,11 @@ function replaceFile(file: string, text: string): void {
     renameSync(temporary, file);
   } catch (cause) {
     rmSync(temporary, { force: true });
-    throw fail('ERR_CONFIG_INVALID', `cannot write ${file}`, { operation: 'trust', path: file, cause, hint: 'write it as the user who owns its folder' });
+    throw fail('ERR_CONFIG_INVALID', `cannot write ${file}`, {
+      operation: 'trust',
+      path: file,
+      cause,
+      hint: 'write it as the user who owns its folder',
+    });
   }
 }

@@ -25,7 +25,8 @@ function publicModules(): Record<string, string> {
   }
   if (existsSync(join(root, 'native/ts'))) {
     for (const file of readdirSync(join(root, 'native/ts'))) {
-      if (file.endsWith('.ts') && !/\.(test|bench)\.ts$|^(generate|testing|container-runner)\.ts$/.test(file)) modules[`native/${file.slice(0, -3)}`] = `native/ts/${file}`;
+      if (file.endsWith('.ts') && !/\.(test|bench)\.ts$|^(generate|testing|container-runner)\.ts$/.test(file))
+        modules[`native/${file.slice(0, -3)}`] = `native/ts/${file}`;
     }
   }
   return modules;
@@ -56,8 +57,16 @@ export { ${keys.map((key) => `_${key} as ${key}`).join(', ')} };`;
 
 /** Each file that Node links costs half a millisecond or more: what is always loaded together goes into one. */
 const groups = [
-  { name: 'base', test: /builtin:(fs|fs\/promises|path|os|util|url|events)$|config\/(read-package|version|builtins)\.ts|package\.json|core\/(errors|spec|api|plan|contracts\/common\/(index|mounts|trees)|plugin)(\/|\.ts)/, priority: 3 },
-  { name: 'engine-core', test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|loader|log|machine|sources|read-file|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/, priority: 2 },
+  {
+    name: 'base',
+    test: /builtin:(fs|fs\/promises|path|os|util|url|events)$|config\/(read-package|version|builtins)\.ts|package\.json|core\/(errors|spec|api|plan|contracts\/common\/(index|mounts|trees)|plugin)(\/|\.ts)/,
+    priority: 3,
+  },
+  {
+    name: 'engine-core',
+    test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|loader|log|machine|sources|read-file|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/,
+    priority: 2,
+  },
 ];
 
 async function build(): Promise<void> {
@@ -73,16 +82,34 @@ async function build(): Promise<void> {
     transform: { define: { ENGINE_BUNDLED: 'true' } },
     preserveEntrySignatures: 'allow-extension',
     // `import { type X } from 'pino'` leaves an import behind; nothing here is imported for its effects but these.
-    treeshake: { moduleSideEffects: [{ test: /reflect-metadata|config\/main\.ts$/, sideEffects: true }, { test: /./, sideEffects: false }] },
-    resolve: { alias: Object.fromEntries(Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)])) },
+    treeshake: {
+      moduleSideEffects: [
+        { test: /reflect-metadata|config\/main\.ts$/, sideEffects: true },
+        { test: /./, sideEffects: false },
+      ],
+    },
+    resolve: {
+      alias: Object.fromEntries(
+        Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)]),
+      ),
+    },
     plugins: [builtinModules],
     onwarn: (warning) => process.stderr.write(`${warning.message}\n`),
   } as Parameters<typeof rolldown>[0]);
-  await bundle.write({ dir: work, format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js', codeSplitting: { groups, includeDependenciesRecursively: false }, minify: { mangle: false, compress: true, codegen: { removeWhitespace: true } }, sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1' });
+  await bundle.write({
+    dir: work,
+    format: 'esm',
+    entryFileNames: '[name].js',
+    chunkFileNames: '[name]-[hash].js',
+    codeSplitting: { groups, includeDependenciesRecursively: false },
+    minify: { mangle: false, compress: true, codegen: { removeWhitespace: true } },
+    sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1',
+  });
   await bundle.close();
   writeFileSync(join(work, 'package.json'), '{"type":"module"}\n');
   mkdirSync(join(work, 'node_modules'));
-  for (const [name, target] of Object.entries(external)) symlinkSync(relative(join(dist, 'node_modules'), join(root, target)), join(work, 'node_modules', name));
+  for (const [name, target] of Object.entries(external))
+    symlinkSync(relative(join(dist, 'node_modules'), join(root, target)), join(work, 'node_modules', name));
   // What other steps put into dist (the shim) stays.
   mkdirSync(dist, { recursive: true });
   const keep = new Set(readdirSync(work));
@@ -90,7 +117,8 @@ async function build(): Promise<void> {
   for (const name of readdirSync(work).sort((a, b) => Number(a === 'engine.js') - Number(b === 'engine.js'))) {
     if (name === '.stamp') continue;
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
-    if (existsSync(join(dist, name)) && !name.endsWith('.js') && !name.endsWith('.json')) renameSync(join(dist, name), join(dist, `${name}.old`));
+    if (existsSync(join(dist, name)) && !name.endsWith('.js') && !name.endsWith('.json'))
+      renameSync(join(dist, name), join(dist, `${name}.old`));
     renameSync(join(work, name), join(dist, name));
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
   }

@@ -8,7 +8,16 @@ const root = join(import.meta.dirname, '../..');
 export function builtinsModule(): string {
   const folders = readdirSync(join(root, 'plugins'))
     .filter((name) => name !== 'sample' && existsSync(join(root, 'plugins', name, 'package.json')))
-    .filter((name) => existsSync(join(root, 'plugins', name, (JSON.parse(readFileSync(join(root, 'plugins', name, 'package.json'), 'utf8')) as { engine: { main: string } }).engine.main)))
+    .filter((name) =>
+      existsSync(
+        join(
+          root,
+          'plugins',
+          name,
+          (JSON.parse(readFileSync(join(root, 'plugins', name, 'package.json'), 'utf8')) as { engine: { main: string } }).engine.main,
+        ),
+      ),
+    )
     .sort();
   const local = (name: string): string => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
   return `// Made by config/setup/builtins.ts from the folders of plugins/. A test compares them.

@@ -13,7 +13,17 @@ import { pathToFileURL } from 'node:url';
 const root = join(import.meta.dirname, '../..');
 const tsc = join(root, 'node_modules/.bin/tsc');
 
-interface PackageJson { name: string; version: string; exports?: Record<string, string>; scripts?: object; devDependencies?: object; dependencies?: Record<string, string>; peerDependencies?: Record<string, string>; files?: string[]; engine?: { main: string } }
+interface PackageJson {
+  name: string;
+  version: string;
+  exports?: Record<string, string>;
+  scripts?: object;
+  devDependencies?: object;
+  dependencies?: Record<string, string>;
+  peerDependencies?: Record<string, string>;
+  files?: string[];
+  engine?: { main: string };
+}
 
 /** `engine-core-VERSION.tgz` in `out`; returns its path. */
 export function packCore(out: string): string {
@@ -48,9 +58,22 @@ export function packPlugin(source: string, core: string, out: string): string {
 function compile(from: string, to: string, config: string): void {
   const base = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')) as { compilerOptions: Record<string, unknown> };
   const compilerOptions = {
-    ...base.compilerOptions, noEmit: false, declaration: true, rewriteRelativeImportExtensions: true, rootDir: from, outDir: to, typeRoots: [join(root, 'node_modules/@types')],
+    ...base.compilerOptions,
+    noEmit: false,
+    declaration: true,
+    rewriteRelativeImportExtensions: true,
+    rootDir: from,
+    outDir: to,
+    typeRoots: [join(root, 'node_modules/@types')],
   };
-  writeFileSync(config, JSON.stringify({ compilerOptions, include: [`${from}/**/*.ts`], exclude: [`${from}/**/*.test.ts`, `${from}/**/*.fixture.ts`, `${from}/**/node_modules`] }));
+  writeFileSync(
+    config,
+    JSON.stringify({
+      compilerOptions,
+      include: [`${from}/**/*.ts`],
+      exclude: [`${from}/**/*.test.ts`, `${from}/**/*.fixture.ts`, `${from}/**/node_modules`],
+    }),
+  );
   try {
     execFileSync(tsc, ['-p', config], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   } catch (error) {
@@ -65,11 +88,18 @@ const javascript = (path: string): string => path.replace(/\.ts$/, '.js');
 function writePackage(from: string, to: string): void {
   const { scripts: _, devDependencies: _dev, ...json } = readJson(from);
   const released = (versions: Record<string, string>): Record<string, string> =>
-    Object.fromEntries(Object.entries(versions).map(([name, range]) => [name, range.replace(/^workspace:/, '').replace(/^[*^~]?$/, `^${readJson(root).version}`)]));
+    Object.fromEntries(
+      Object.entries(versions).map(([name, range]) => [
+        name,
+        range.replace(/^workspace:/, '').replace(/^[*^~]?$/, `^${readJson(root).version}`),
+      ]),
+    );
   const result = {
     ...json,
     ...(json.exports && {
-      exports: Object.fromEntries(Object.entries(json.exports).map(([name, path]) => [name, { types: path.replace(/\.ts$/, '.d.ts'), default: javascript(path) }])),
+      exports: Object.fromEntries(
+        Object.entries(json.exports).map(([name, path]) => [name, { types: path.replace(/\.ts$/, '.d.ts'), default: javascript(path) }]),
+      ),
     }),
     ...(json.dependencies && { dependencies: released(json.dependencies) }),
     ...(json.peerDependencies && { peerDependencies: released(json.peerDependencies) }),
@@ -83,7 +113,10 @@ function writePackage(from: string, to: string): void {
 function pack(folder: string, out: string): string {
   mkdirSync(out, { recursive: true });
   const before = new Set(readdirSync(out));
-  execFileSync('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', resolve(out)], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync('npm', ['pack', '--silent', '--ignore-scripts', '--pack-destination', resolve(out)], {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   const { name, version } = readJson(folder);
   const file = `${name.replace('@', '').replace('/', '-')}-${version}.tgz`;
   if (!before.has(file) && !existsSync(join(out, file))) throw new Error(`npm pack made no ${file}`);

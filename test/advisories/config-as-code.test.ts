@@ -15,8 +15,20 @@ beforeEach(() => {
   repository = join(base, 'repository');
   proof = join(base, 'code-ran');
   mkdirSync(join(repository, 'evil'), { recursive: true });
-  write('evil/package.json', JSON.stringify({ name: 'evil', version: '1.0.0', type: 'module', peerDependencies: { '@engine/core': '*' }, engine: { name: 'evil', main: './plugin.ts' } }));
-  write('evil/plugin.ts', `import { writeFileSync } from 'node:fs'; writeFileSync(${JSON.stringify(proof)}, ''); export default { create: () => ({}) };`);
+  write(
+    'evil/package.json',
+    JSON.stringify({
+      name: 'evil',
+      version: '1.0.0',
+      type: 'module',
+      peerDependencies: { '@engine/core': '*' },
+      engine: { name: 'evil', main: './plugin.ts' },
+    }),
+  );
+  write(
+    'evil/plugin.ts',
+    `import { writeFileSync } from 'node:fs'; writeFileSync(${JSON.stringify(proof)}, ''); export default { create: () => ({}) };`,
+  );
 });
 afterEach(() => rmSync(base, { recursive: true, force: true }));
 
@@ -27,7 +39,13 @@ function write(name: string, text: string): string {
   return file;
 }
 function attack(cwd = repository, ...args: string[]) {
-  const env = { ...process.env, HOME: join(base, 'home'), XDG_CONFIG_HOME: '', ENGINE_ROOT: join(base, 'root'), ENGINE_RUN_ROOT: join(base, 'run') };
+  const env = {
+    ...process.env,
+    HOME: join(base, 'home'),
+    XDG_CONFIG_HOME: '',
+    ENGINE_ROOT: join(base, 'root'),
+    ENGINE_RUN_ROOT: join(base, 'run'),
+  };
   const { status, stderr } = spawnSync(engineBin, args.length > 0 ? args : ['ps'], { cwd, env, encoding: 'utf8' });
   expect(existsSync(proof)).toBe(false);
   return { status, stderr };
@@ -49,12 +67,20 @@ test.each(['.enginerc.js', '.enginerc.cjs', '.enginerc.mjs', '.enginerc.ts'])('%
   expect(attack()).toEqual(refused(/data, not code/));
 });
 
-test.each(['.config/config.js', '.config/config.cjs', '.config/config.mjs', '.config/config.ts', 'package.json', '.config/config.json'])("cosmiconfig's meta-configuration: %s", (name) => {
-  write('.enginerc', 'drivers: { storage: vfs }');
-  write('imported.js', code());
-  write(name, name.endsWith('.json') ? JSON.stringify({ cosmiconfig: { searchPlaces: ['imported.js'], $import: './imported.js' }, $import: './imported.js' }) : code());
-  expect(attack()).toMatchObject({ status: 0 });
-});
+test.each(['.config/config.js', '.config/config.cjs', '.config/config.mjs', '.config/config.ts', 'package.json', '.config/config.json'])(
+  "cosmiconfig's meta-configuration: %s",
+  (name) => {
+    write('.enginerc', 'drivers: { storage: vfs }');
+    write('imported.js', code());
+    write(
+      name,
+      name.endsWith('.json')
+        ? JSON.stringify({ cosmiconfig: { searchPlaces: ['imported.js'], $import: './imported.js' }, $import: './imported.js' })
+        : code(),
+    );
+    expect(attack()).toMatchObject({ status: 0 });
+  },
+);
 
 test.each(['./x.js', '["./x.js"]', '/x'])('$import: %s', (target) => {
   write('x.js', code());
@@ -68,7 +94,13 @@ test.each(['!!js/function "function(){}"', '!!js/undefined x', '!!binary x y'])(
 });
 
 test('an alias bomb ends at once', () => {
-  write('.enginerc', `options:\n  a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefgh'.split('').map((name, i) => `  ${name}: &${name} [${Array(9).fill(`*${'abcdefgh'[i]}`).join(',')}]`).join('\n')}\n`);
+  write(
+    '.enginerc',
+    `options:\n  a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefgh'
+      .split('')
+      .map((name, i) => `  ${name}: &${name} [${Array(9).fill(`*${'abcdefgh'[i]}`).join(',')}]`)
+      .join('\n')}\n`,
+  );
   const start = Date.now();
   expect(attack().status).toBe(125);
   expect(Date.now() - start).toBeLessThan(5000);
@@ -107,7 +139,16 @@ test.skipIf(process.getuid?.() !== 0)("somebody else's files, also in trusted fo
 test('the bait would work where it is trusted', () => {
   write('.enginerc', 'plugins: [./evil]');
   attack(repository, 'trust');
-  const { status } = spawnSync(engineBin, ['ps'], { cwd: repository, env: { ...process.env, HOME: join(base, 'home'), XDG_CONFIG_HOME: '', ENGINE_ROOT: join(base, 'root'), ENGINE_RUN_ROOT: join(base, 'run') } });
+  const { status } = spawnSync(engineBin, ['ps'], {
+    cwd: repository,
+    env: {
+      ...process.env,
+      HOME: join(base, 'home'),
+      XDG_CONFIG_HOME: '',
+      ENGINE_ROOT: join(base, 'root'),
+      ENGINE_RUN_ROOT: join(base, 'run'),
+    },
+  });
   expect(status).toBe(process.getuid?.() === 0 ? 0 : 125);
   expect(existsSync(proof)).toBe(true);
 });

@@ -18,7 +18,13 @@ afterAll(() => rmSync(base, { recursive: true, force: true }));
 
 /** bin/engine with roots and a home of its own. */
 function engine(cwd: string, ...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  const env = { ...process.env, HOME: join(base, 'home'), XDG_CONFIG_HOME: '', ENGINE_ROOT: join(base, 'root'), ENGINE_RUN_ROOT: join(base, 'run') };
+  const env = {
+    ...process.env,
+    HOME: join(base, 'home'),
+    XDG_CONFIG_HOME: '',
+    ENGINE_ROOT: join(base, 'root'),
+    ENGINE_RUN_ROOT: join(base, 'run'),
+  };
   return spawnSync(engineBin, args, { cwd, env, encoding: 'utf8' });
 }
 function importBusybox(cwd: string): void {
@@ -40,11 +46,16 @@ describe('packed, and installed with npm outside the workspace', () => {
     const core = packCore(join(base, 'packs'));
     const sample = packPlugin(join(home, 'plugins/sample'), core, join(base, 'packs'));
     writeFileSync(join(folder, 'package.json'), '{"private": true, "type": "module"}');
-    execFileSync('npm', ['install', '--silent', '--prefer-offline', '--no-audit', '--no-fund', core, sample], { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync('npm', ['install', '--silent', '--prefer-offline', '--no-audit', '--no-fund', core, sample], {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
   });
 
   test('core works as a library: the suite of its contract passes on the installed driver', () => {
-    writeFileSync(join(folder, 'check.js'), `
+    writeFileSync(
+      join(folder, 'check.js'),
+      `
       import { fakeBench } from '@engine/core/contracts/common/fake-bench';
       import { runCase } from '@engine/core/contracts/common/suite';
       import { storageSuite } from '@engine/core/contracts/storage/suite';
@@ -56,17 +67,37 @@ describe('packed, and installed with npm outside the workspace', () => {
         await runCase(storageSuite, one, { bench: () => fakeBench(), create: (deps) => createSampleStorage(deps) }, () => (skipped = true));
         if (!skipped) ran++;
       }
-      console.log(typeof plugin.create, ran > 10);`);
+      console.log(typeof plugin.create, ran > 10);`,
+    );
     expect(execFileSync(process.execPath, ['check.js'], { cwd: folder, encoding: 'utf8' })).toBe('function true\n');
   });
 
   test('the types of both are there', () => {
-    writeFileSync(join(folder, 'use.ts'), `import { definePlugin } from '@engine/core/plugin'; import { createSampleStorage } from '@engine/plugin-sample/driver';
+    writeFileSync(
+      join(folder, 'use.ts'),
+      `import { definePlugin } from '@engine/core/plugin'; import { createSampleStorage } from '@engine/plugin-sample/driver';
       export default definePlugin({ create: (context) => ({ drivers: [createSampleStorage(context, { sync: false })] }) });
       // @ts-expect-error: there is no such option
-      export const wrong = (context: never) => createSampleStorage(context, { snyc: false });`);
+      export const wrong = (context: never) => createSampleStorage(context, { snyc: false });`,
+    );
     symlinkSync(join(home, 'node_modules/@types'), join(folder, 'node_modules/@types'));
-    const { status, stdout } = spawnSync(join(home, 'node_modules/.bin/tsc'), ['--ignoreConfig', '--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2024', '--types', 'node', 'use.ts'], { cwd: folder, encoding: 'utf8' });
+    const { status, stdout } = spawnSync(
+      join(home, 'node_modules/.bin/tsc'),
+      [
+        '--ignoreConfig',
+        '--noEmit',
+        '--strict',
+        '--skipLibCheck',
+        '--module',
+        'nodenext',
+        '--target',
+        'es2024',
+        '--types',
+        'node',
+        'use.ts',
+      ],
+      { cwd: folder, encoding: 'utf8' },
+    );
     expect(stdout).toBe('');
     expect(status).toBe(0);
   });
@@ -77,7 +108,10 @@ describe('packed, and installed with npm outside the workspace', () => {
     expect(engine(folder, 'trust')).toMatchObject({ status: 0 });
     expect(engine(folder, 'plugin', 'ls').stdout).toMatch(/^sample +0\.1\.0 +storage:sample +\/.*node_modules\/@engine\/plugin-sample$/m);
     importBusybox(folder);
-    expect(engine(folder, 'run', '--name', 'one', 'bb', 'sh', '-c', 'echo kept > /file; cat /file')).toMatchObject({ status: 0, stdout: 'kept\n' });
+    expect(engine(folder, 'run', '--name', 'one', 'bb', 'sh', '-c', 'echo kept > /file; cat /file')).toMatchObject({
+      status: 0,
+      stdout: 'kept\n',
+    });
     expect(engine(folder, 'diff', 'one').stdout).toContain('A /file');
     expect(existsSync(join(base, 'root/sample/snapshots'))).toBe(true);
     expect(engine(folder, 'rm', 'one')).toMatchObject({ status: 0 });
@@ -111,8 +145,12 @@ describe.skipIf(!isRoot)('a plugin that was begun with `engine plugin new`', () 
     writeFileSync(join(folder, 'bad/plugin.ts'), 'throw new Error("boom");\n');
     writeFileSync(join(folder, '.enginerc'), 'plugins: [./bad]\ndrivers: { storage: bad }\n');
     engine(folder, 'trust');
-    expect(engine(folder, 'run', '--rm', 'host', 'true')).toMatchObject({ status: 125, stderr: expect.stringMatching(/^engine: plugin bad .*boom.*\n$/) });
-    for (const args of [['--help'], ['config'], ['plugin', 'ls'], ['doctor'], ['version']]) expect([args, engine(folder, ...args).status]).toEqual([args, 0]);
+    expect(engine(folder, 'run', '--rm', 'host', 'true')).toMatchObject({
+      status: 125,
+      stderr: expect.stringMatching(/^engine: plugin bad .*boom.*\n$/),
+    });
+    for (const args of [['--help'], ['config'], ['plugin', 'ls'], ['doctor'], ['version']])
+      expect([args, engine(folder, ...args).status]).toEqual([args, 0]);
     expect(engine(folder, 'plugin', 'check', 'bad')).toMatchObject({ status: 1, stdout: expect.stringContaining('boom') });
   });
 

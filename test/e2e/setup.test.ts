@@ -17,10 +17,24 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(base, { recursive: true, force: true }));
 
-const oneLine = (status: number, message: RegExp) => ({ status, stderr: expect.stringMatching(new RegExp(`^engine: ${message.source}[^\\n]*\\n$`)) });
+const oneLine = (status: number, message: RegExp) => ({
+  status,
+  stderr: expect.stringMatching(new RegExp(`^engine: ${message.source}[^\\n]*\\n$`)),
+});
 function run(command: string, args: string[], options: { uid?: number; path?: string; env?: Record<string, string> } = {}) {
-  const env = { ...process.env, HOME: base, XDG_CONFIG_HOME: '', ...options.env, ...(options.path === undefined ? {} : { PATH: options.path }) };
-  const { status, stdout, stderr } = spawnSync(command, args, { cwd: home, encoding: 'utf8', env, ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }) });
+  const env = {
+    ...process.env,
+    HOME: base,
+    XDG_CONFIG_HOME: '',
+    ...options.env,
+    ...(options.path === undefined ? {} : { PATH: options.path }),
+  };
+  const { status, stdout, stderr } = spawnSync(command, args, {
+    cwd: home,
+    encoding: 'utf8',
+    env,
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  });
   return { status, stdout, stderr };
 }
 const setup = join(home, 'config/setup/setup.sh');
@@ -48,7 +62,10 @@ test.skipIf(!isRoot || !readable)('setting up and running without root is one li
   expect(run(engine, ['ps'], { uid: nobody })).toMatchObject(oneLine(125, /containers can be run by root only/));
   expect(run(engine, ['run', '--rm', 'host', 'true'], { uid: nobody })).toMatchObject(oneLine(125, /containers can be run by root only/));
   const before = readdirSync(tmpdir()).filter((name) => name.startsWith('engine-explain-'));
-  expect(run(engine, ['run', '--rm', '--explain', 'host', 'true'], { uid: nobody })).toMatchObject({ status: 0, stdout: expect.stringMatching(/^shim:\n[^]*exec /) });
+  expect(run(engine, ['run', '--rm', '--explain', 'host', 'true'], { uid: nobody })).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^shim:\n[^]*exec /),
+  });
   expect(readdirSync(tmpdir()).filter((name) => name.startsWith('engine-explain-'))).toEqual(before);
   for (const verb of ['--help', 'config', 'doctor', 'version']) expect(run(engine, [verb], { uid: nobody })).toMatchObject({ status: 0 });
 });
@@ -58,7 +75,8 @@ test('a checkout that is not set up says how', () => {
   const engine = join(base, 'checkout/bin/engine');
   expect(run(engine, ['ps'])).toMatchObject(oneLine(125, /not set up yet/));
   mkdirSync(join(base, 'checkout/node_modules'));
-  for (const name of readdirSync(join(home, 'node_modules')).filter((entry) => entry.startsWith('node-linux-'))) symlinkSync(join(home, 'node_modules', name), join(base, 'checkout/node_modules', name));
+  for (const name of readdirSync(join(home, 'node_modules')).filter((entry) => entry.startsWith('node-linux-')))
+    symlinkSync(join(home, 'node_modules', name), join(base, 'checkout/node_modules', name));
   expect(run(engine, ['ps'])).toMatchObject(oneLine(125, /not built yet/));
 });
 

@@ -12,10 +12,19 @@ describe('what the table permits', () => {
     ['core/api/x.ts', `import type { A } from '../plugin/index.ts'; type B = import('../contracts/log/index.ts').L;`],
     ['core/lifecycle/x.ts', `import { a } from '../state/index.ts'; export * from '../hooks/index.ts';`],
     ['native/ts/x.ts', `import { OP } from '@engine/core/plan'; import koffi from 'koffi';`],
-    ['plugins/storage-x/driver.ts', `import { op } from '@engine/core/plan'; import { defineLibrary } from '@engine/native/library'; import { readFileSync } from 'node:fs'; import './other.ts';`],
-    ['plugins/storage-x/driver.test.ts', `import { x } from '@engine/core/contracts/storage/suite'; import { writeFileSync } from 'node:fs'; import { h } from '../../test/helpers/leaks.ts';`],
+    [
+      'plugins/storage-x/driver.ts',
+      `import { op } from '@engine/core/plan'; import { defineLibrary } from '@engine/native/library'; import { readFileSync } from 'node:fs'; import './other.ts';`,
+    ],
+    [
+      'plugins/storage-x/driver.test.ts',
+      `import { x } from '@engine/core/contracts/storage/suite'; import { writeFileSync } from 'node:fs'; import { h } from '../../test/helpers/leaks.ts';`,
+    ],
     ['plugins/storage-x/driver.ts', `import * as fs from 'node:fs'; fs.readFileSync('/x');`],
-    ['config/builtins.ts', `import a from '../plugins/storage-x/package.json' with { type: 'json' }; const l = () => import('../plugins/storage-x/plugin.ts');`],
+    [
+      'config/builtins.ts',
+      `import a from '../plugins/storage-x/package.json' with { type: 'json' }; const l = () => import('../plugins/storage-x/plugin.ts');`,
+    ],
     ['config/compose.ts', `import 'reflect-metadata';`],
     ['test/e2e/x.test.ts', `import '../../core/lifecycle/index.ts'; import '../helpers/x.ts';`],
   ])('%s', (file, source) => expect(check(file, source, { koffi: '1', 'reflect-metadata': '1' })).toEqual([]));

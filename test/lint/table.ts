@@ -35,11 +35,54 @@ export const compositionPackages: readonly string[] = ['tsyringe', 'reflect-meta
 
 /** What a driver (plugins/, tests aside) may take from Node's fs: it reads; writing goes through effects. */
 export const readingFs = new Set([
-  'access', 'accessSync', 'closeSync', 'close', 'constants', 'createReadStream', 'Dirent', 'exists', 'existsSync', 'fstat', 'fstatSync', 'lstat', 'lstatSync',
-  'open', 'openSync', 'opendir', 'opendirSync', 'read', 'readFile', 'readFileSync', 'readSync', 'readdir', 'readdirSync', 'readlink', 'readlinkSync',
-  'readv', 'readvSync', 'realpath', 'realpathSync', 'stat', 'statSync', 'statfs', 'statfsSync', 'Stats', 'watch', 'watchFile', 'unwatchFile', 'BigIntStats', 'promises',
+  'access',
+  'accessSync',
+  'closeSync',
+  'close',
+  'constants',
+  'createReadStream',
+  'Dirent',
+  'exists',
+  'existsSync',
+  'fstat',
+  'fstatSync',
+  'lstat',
+  'lstatSync',
+  'open',
+  'openSync',
+  'opendir',
+  'opendirSync',
+  'read',
+  'readFile',
+  'readFileSync',
+  'readSync',
+  'readdir',
+  'readdirSync',
+  'readlink',
+  'readlinkSync',
+  'readv',
+  'readvSync',
+  'realpath',
+  'realpathSync',
+  'stat',
+  'statSync',
+  'statfs',
+  'statfsSync',
+  'Stats',
+  'watch',
+  'watchFile',
+  'unwatchFile',
+  'BigIntStats',
+  'promises',
 ]);
 /** Modules of Node with which a driver could act behind the plan's back. */
-export const forbiddenInDrivers: readonly string[] = ['node:child_process', 'node:cluster', 'node:worker_threads', 'node:inspector', 'node:vm', 'node:sqlite'];
+export const forbiddenInDrivers: readonly string[] = [
+  'node:child_process',
+  'node:cluster',
+  'node:worker_threads',
+  'node:inspector',
+  'node:vm',
+  'node:sqlite',
+];
 /** Frontends answer the user, not the machine: they write the files that the user names (`--cidfile`). */
 export const writers: readonly string[] = ['plugins/frontend-cli'];
