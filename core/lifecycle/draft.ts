@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Spec } from '../spec/index.ts';
@@ -77,6 +77,16 @@ function checkSecurityOptions(request: ContainerRequest, drivers: ContainerDrive
   }
 }
 
+/** The container whose network is joined. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
+function networkOwner(core: Core, ref: string): ContainerRecord {
+  try {
+    return core.parts.state.containers.resolve(ref);
+  } catch (error) {
+    if (!isEngineError(error)) throw error;
+    throw fail(error.code, `cannot join the network of container ${ref}: ${error.message}`, { path: ref, exitCode: 125 });
+  }
+}
+
 function choicesOf(drivers: ContainerDrivers): ContainerRecord['drivers'] {
   const { storage, cgroup, network, log, security } = drivers;
   return {
@@ -96,7 +106,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   if (!request.network || request.network === 'default') request.network = parts.defaults.network;
   let shares: ContainerRecord | undefined;
   if (request.network.startsWith('container:')) {
-    shares = parts.state.containers.resolve(request.network.slice('container:'.length));
+    shares = networkOwner(core, request.network.slice('container:'.length));
     request.network = `container:${shares.id}`;
   }
   const log = await registry.chosen('log', request.log.driver);
