@@ -102,7 +102,7 @@ async function build(): Promise<void> {
     entryFileNames: '[name].js',
     chunkFileNames: '[name]-[hash].js',
     codeSplitting: { groups, includeDependenciesRecursively: false },
-    minify: { mangle: false, compress: true, codegen: { removeWhitespace: true } },
+    minify: { mangle: false, compress: true, codegen: { removeWhitespace: false } },
     sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1',
   });
   await bundle.close();
