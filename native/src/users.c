@@ -133,7 +133,7 @@ static int well_formed(const char *word)
 		else if ((unsigned char)*p <= ' ' || *p == 0x7f || *p == ',')
 			return 0;
 	}
-	return colons <= 1;
+	return colons <= 1 && strcmp(word, ":"); /* neither a user nor a group: a slip, and root is no answer to a slip (CVE-2026-30892) */
 }
 
 int users_resolve(struct users *u, const char *passwd, size_t passwd_n, const char *group, size_t group_n, const char *spec,

@@ -55,7 +55,7 @@ describe.skipIf(!canRun)('resolveUser', () => {
   }));
 
   it.each<[string, readonly string[], number]>([
-    ['nobody-here', [], E.ENOENT], ['root:nogroup', [], E.ENOENT], ['a:b:c', [], E.EINVAL], ['root ', [], E.EINVAL], [' 0', [], E.EINVAL], ['root\n', [], E.EINVAL], ['root,adm', [], E.EINVAL],
+    ['nobody-here', [], E.ENOENT], ['root:nogroup', [], E.ENOENT], ['a:b:c', [], E.EINVAL], ['root ', [], E.EINVAL], [' 0', [], E.EINVAL], ['root\n', [], E.EINVAL], ['root,adm', [], E.EINVAL], [':', [], E.EINVAL],
     // CVE-2024-40635, CVE-2026-47262: nothing wraps round to 0
     ['4294967296', [], E.ERANGE], ['4294967295', [], E.ERANGE], ['18446744073709551616', [], E.ERANGE], ['0:4294967296', [], E.ERANGE], ['99999999999999999999999999', [], E.ERANGE],
     // CVE-2026-30892: no sloppy numbers
