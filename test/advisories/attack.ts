@@ -85,7 +85,9 @@ export class Attack extends TestEngine {
   /** As there, without what other tests on this machine have at the moment: mounts of other roots, shims that hold no file of ours. */
   override async close(): Promise<string[]> {
     this.stop();
+    const instance = /Instance: (\S+)/.exec(await this.ok('info'))?.[1] ?? '';
     return (await super.close()).filter((line) => {
+      if (line.startsWith('cgroups: ')) return line.includes(instance);
       if (line.startsWith('mounts: ')) return line.includes(this.folder) || !/engine-\w+-\w{6}/.test(line);
       const pid = /^processes: engine\S* (\d+)$/.exec(line)?.[1];
       return pid === undefined || openFilesOf(pid).some((file) => file.startsWith(this.folder));

@@ -134,26 +134,10 @@ static int descriptors(void) {
 	return 0;
 }
 
-/* Swap two names until killed. It says `go` once it runs, and gives way when the machine is busy. */
+/* Swap two names until killed, from when both are there. */
 static int exchange(const char *a, const char *b) {
 	puts("go");
-	fflush(stdout);
-	for (;;)
-		if (syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2)) return 1;
-}
-
-/* Of the folders below `ROOT/NAME`, replace NAME by a link to TARGET as soon as it appears, again and again. */
-static int replace(const char *name, const char *target) {
-	puts("go");
-	fflush(stdout);
-	for (;;) {
-		if (!rmdir(name) || errno == ENOENT) {
-			if (!symlink(target, name)) {
-				for (volatile int i = 0; i < 20000; i++) {}
-				unlink(name);
-			}
-		}
-	}
+	for (;;) syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2 /* RENAME_EXCHANGE */);
 	return 0;
 }
 
@@ -354,7 +338,6 @@ int main(int argc, char **argv) {
 	if (!strcmp(what, "system-calls")) return system_calls();
 	if (!strcmp(what, "descriptors")) return descriptors();
 	if (!strcmp(what, "exchange") && argc == 4) return exchange(argv[2], argv[3]);
-	if (!strcmp(what, "replace") && argc == 4) return replace(argv[2], argv[3]);
 	if (!strcmp(what, "watch") && argc == 3) return watch(atoi(argv[2]));
 	if (!strcmp(what, "overwrite") && argc == 3) return overwrite(atoi(argv[2]));
 	if (!strcmp(what, "overwrite-path") && argc == 3) return overwrite_path(argv[2]);
