@@ -102,7 +102,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     async check(engine) {
       const there = await exists(engine);
       agree((await volumes(engine)).length === (there ? 1 : 0), 'a container and its volume go together');
-      if (there) await (await engine.containers.start('cc').then((s) => s.gone));
+      if (there) await engine.containers.start('cc').then((s) => s.gone);
     },
   },
   load: {
