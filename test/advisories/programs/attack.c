@@ -317,6 +317,22 @@ static int add_key_and_exec(char **argv) {
 	return 1;
 }
 
+static int identity(void) {
+	char line[512];
+	FILE *status = fopen("/proc/self/status", "re");
+	while (status && fgets(line, sizeof line, status))
+		if (!strncmp(line, "Uid", 3) || !strncmp(line, "CapEff", 6) || !strncmp(line, "CapBnd", 6)) fputs(line, stdout);
+	return 0;
+}
+
+/* Folders one below the other, more than a path can name. */
+static int deep(int levels, const char *first) {
+	if (mkdir(first, 0755) || chdir(first)) return 1;
+	for (int i = 0; i < levels; i++)
+		if (mkdir("d", 0755) || chdir("d")) return 1;
+	return creat("bottom", 0600) < 0;
+}
+
 static int fork_bomb(void) {
 	int made = 0;
 	for (int i = 0; i < 5000; i++) {
@@ -345,6 +361,8 @@ int main(int argc, char **argv) {
 	if (!strcmp(what, "sockets")) return sockets(argc - 2, argv + 2);
 	if (!strcmp(what, "keyrings")) return keyrings();
 	if (!strcmp(what, "with-key") && argc > 2) return add_key_and_exec(argv + 2);
+	if (!strcmp(what, "ids")) return identity();
+	if (!strcmp(what, "deep") && argc == 4) return deep(atoi(argv[2]), argv[3]);
 	if (!strcmp(what, "fork-bomb")) return fork_bomb();
 	fprintf(stderr, "attack: %s?\n", what);
 	return 2;
