@@ -12,6 +12,7 @@ import networkHost from '../plugins/network-host/package.json' with { type: 'jso
 import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
 import securityCapabilities from '../plugins/security-capabilities/package.json' with { type: 'json' };
 import securitySeccomp from '../plugins/security-seccomp/package.json' with { type: 'json' };
+import specDocker from '../plugins/spec-docker/package.json' with { type: 'json' };
 import storageBtrfs from '../plugins/storage-btrfs/package.json' with { type: 'json' };
 import storageOverlay from '../plugins/storage-overlay/package.json' with { type: 'json' };
 import storageVfs from '../plugins/storage-vfs/package.json' with { type: 'json' };
@@ -36,6 +37,7 @@ export const builtins: readonly Builtin[] = [
   { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
   { packageJson: securityCapabilities, load: () => import('../plugins/security-capabilities/plugin.ts') },
   { packageJson: securitySeccomp, load: () => import('../plugins/security-seccomp/plugin.ts') },
+  { packageJson: specDocker, load: () => import('../plugins/spec-docker/plugin.ts') },
   { packageJson: storageBtrfs, load: () => import('../plugins/storage-btrfs/plugin.ts') },
   { packageJson: storageOverlay, load: () => import('../plugins/storage-overlay/plugin.ts') },
   { packageJson: storageVfs, load: () => import('../plugins/storage-vfs/plugin.ts') },

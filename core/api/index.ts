@@ -1,2 +1,3 @@
 export * from './types.ts';
 export * from './engine.ts';
+export * from './values.ts';

@@ -1,8 +1,9 @@
-import { type Spec } from '../spec/index.ts';
+import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
+import { type Mount, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
 import { type RunContext } from '../contracts/common/index.ts';
-import { type ContainerRecord, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
+import { type ContainerRecord, type ContainerRequest, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
 import { type Logger } from 'pino';
 
 /** How a hook calls its taps, and what a throw does. */
@@ -19,6 +20,7 @@ export const hookTable = {
   configResolved: { kind: 'series', when: 'the configuration is known, before any driver is started' },
   pluginsReady: { kind: 'series', when: 'every plugin has been created and started; from now on the hooks are sealed' },
   request: { kind: 'series', when: 'before every verb: policy and authorisation on the normalised request as it will be executed' },
+  compile: { kind: 'waterfall', when: 'a request becomes an OCI spec, once, when a container is made (not for OCI bundles)' },
   create: { kind: 'series', when: 'a container comes into being: its spec is known, nothing is on disk yet' },
   configure: { kind: 'waterfall', when: 'before each run: edit the OCI spec (not for OCI bundles)' },
   prepareRootfs: { kind: 'series', when: 'what / is made of: operations in slots rootfs and mounts' },
@@ -67,11 +69,40 @@ export interface RunHookContext extends TapContext {
   readonly plan: PlanWriter;
 }
 
+/** What is known of a container that is about to be made; plain data. */
+export interface CompileFacts {
+  readonly id: string;
+  readonly request: ContainerRequest;
+  readonly imageConfig: ImageConfig;
+  readonly rootfs: ImageRootfs;
+  /** `source`: the host folder of the volume. */
+  readonly volumes: readonly { readonly target: string; readonly source: string; readonly readonly: boolean; readonly propagation?: string }[];
+  /** What the network driver says the network namespace is. */
+  readonly network: 'new' | 'host' | 'container';
+  /** For `container:`: the hostname that goes with the shared network. */
+  readonly sharedHostname?: string;
+  /** The host folder in which `files` will lie; that of the other container when its network is shared. */
+  readonly folder: string;
+  readonly cgroupMounts: readonly Mount[];
+  /** Fields of `linux.resources` that the cgroup driver can limit. */
+  readonly resources: readonly string[];
+  /** Default size of /dev/shm, bytes. */
+  readonly shmSize?: number;
+}
+/** A spec in the making. */
+export interface Compiled {
+  readonly facts: CompileFacts;
+  readonly spec: Spec;
+  /** Files of the container to be written into `facts.folder`, for mounts of the spec: name and content. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
 /** Argument of each hook, after the context. */
 export interface HookValues {
   configResolved: { readonly config: unknown };
   pluginsReady: Record<string, never>;
   request: VerbRequest;
+  compile: Compiled;
   create: { readonly container: ContainerRecord };
   configure: Spec;
   prepareRootfs: Record<string, never>;

@@ -3,13 +3,11 @@ import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
 import { type Lock } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
-import { type HostView } from './host-view.ts';
 
 /** What the verbs share. */
 export interface Core {
   readonly parts: EngineParts;
   readonly registry: Registry;
-  readonly host: HostView;
   /** The engine is ending: sessions end without collecting runs, which go on. */
   closing: boolean;
   /** Held for containers that are made but not started yet by a `run --rm`: see ContainerRecord.provisional. */
@@ -32,11 +30,11 @@ export interface Core {
 /** Longest wait for another verb on the same object, ms. */
 const LOCK_TIMEOUT = 30_000;
 
-export function createCore(parts: EngineParts, registry: Registry, host: HostView): Core {
+export function createCore(parts: EngineParts, registry: Registry): Core {
   const { state, hooks, log } = parts;
   const now = (): Date => parts.now?.() ?? new Date();
   return {
-    parts, registry, host, now,
+    parts, registry, now,
     closing: false,
     provisional: new Map(),
     connections: new Set(),

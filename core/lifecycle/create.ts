@@ -1,49 +1,50 @@
 import path from 'node:path';
-import { readdirSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import { fail } from '../errors/index.ts';
-import { effect, op, type Effect } from '../plan/index.ts';
+import { BITS, effect, op, type Effect } from '../plan/index.ts';
 import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
-import { hostsFile, resolvConf } from './hosts-files.ts';
 import { ensureUnpacked, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
-import { bindSources } from './spec-mounts.ts';
+import { bindSources } from './requested.ts';
 
 const withContainer = { none: 'goes with the folder it lies in' } as const;
-const text = (value: string): Uint8Array => Buffer.from(value, 'utf8');
+/** BITS.WRITE: create, exclusive. */
+const CREATE_NEW = BITS.WRITE.create | BITS.WRITE.exclusive;
 
 /** Folder of the container, its log, and the files that are bound over those of the image. */
-function folderEffects(core: Core, draft: Draft): Effect[] {
-  const { record, network, hostname, shares } = draft;
+function folderEffects(core: Core, { record, files }: Draft): Effect[] {
   const folder = core.folderOf(record.id);
-  const sharesHost = network === 'host';
-  const file = (name: string, content: string): Effect => effect(op.writeFile({ path: path.join(folder, name), data: text(content), mode: 0o644, how: 1 | 2 }), withContainer);
-  const own = shares || record.request.bundle !== undefined ? [] : [
-    file('hostname', `${hostname}\n`),
-    file('hosts', hostsFile(record.request, sharesHost, core.host)),
-    file('resolv.conf', resolvConf(record.request, sharesHost, core.host)),
-  ];
   return [
     ensureFolder(path.dirname(folder)),
     effect(op.mkdir({ path: folder, mode: 0o700 }), op.removeTree({ path: folder })),
     effect(op.mkdir({ path: path.join(folder, 'log'), mode: 0o700 }), withContainer),
     effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer),
-    ...own,
+    ...Object.entries(files).map(([name, content]) => effect(op.writeFile({ path: path.join(folder, path.basename(name)), data: Buffer.from(content), mode: 0o644, how: CREATE_NEW }), withContainer)),
   ];
 }
 
+/** A dangling link is there too: it must not be made into a folder. */
+function exists(file: string): boolean {
+  try {
+    return lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false; // ENOTDIR: making it says so, with the path
+  }
+}
+
 /** `-v` makes a missing source, folder by folder, so that exactly these are undone. */
-function sourceEffects(core: Core, request: ContainerRequest): Effect[] {
+function sourceEffects(request: ContainerRequest): Effect[] {
   const made = new Set<string>();
   return bindSources(request).flatMap(({ source, create }) => {
-    if (core.host.kind(source) !== undefined) return [];
+    if (exists(source)) return [];
     if (!create) throw fail('ERR_INVALID_VALUE', `invalid mount config for type "bind": bind source path does not exist: ${source}`, { operation: 'mount', path: source });
     const missing: string[] = [];
-    for (let at = path.resolve(source); core.host.kind(at) === undefined && at !== '/' && !made.has(at); at = path.dirname(at)) missing.unshift(at);
+    for (let at = path.resolve(source); !exists(at) && at !== '/' && !made.has(at); at = path.dirname(at)) missing.unshift(at);
     return missing.map((at) => {
       made.add(at);
       return effect(op.mkdir({ path: at, mode: 0o755 }, { okExists: true }), op.rmdir({ path: at }, { okMissing: true, optional: true }));
@@ -88,7 +89,7 @@ const newVolumes = (volumes: readonly DraftVolume[]): DraftVolume[] => volumes.f
 async function make(core: Core, draft: Draft, transaction: Transaction, onWarning: ((text: string) => void) | undefined): Promise<void> {
   const { record, drivers, volumes } = draft;
   const options = onWarning ? { onWarning } : {};
-  const groups = [{ plugin: 'core', effects: [...sourceEffects(core, record.request), ...folderEffects(core, draft)] }];
+  const groups = [{ plugin: 'core', effects: [...sourceEffects(record.request), ...folderEffects(core, draft)] }];
   if (drivers.storage) {
     const { driver, choice } = drivers.storage;
     for (const { request } of snapshotsOf(record, driver)) groups.push({ plugin: choice.plugin, effects: [...(await driver.createSnapshot(request))] });

@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
-import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { parseSignal, type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { type CompileFacts } from '../hooks/index.ts';
 import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
@@ -9,10 +10,7 @@ import { type ContainerDrivers } from './drivers.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
 import { type ResolvedDriver } from './parts.ts';
-import { honours } from './sections.ts';
-import { compileSpec, containerHostname } from './spec.ts';
-import { parseSignal } from './spec-process.ts';
-import { planVolumes, type PlannedVolume } from './spec-mounts.ts';
+import { planVolumes, type PlannedVolume } from './requested.ts';
 import { type Contracts } from '../plugin/index.ts';
 
 export interface DraftVolume extends PlannedVolume {
@@ -25,10 +23,8 @@ export interface Draft {
   readonly drivers: ContainerDrivers;
   readonly image?: FoundImage;
   readonly volumes: readonly DraftVolume[];
-  readonly hostname: string;
-  readonly network: 'new' | 'host' | 'container';
-  /** The container whose network, and so whose hosts files, it shares. */
-  readonly shares?: ContainerRecord;
+  /** Files to be written into its folder. */
+  readonly files: Readonly<Record<string, string>>;
 }
 
 /** What a bundle's or a user's own folder is in place of an image. */
@@ -49,7 +45,7 @@ async function findBase(core: Core, request: ContainerRequest): Promise<Base> {
   }
   if (request.rootfs !== undefined) {
     const folder = path.resolve(request.rootfs);
-    if (core.host.kind(folder) !== 'folder') throw fail('ERR_INVALID_VALUE', `no such folder: ${folder}`, { path: folder });
+    if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw fail('ERR_INVALID_VALUE', `no such folder: ${folder}`, { path: folder });
     return { image: { id: '', name: folder, source: 'rootfs' }, config: {}, rootfs: layers, folder };
   }
   const found = await findImage(core, request.image);
@@ -95,6 +91,14 @@ function choicesOf(drivers: ContainerDrivers): ContainerRecord['drivers'] {
   };
 }
 
+/** What a request means as an OCI spec is for the plugins that tap `compile` to say. Errors: ERR_PLUGIN_MISSING. */
+async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; files: Readonly<Record<string, string>> }> {
+  const { hooks } = core.parts;
+  if (hooks.taps('compile').length === 0) throw fail('ERR_PLUGIN_MISSING', 'no plugin turns requests into OCI specs: none taps compile');
+  const empty: Spec = { ociVersion: '1.2.0', process: { cwd: '/', user: {} }, root: { path: 'rootfs' } };
+  return (await hooks.callWaterfall('compile', { facts, spec: empty, files: {} })).value;
+}
+
 /**
  * Resolve image, drivers, volumes and names, and compile the spec. Reads only. `request` is not changed; the record holds it as it will
  * be executed. Errors: ERR_NO_SUCH_IMAGE, ERR_INVALID_VALUE, ERR_DRIVER_*, ERR_NO_SUCH_NETWORK.
@@ -123,17 +127,14 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   parseSignal(request.stopSignal ?? base.config.StopSignal ?? 'TERM');
   const volumes = await Promise.all((base.bundleSpec ? [] : planVolumes(request, base.config, newId)).map((v) => draftVolume(core, v)));
   const network = drivers.network?.driver.namespace({ mode: request.network, hostname: '', ports: request.ports, options: {} }).kind ?? 'new';
-  const folder = core.folderOf(shares?.id ?? id);
-  const honoured = (field: string): boolean => honours(drivers.cgroup?.driver, field);
-  const sharedHostname = shares?.spec.hostname ?? undefined;
-  const host = { id, request, machine: parts.machine, network, ...(sharedHostname ? { sharedHostname } : {}) };
-  const spec = base.bundleSpec ?? compileSpec({
-    ...host, imageConfig: base.config, rootfs: base.rootfs, host: core.host, volumes, honours: honoured,
-    volumeFolder: (v) => (v as DraftVolume).source.driver.mountpoint(v.name),
-    files: { resolvConf: path.join(folder, 'resolv.conf'), hostname: path.join(folder, 'hostname'), hosts: path.join(folder, 'hosts') },
-    cgroupMounts: drivers.cgroup?.driver.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }).map((m) => ({ ...m, options: [...m.options] })) ?? [],
-    ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
-  });
+  const cgroup = drivers.cgroup?.driver;
+  const facts: CompileFacts = {
+    id, request, imageConfig: base.config, rootfs: base.rootfs, network, folder: core.folderOf(shares?.id ?? id), resources: [...(cgroup?.resources ?? [])],
+    volumes: volumes.map((v) => ({ target: v.target, source: v.source.driver.mountpoint(v.name), readonly: v.readonly, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
+    cgroupMounts: (cgroup?.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }) ?? []).map((m) => ({ ...m, options: [...m.options] })),
+    ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
+  };
+  const { spec, files } = base.bundleSpec ? { spec: base.bundleSpec, files: {} } : await compile(core, facts);
   const layers = base.rootfs.kind === 'layers' ? base.rootfs.layers.at(-1)?.chainID : undefined;
   const record: ContainerRecord = {
     id, name, created: core.now().toISOString(), request, image: base.image, imageConfig: base.config, spec,
@@ -142,5 +143,5 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
     starts: 0,
   };
-  return { record, drivers, volumes, network, hostname: containerHostname(host), ...(base.found && { image: base.found }), ...(shares && { shares }) };
+  return { record, drivers, volumes, files: shares ? {} : files, ...(base.found && { image: base.found }) };
 }

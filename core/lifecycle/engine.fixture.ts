@@ -1,4 +1,3 @@
-import * as fs from 'node:fs';
 import path from 'node:path';
 import { effect, op, step } from '../plan/index.ts';
 import { createHooks, type Hooks } from '../hooks/index.ts';
@@ -11,12 +10,12 @@ import { type NetworkDriver } from '../contracts/network/index.ts';
 import { type SecurityDriver } from '../contracts/security/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
+import { type Spec } from '../spec/index.ts';
 import { type ContractName, type PluginInstance, type PluginManifest } from '../plugin/index.ts';
 import { type FakeNative } from '../native/fake.ts';
 import { createFixture, silent, type Fixture } from '../state/state.fixture.ts';
 import { type State } from '../state/index.ts';
 import { createEngine } from './engine.ts';
-import { type HostView } from './host-view.ts';
 import { type EngineParts, type PluginEntry } from './parts.ts';
 
 const available = () => ({ available: true, score: 10, reasons: [] });
@@ -25,11 +24,6 @@ const gone = { none: 'removed for good' } as const;
 export const machine: Machine = {
   kernel: [6, 12], release: '6.12.0', architecture: 'x64', hostname: 'host1', uid: 0, capabilities: [], filesystems: [], mounts: [], namespaces: [], root: '/r', runRoot: '/rr', read: () => undefined,
 };
-/** A host with these files; everything else is missing. */
-export function fakeHost(files: Readonly<Record<string, string>> = {}, extra: Partial<HostView> = {}): HostView {
-  return { cpus: 2, read: (p) => files[p], kind: (p) => (p in files ? 'file' : fs.existsSync(p) ? 'folder' : undefined), device: () => undefined, list: () => [], ...extra };
-}
-
 export const request = (over: Partial<ContainerRequest> = {}): ContainerRequest => ({
   image: 'test', env: [], labels: {}, addHosts: [], terminal: false, openStdin: false, stdinOnce: false, attach: { stdin: false, stdout: true, stderr: true }, detached: false, autoRemove: false,
   network: 'none', ports: [], mounts: [], tmpfs: [], readonlyRootfs: false, init: false, privileged: false, capAdd: [], capDrop: [], securityOptions: [], devices: [], deviceCgroupRules: [], rlimits: [],
@@ -105,6 +99,16 @@ export function fakeBase(hooks: Hooks): PluginEntry {
     eager: true,
     load: async (): Promise<PluginInstance> => {
       const tap = hooks.tapFor('base');
+      tap('compile', (_, { facts, files }) => {
+        const { request: r, imageConfig } = facts;
+        const binds = r.mounts.filter((m) => m.type === 'bind').map((m) => ({ destination: m.target, type: 'bind', source: m.source ?? '', options: ['rbind', ...(m.readonly ? ['ro'] : [])] }));
+        const volumes = facts.volumes.map((v) => ({ destination: v.target, type: 'bind', source: v.source, options: ['rbind'] }));
+        const spec: Spec = {
+          ociVersion: '1.2.0', root: { path: 'rootfs' }, process: { cwd: '/', user: {}, args: r.command ?? [...(imageConfig.Cmd ?? [])], env: r.env }, mounts: [{ destination: '/etc/hosts', type: 'bind', source: `${facts.folder}/hosts` }, ...volumes, ...binds],
+          linux: { namespaces: [{ type: 'mount' }, { type: 'pid' }] },
+        };
+        return { facts, spec, files: { ...files, hosts: '127.0.0.1 localhost\n' } };
+      });
       tap('applyLimits', ({ plan, spec }) => {
         plan.at('/process/args').add('init.exec', op.resolveExec({ name: spec.process?.args?.[0] ?? '', env: [], out: 'base.program' }));
         plan.at('/process/args').add('init.exec', op.exec({ program: 'base.program', argv: spec.process?.args ?? [], env: spec.process?.env ?? [] }));
@@ -116,7 +120,7 @@ export function fakeBase(hooks: Hooks): PluginEntry {
 }
 
 export interface TestEngine { readonly engine: Engine; readonly fixture: Fixture; readonly state: State; readonly calls: Calls; readonly hooks: Hooks; readonly events: string[] }
-export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly host?: HostView; readonly native?: FakeNative; readonly parts?: Partial<EngineParts> }
+export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly native?: FakeNative; readonly parts?: Partial<EngineParts> }
 
 /** A whole engine on a fake machine: third-party drivers only, no root. */
 export async function testEngine(options: TestOptions = {}): Promise<TestEngine> {
@@ -143,6 +147,6 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
   const engine = await createEngine({
     state, hooks, native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', security: ['caps'] },
     defaults: { network: 'none', logOptions: {} }, config: { sources: [], result: {} }, version: '0', ...options.parts,
-  }, options.host ?? fakeHost({ '/etc/resolv.conf': 'nameserver 10.0.0.1\n' }));
+  });
   return { engine, fixture, state, calls, hooks, events };
 }

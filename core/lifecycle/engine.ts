@@ -8,7 +8,6 @@ import { draftContainer } from './draft.ts';
 import { driversOf, need } from './drivers.ts';
 import { execInContainer } from './exec.ts';
 import { catchUp } from './finish.ts';
-import { type HostView, realHost } from './host-view.ts';
 import { createImages } from './images.ts';
 import { inspectContainer } from './inspect.ts';
 import { newId, newRunId } from './names.ts';
@@ -62,12 +61,12 @@ function createContainers(core: Core): Containers {
 
 /**
  * The engine: plugins that tap are loaded, the hooks sealed, and whatever an earlier engine left is undone or finished.
- * Errors: ERR_PLUGIN_*, ERR_HOOK_*, ERR_STATE. `host`: what is read of this machine while compiling; tests hand in another one.
+ * Errors: ERR_PLUGIN_*, ERR_HOOK_*, ERR_STATE.
  */
-export async function createEngine(parts: EngineParts, host: HostView = realHost): Promise<Engine> {
+export async function createEngine(parts: EngineParts): Promise<Engine> {
   const { hooks, state, log } = parts;
   const registry = createRegistry(parts);
-  const core = createCore(parts, registry, host);
+  const core = createCore(parts, registry);
   tapAdapters(hooks, registry, state);
   await registry.start();
   await hooks.call('configResolved', { config: parts.config.result });

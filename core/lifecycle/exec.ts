@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { createPlanCollector, type RunBase } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
 import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
-import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
+import { overlayEnv, workingDir, type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type Frame } from '../native/index.ts';
 import { type Process, type Spec } from '../spec/index.ts';
@@ -12,7 +12,6 @@ import { blame, warningText } from './frames.ts';
 import { configureSpec, streamFlags } from './plan-run.ts';
 import { connect, requireRun } from './running.ts';
 import { createSession, windowPayload, type LiveSession } from './session.ts';
-import { overlayEnv, workingDir } from './spec-process.ts';
 import { runContext } from './start.ts';
 
 /** The process of a session: the container's own, with what was asked for. */

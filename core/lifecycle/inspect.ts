@@ -4,7 +4,6 @@ import { defined, type Core } from './core.ts';
 import { driversOf, ifLoaded } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
 import { viewContainer } from './running.ts';
-import { processArgs } from './spec-process.ts';
 
 const NEVER = '0001-01-01T00:00:00Z';
 
@@ -54,7 +53,8 @@ function hostConfig(record: ContainerRecord): Record<string, unknown> {
 
 function configOf(record: ContainerRecord): Record<string, unknown> {
   const { request: r, imageConfig, spec } = record;
-  const { entrypoint, command } = r.bundle === undefined ? processArgs(r, imageConfig) : { entrypoint: [], command: spec.process?.args ?? [] };
+  const entrypoint = r.bundle === undefined ? (r.entrypoint?.filter(Boolean) ?? imageConfig.Entrypoint ?? []) : [];
+  const command = (spec.process?.args ?? []).slice(entrypoint.length);
   return {
     Hostname: spec.hostname ?? '', Domainname: r.domainname ?? '', User: r.user ?? imageConfig.User ?? '', AttachStdin: r.attach.stdin, AttachStdout: r.attach.stdout, AttachStderr: r.attach.stderr,
     Tty: r.terminal, OpenStdin: r.openStdin, StdinOnce: r.stdinOnce, Env: spec.process?.env ?? [], Cmd: command.length ? command : null, Image: record.image.name,

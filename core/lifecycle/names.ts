@@ -27,8 +27,3 @@ export function checkName(kind: 'container' | 'volume', name: string): void {
     throw fail('ERR_INVALID_VALUE', `invalid ${kind} name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`, { path: name });
   }
 }
-
-/** Errors: ERR_INVALID_VALUE. */
-export function checkHostname(name: string): void {
-  if (!/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/.test(name)) throw fail('ERR_INVALID_VALUE', `invalid hostname: ${name}`, { path: name });
-}

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
-import { type AttachStreams, type ContainerRecord, type ContainerState, type ContainerView, type ExitRecord, type Session } from '../api/index.ts';
+import { parseSignal, type AttachStreams, type ContainerRecord, type ContainerState, type ContainerView, type ExitRecord, type Session } from '../api/index.ts';
 import { type ShimConnection } from '../native/index.ts';
 import { type RunView } from '../state/index.ts';
 import { eventAttributes, type Core } from './core.ts';
@@ -10,7 +10,6 @@ import { readExitFrame } from './frames.ts';
 import { streamFlags } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { createSession } from './session.ts';
-import { parseSignal } from './spec-process.ts';
 
 const SIGKILL = 9;
 const DEFAULT_STOP_TIMEOUT = 10;

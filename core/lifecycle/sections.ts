@@ -1,6 +1,5 @@
 import { fail } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
-import { type CgroupDriver } from '../contracts/cgroup/index.ts';
 
 /** Sections that the core or its adapters compile, besides what plugins claim. */
 const own = new Set(['ociVersion', 'annotations', 'root', 'process.terminal', 'process.consoleSize', 'linux.namespaces', 'linux.cgroupsPath']);
@@ -27,9 +26,4 @@ export function checkSections(spec: Spec, owners: ReadonlyMap<string, string>, h
     for (const [key, child] of Object.entries(value as object)) check(child, section === '' ? key : `${section}.${key}`);
   };
   check(spec, '');
-}
-
-/** Can the cgroup driver limit this field of `linux.resources`, e.g. `memory.swap`? */
-export function honours(cgroup: Pick<CgroupDriver, 'resources'> | undefined, field: string): boolean {
-  return cgroup !== undefined && (cgroup.resources.has(field) || cgroup.resources.has(field.split('.')[0] as string));
 }

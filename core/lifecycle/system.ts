@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { type System } from '../api/index.ts';
 import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
@@ -18,7 +19,7 @@ export function createSystem(core: Core): System {
         Containers: states.length, ContainersRunning: count('running'), ContainersPaused: count('paused'), ContainersStopped: states.length - count('running') - count('paused'),
         Images: images.length, Volumes: state.volumes.list().length, Driver: await pick('storage'), CgroupDriver: await pick('cgroup'), LoggingDriver: await pick('log'), VolumeDriver: await pick('volume'),
         SecurityOptions: parts.choices.security, DefaultNetwork: parts.defaults.network, ServerVersion: parts.version, KernelVersion: machine.release, Architecture: machine.architecture,
-        Name: machine.hostname, NCPU: core.host.cpus, EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources,
+        Name: machine.hostname, NCPU: availableParallelism(), EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources,
       };
     },
     async doctor({ fix }) {

@@ -1,7 +1,7 @@
 import path from 'node:path';
-import { fail } from '../errors/index.ts';
-import { type ContainerRequest } from '../api/types.ts';
-import { type Device, type DeviceRule } from '../spec/index.ts';
+import { fail } from '@engine/core/errors';
+import { type ContainerRequest } from '@engine/core/api';
+import { type Device, type DeviceRule } from '@engine/core/spec';
 import { type HostDevice, type HostView } from './host-view.ts';
 
 const defaults: readonly Device[] = [['null', 1, 3], ['zero', 1, 5], ['full', 1, 7], ['random', 1, 8], ['urandom', 1, 9], ['tty', 5, 0]]

@@ -1,24 +1,35 @@
 import { describe, expect, it } from 'vitest';
-import { isEngineError } from '../errors/index.ts';
-import { type ContainerRequest } from '../api/index.ts';
-import { type Spec } from '../spec/index.ts';
-import { fakeHost, machine, request } from './engine.fixture.ts';
-import { splitDevice } from './host-view.ts';
+import { isEngineError } from '@engine/core/errors';
+import { overlayEnv, parseSignal, workingDir, type ContainerRequest } from '@engine/core/api';
+import { type CompileFacts, type Compiled } from '@engine/core/hooks';
+import { type Spec } from '@engine/core/spec';
+import { ANNOTATION, createDockerSpec } from './driver.ts';
+import { splitDevice, type HostView } from './host-view.ts';
 import { hostsFile, parseAddHost, resolvConf } from './hosts-files.ts';
-import { checkHostname, checkName, newId, randomName } from './names.ts';
-import { checkSections } from './sections.ts';
-import { ANNOTATION, compileSpec, type CompileInput } from './spec.ts';
-import { compileResources, defaultDeviceRules, parseDeviceRule } from './spec-limits.ts';
-import { mergeTmpfsOptions, planVolumes } from './spec-mounts.ts';
-import { checkSysctls } from './spec-sysctl.ts';
-import { overlayEnv, parseSignal, processArgs, processEnv, processRlimits, workingDir } from './spec-process.ts';
+import { compileResources, defaultDeviceRules, parseDeviceRule } from './limits.ts';
+import { mergeTmpfsOptions } from './mounts.ts';
+import { processArgs, processEnv, processRlimits } from './process.ts';
+import { checkSysctls } from './sysctl.ts';
 
-const id = 'abcdef0123456789'.repeat(4);
-const input = (over: Partial<ContainerRequest> = {}, rest: Partial<CompileInput> = {}): CompileInput => ({
-  id, request: request({ command: ['sh'], ...over }), imageConfig: {}, rootfs: { kind: 'layers', layers: [] }, machine, host: fakeHost(), volumes: [], volumeFolder: (v) => `/volumes/${v.name}`, network: 'new',
-  files: { resolvConf: '/c/resolv.conf', hostname: '/c/hostname', hosts: '/c/hosts' }, cgroupMounts: [{ destination: '/sys/fs/cgroup', type: 'cgroup2', source: 'cgroup', options: ['nosuid', 'ro'] }], honours: () => true, ...rest,
+/** A host with these files; everything else is missing. */
+const fakeHost = (files: Readonly<Record<string, string>> = {}, extra: Partial<HostView> = {}): HostView => ({
+  cpus: 2, read: (p) => files[p], kind: (p) => (p in files ? 'file' : undefined), device: () => undefined, list: () => [], ...extra,
 });
-const compile = (over?: Partial<ContainerRequest>, rest?: Partial<CompileInput>): Spec => compileSpec(input(over, rest));
+const request = (over: Partial<ContainerRequest> = {}): ContainerRequest => ({
+  image: 'test', env: [], labels: {}, addHosts: [], terminal: false, openStdin: false, stdinOnce: false, attach: { stdin: false, stdout: true, stderr: true }, detached: false, autoRemove: false,
+  network: 'none', ports: [], mounts: [], tmpfs: [], readonlyRootfs: false, init: false, privileged: false, capAdd: [], capDrop: [], securityOptions: [], devices: [], deviceCgroupRules: [], rlimits: [],
+  sysctls: {}, groupAdd: [], log: { options: {} }, storageOptions: {}, limits: {}, ...over,
+});
+const id = 'abcdef0123456789'.repeat(4);
+type Rest = Partial<CompileFacts> & { readonly host?: HostView };
+const compileAll = (over: Partial<ContainerRequest> = {}, { host = fakeHost(), ...rest }: Rest = {}): Compiled => createDockerSpec({ machine: { hostname: 'host1' }, host }).compile({
+  facts: {
+    id, request: request({ command: ['sh'], ...over }), imageConfig: {}, rootfs: { kind: 'layers', layers: [] }, volumes: [], network: 'new', folder: '/c', resources: ['memory', 'cpu'],
+    cgroupMounts: [{ destination: '/sys/fs/cgroup', type: 'cgroup2', source: 'cgroup', options: ['nosuid', 'ro'] }], ...rest,
+  },
+  spec: { ociVersion: '1' }, files: {},
+});
+const compile = (over?: Partial<ContainerRequest>, rest?: Rest): Spec => compileAll(over, rest).spec;
 const invalid = (work: () => unknown, text?: RegExp | string): void => {
   expect(work).toThrow(text);
   try { work(); } catch (error) { expect(isEngineError(error, 'ERR_INVALID_VALUE')).toBe(true); }
@@ -154,16 +165,9 @@ describe('mounts', () => {
     expect(find(compile({ ipc: 'host' }), '/dev/shm')).toMatchObject({ type: 'bind', source: '/dev/shm' });
     expect(find(compile({ ipc: 'none' }), '/dev/shm')).toBeUndefined();
   });
-  it('make volumes for VOLUME unless something covers it', () => {
-    let n = 0;
-    const name = () => `v${n++}`;
-    const mount = { type: 'volume' as const, source: 'data', target: '/one/', readonly: true, createSource: true, noCopy: true };
-    expect(planVolumes(request({ mounts: [mount], tmpfs: [{ target: '/two', options: [] }] }), { Volumes: { '/one': {}, '/two': {}, three: {} } }, name)).toMatchObject([
-      { name: 'data', target: '/one', anonymous: false, readonly: true, copyUp: false }, { name: 'v0', target: '/three', anonymous: true, copyUp: true },
-    ]);
-    invalid(() => planVolumes(request({ mounts: [mount, { ...mount, source: 'other' }] }), {}, name), 'duplicate mount point');
-    invalid(() => planVolumes(request({ tmpfs: [{ target: '/', options: [] }] }), {}, name));
-    invalid(() => planVolumes(request({ tmpfs: [{ target: 'x', options: [] }] }), {}, name));
+  it('of volumes are binds of their folders', () => {
+    expect(find(compile({}, { volumes: [{ target: '/v', source: '/volumes/x', readonly: true }] }), '/v')).toEqual({ destination: '/v', type: 'bind', source: '/volumes/x', options: ['rbind', 'rprivate', 'ro', 'rro'] });
+    invalid(() => compile({ tmpfs: [{ target: 'x', options: [] }] }));
     invalid(() => mergeTmpfsOptions(['lowerdir=/'], '/x'));
   });
   it('of devices come from the host', () => {
@@ -198,19 +202,14 @@ describe('names and namespaces', () => {
     expect(compile({ uts: 'host' }).hostname).toBeUndefined();
     invalid(() => compile({ hostname: 'x', uts: 'host' }));
     invalid(() => compile({ hostname: 'x' }, { network: 'container' }));
-    invalid(() => checkHostname('-x'));
+    invalid(() => compile({ hostname: '-x' }));
+    expect(compileAll({ hostname: 'web' }).files).toMatchObject({ hostname: 'web\n', 'resolv.conf': 'nameserver 8.8.8.8\nnameserver 8.8.4.4\n' });
   });
   it('set what Docker sets in a network namespace of its own, where the kernel knows it', () => {
     const host = fakeHost({}, { kind: (p) => (p === '/proc/sys/net/ipv4/ip_unprivileged_port_start' ? 'file' : undefined) });
     expect(compile({}, { host }).linux?.sysctl).toEqual({ 'net.ipv4.ip_unprivileged_port_start': '0' });
     expect(compile({}, { host, network: 'host' }).linux?.sysctl).toBeUndefined();
     invalid(() => compile({ sysctls: { 'kernel.core_pattern': 'x' } }));
-  });
-  it('of containers and volumes', () => {
-    expect(newId()).toMatch(/^[0-9a-f]{64}$/);
-    expect(randomName(() => false)).toMatch(/^[a-z]+_[a-z]+$/);
-    for (const bad of ['', 'a', '.x', 'a/b', 'a b']) invalid(() => checkName('volume', bad));
-    checkName('container', 'a.b-c_D1');
   });
 });
 
@@ -231,19 +230,4 @@ describe('files', () => {
     invalid(() => parseAddHost('a:b'));
     invalid(() => parseAddHost('a b:1.2.3.4'));
   });
-});
-
-describe('sections', () => {
-  const owners = new Map([['process', 'p'], ['mounts', 'm'], ['linux.devices', 'd']]);
-  const base: Spec = { ociVersion: '1', process: { cwd: '/', user: {} }, linux: { namespaces: [{ type: 'mount' }], devices: [{ type: 'c', path: '/x' }], sysctl: {}, maskedPaths: [], resources: { memory: {} } } };
-  it('that are empty need nobody', () => checkSections(base, owners, false));
-  it.each([
-    [{ ...base, linux: { ...base.linux, seccomp: { defaultAction: 'x' } } }, 'linux.seccomp'],
-    [{ ...base, linux: { ...base.linux, intelRdt: { closID: 'a' } } }, 'linux.intelRdt'],
-    [{ ...base, hooks: { prestart: [{}] } }, 'hooks.prestart'],
-    [{ ...base, linux: { resources: { pids: { limit: 3 } } } }, 'linux.resources'],
-  ])('that are set need an owner', (spec, name) => {
-    expect(() => checkSections(spec as Spec, owners, false)).toThrow(name);
-  });
-  it('of resources are the cgroup driver\'s', () => checkSections({ ...base, linux: { resources: { pids: { limit: 3 } } } }, owners, true));
 });

@@ -1,5 +1,5 @@
-import { fail } from '../errors/index.ts';
-import { type Spec } from '../spec/index.ts';
+import { fail } from '@engine/core/errors';
+import { type Spec } from '@engine/core/spec';
 
 /** Sysctls that belong to an IPC namespace. */
 const ipcKeys = new Set(['kernel.msgmax', 'kernel.msgmnb', 'kernel.msgmni', 'kernel.sem', 'kernel.shmall', 'kernel.shmmax', 'kernel.shmmni', 'kernel.shm_rmid_forced']);

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
-import { fail } from '../errors/index.ts';
-import { type ContainerRequest } from '../api/types.ts';
+import { fail } from '@engine/core/errors';
+import { type ContainerRequest } from '@engine/core/api';
 import { type HostView } from './host-view.ts';
 
 /** What Docker falls back to when no usable nameserver is left. */

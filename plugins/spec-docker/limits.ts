@@ -1,6 +1,6 @@
-import { fail } from '../errors/index.ts';
-import { type ContainerRequest } from '../api/types.ts';
-import { type DeviceRule, type LinuxResources } from '../spec/index.ts';
+import { fail } from '@engine/core/errors';
+import { type ContainerRequest } from '@engine/core/api';
+import { type DeviceRule, type LinuxResources } from '@engine/core/spec';
 
 const MiB = 1 << 20;
 const CPU_PERIOD = 100_000;

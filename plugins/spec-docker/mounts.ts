@@ -1,45 +1,8 @@
-import path from 'node:path';
-import { fail } from '../errors/index.ts';
-import { type ContainerRequest, type MountRequest } from '../api/types.ts';
-import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
-import { type Mount } from '../spec/index.ts';
-
-/** A volume of a container, before it exists. */
-export interface PlannedVolume {
-  readonly name: string;
-  readonly target: string;
-  /** Undefined: the default driver, or that of the volume when it exists. */
-  readonly driver?: string;
-  readonly anonymous: boolean;
-  readonly readonly: boolean;
-  readonly copyUp: boolean;
-  readonly options: Readonly<Record<string, string>>;
-  readonly request?: MountRequest;
-}
-
-/** A mount target, cleaned. Errors: ERR_INVALID_VALUE. */
-export function cleanTarget(target: string): string {
-  if (!target.startsWith('/')) throw fail('ERR_INVALID_VALUE', `invalid mount path: '${target}' mount path must be absolute`, { operation: 'mount', path: target });
-  const clean = path.posix.normalize(target).replace(/(.)\/$/, '$1');
-  if (clean === '/') throw fail('ERR_INVALID_VALUE', "invalid mount: destination can't be '/'", { operation: 'mount', path: target });
-  return clean;
-}
-
-/** Every volume that the request and the image ask for, and a refusal of two mounts on one target. `newName` names anonymous ones. */
-export function planVolumes(request: ContainerRequest, image: ImageConfig, newName: () => string): PlannedVolume[] {
-  const targets = new Set<string>();
-  for (const { target } of [...request.mounts, ...request.tmpfs]) {
-    const clean = cleanTarget(target);
-    if (targets.has(clean)) throw fail('ERR_INVALID_VALUE', `duplicate mount point: ${clean}`, { operation: 'mount', path: clean });
-    targets.add(clean);
-  }
-  const asked = request.mounts.filter((m) => m.type === 'volume').map((m): PlannedVolume => ({
-    name: m.source || newName(), target: cleanTarget(m.target), anonymous: !m.source, readonly: m.readonly, copyUp: !m.noCopy,
-    options: m.volumeOptions ?? {}, request: m, ...(m.volumeDriver ? { driver: m.volumeDriver } : {}),
-  }));
-  const implied = Object.keys(image.Volumes ?? {}).map((target) => cleanTarget(path.posix.join('/', target))).filter((target) => !targets.has(target));
-  return [...asked, ...[...new Set(implied)].map((target): PlannedVolume => ({ name: newName(), target, anonymous: true, readonly: false, copyUp: true, options: {} }))];
-}
+import { fail } from '@engine/core/errors';
+import { cleanTarget, type ContainerRequest, type MountRequest } from '@engine/core/api';
+import { type CompileFacts } from '@engine/core/hooks';
+import { type ImageRootfs } from '@engine/core/contracts/image';
+import { type Mount } from '@engine/core/spec';
 
 const propagations = new Set(['private', 'rprivate', 'slave', 'rslave', 'shared', 'rshared']);
 
@@ -69,10 +32,10 @@ export function mergeTmpfsOptions(options: readonly string[], target: string): s
   return [...result.values()];
 }
 
-/** The mounts that the user and the image ask for. `volumeFolder`: the host folder of a volume. */
-export function userMounts(request: ContainerRequest, volumes: readonly PlannedVolume[], volumeFolder: (volume: PlannedVolume) => string): Mount[] {
+/** The mounts that the user and the image ask for. */
+export function userMounts(request: ContainerRequest, volumes: CompileFacts['volumes']): Mount[] {
   const mounts: Mount[] = volumes.map((v) => ({
-    destination: v.target, type: 'bind', source: volumeFolder(v), options: bindOptions({ target: v.target, readonly: v.readonly, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) }),
+    destination: v.target, type: 'bind', source: v.source, options: bindOptions(v),
   }));
   for (const m of request.mounts) {
     if (m.type === 'bind') mounts.push({ destination: cleanTarget(m.target), type: 'bind', source: m.source ?? '', options: bindOptions(m) });
@@ -85,14 +48,6 @@ export function userMounts(request: ContainerRequest, volumes: readonly PlannedV
     mounts.push({ destination: cleanTarget(target), type: 'tmpfs', source: 'tmpfs', options: mergeTmpfsOptions(['nosuid', 'nodev', 'noexec', ...options], target) });
   }
   return mounts;
-}
-
-/** Bind sources that are needed: absolute, cleaned. `-v` makes a missing one, `--mount` refuses it. */
-export function bindSources(request: ContainerRequest): readonly { readonly source: string; readonly create: boolean }[] {
-  return request.mounts.filter((m) => m.type === 'bind').map((m) => {
-    if (!m.source?.startsWith('/')) throw fail('ERR_INVALID_VALUE', `invalid mount path: '${m.source ?? ''}' mount path must be absolute`, { operation: 'mount', path: m.source ?? '' });
-    return { source: m.source, create: m.createSource };
-  });
 }
 
 /** What every container has, `/` and cgroups aside, in the order of mounting. */

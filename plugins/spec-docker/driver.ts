@@ -1,15 +1,16 @@
-import { fail } from '../errors/index.ts';
-import { type ContainerRequest } from '../api/types.ts';
-import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
-import { type Machine } from '../contracts/common/index.ts';
-import { type Linux, type Mount, type Spec } from '../spec/index.ts';
+import { join } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { workingDir, type ContainerRequest } from '@engine/core/api';
+import { type Machine } from '@engine/core/contracts/common';
+import { type CompileFacts, type Compiled } from '@engine/core/hooks';
+import { type Linux, type Mount, type Spec } from '@engine/core/spec';
+import { compileDevices } from './devices.ts';
 import { type HostView } from './host-view.ts';
-import { checkHostname } from './names.ts';
-import { checkSysctls } from './spec-sysctl.ts';
-import { compileDevices } from './spec-devices.ts';
-import { compileResources } from './spec-limits.ts';
-import { defaultMounts, hostImageMounts, mergeMounts, userMounts, type PlannedVolume } from './spec-mounts.ts';
-import { processArgs, processEnv, processRlimits, workingDir } from './spec-process.ts';
+import { hostsFile, resolvConf } from './hosts-files.ts';
+import { compileResources } from './limits.ts';
+import { defaultMounts, hostImageMounts, mergeMounts, userMounts } from './mounts.ts';
+import { processArgs, processEnv, processRlimits } from './process.ts';
+import { checkSysctls } from './sysctl.ts';
 
 /** What the OCI spec has no word for. Neither images nor users can set this namespace of annotations. */
 export const ANNOTATION = { init: 'engine.internal/init', groupAdd: 'engine.internal/group-add' } as const;
@@ -22,35 +23,22 @@ export const maskedPaths: readonly string[] = [
 ];
 export const readonlyPaths: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
-export interface CompileInput {
-  readonly id: string;
-  readonly request: ContainerRequest;
-  readonly imageConfig: ImageConfig;
-  readonly rootfs: ImageRootfs;
-  readonly machine: Machine;
-  readonly host: HostView;
-  readonly volumes: readonly PlannedVolume[];
-  volumeFolder(volume: PlannedVolume): string;
-  /** What the network driver says the network namespace is. */
-  readonly network: 'new' | 'host' | 'container';
-  /** For `container:`: the hostname that goes with the shared network. */
-  readonly sharedHostname?: string;
-  /** Host files for /etc/resolv.conf, /etc/hostname, /etc/hosts. */
-  readonly files: { readonly resolvConf: string; readonly hostname: string; readonly hosts: string };
-  readonly cgroupMounts: readonly Mount[];
-  /** Fields of `linux.resources` that the cgroup driver can limit. */
-  readonly honours: (field: string) => boolean;
-  readonly shmSize?: number;
+/** What is read of this machine while compiling. */
+export interface DockerSpecDeps { readonly machine: Pick<Machine, 'hostname'>; readonly host: HostView }
+
+/** Errors: ERR_INVALID_VALUE. */
+function checkHostname(name: string): void {
+  if (!/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/.test(name)) throw fail('ERR_INVALID_VALUE', `invalid hostname: ${name}`, { path: name });
 }
 
 /** `--network container:` and host modes decide what may be named. Errors: ERR_INVALID_VALUE. */
-export function containerHostname(input: Pick<CompileInput, 'id' | 'request' | 'machine' | 'network' | 'sharedHostname'>): string {
-  const { request, network, machine } = input;
+function containerHostname(facts: CompileFacts, machine: DockerSpecDeps['machine']): string {
+  const { request, network } = facts;
   if (request.hostname && network === 'container') throw fail('ERR_INVALID_VALUE', 'conflicting options: hostname and the network mode');
   if (request.hostname && request.uts === 'host') throw fail('ERR_INVALID_VALUE', 'conflicting options: hostname and the UTS mode');
   if (request.hostname) checkHostname(request.hostname);
   if (request.domainname) checkHostname(request.domainname);
-  return request.hostname ?? input.sharedHostname ?? (network === 'host' || request.uts === 'host' ? machine.hostname : input.id.slice(0, 12));
+  return request.hostname ?? facts.sharedHostname ?? (network === 'host' || request.uts === 'host' ? machine.hostname : facts.id.slice(0, 12));
 }
 
 function namespaceMode(kind: 'ipc' | 'pid' | 'uts' | 'cgroupns' | 'userns', mode: string | undefined, known: readonly string[]): string {
@@ -60,7 +48,7 @@ function namespaceMode(kind: 'ipc' | 'pid' | 'uts' | 'cgroupns' | 'userns', mode
   throw fail('ERR_INVALID_VALUE', `--${kind}: invalid mode ${mode}`, { operation: kind });
 }
 
-function namespaces(request: ContainerRequest, network: CompileInput['network']): NonNullable<Linux['namespaces']> {
+function namespaces(request: ContainerRequest, network: CompileFacts['network']): NonNullable<Linux['namespaces']> {
   const types: NonNullable<Linux['namespaces']>[number]['type'][] = ['mount'];
   if (namespaceMode('pid', request.pid, ['host', 'private']) !== 'host') types.push('pid');
   if (namespaceMode('ipc', request.ipc, ['host', 'private', 'shareable', 'none']) !== 'host') types.push('ipc');
@@ -72,18 +60,17 @@ function namespaces(request: ContainerRequest, network: CompileInput['network'])
 }
 
 /** Docker's, for a network namespace of the container's own: any port may be bound, anybody may ping. */
-function defaultSysctls(network: CompileInput['network'], host: HostView): Record<string, string> {
+function defaultSysctls(network: CompileFacts['network'], host: HostView): Record<string, string> {
   if (network !== 'new') return {};
   const wanted = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
   return Object.fromEntries(Object.entries(wanted).filter(([key]) => host.kind(`/proc/sys/${key.replaceAll('.', '/')}`) !== undefined));
 }
 
-function networkFiles(input: CompileInput): Mount[] {
-  const taken = new Set(input.request.mounts.map((m) => m.target));
-  const { files } = input;
-  return ([['/etc/resolv.conf', files.resolvConf], ['/etc/hostname', files.hostname], ['/etc/hosts', files.hosts]] as const)
-    .filter(([destination]) => !taken.has(destination))
-    .map(([destination, source]) => ({ destination, type: 'bind', source, options: ['rbind', 'rprivate'] }));
+function networkFiles({ request, folder }: CompileFacts): Mount[] {
+  const taken = new Set(request.mounts.map((m) => m.target));
+  return ['resolv.conf', 'hostname', 'hosts']
+    .filter((name) => !taken.has(`/etc/${name}`))
+    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(folder, name), options: ['rbind', 'rprivate'] }));
 }
 
 /** Does `--security-opt` say so: `KEY`, `KEY=VALUE` or `KEY:VALUE`? */
@@ -92,23 +79,19 @@ export function securityOption(request: ContainerRequest, key: string): string |
   return found === undefined ? undefined : found.slice(key.length + 1);
 }
 
-/**
- * The OCI spec of a container, before `configure`: everything but what security drivers add. What an image says is taken from its
- * config alone, and never from its labels (CVE-2026-53488). Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED.
- */
-export function compileSpec(input: CompileInput): Spec {
-  const { request, imageConfig, rootfs, host } = input;
-  const hostname = containerHostname(input);
+/** The spec of a container, with everything but what security drivers add. */
+function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spec {
+  const { request, imageConfig, rootfs, network } = facts;
   const { args } = processArgs(request, imageConfig);
   const { devices, rules } = compileDevices(request, host);
-  const shmSize = request.shmSize ?? input.shmSize ?? DEFAULT_SHM_SIZE;
+  const shmSize = request.shmSize ?? facts.shmSize ?? DEFAULT_SHM_SIZE;
   if (!Number.isSafeInteger(shmSize) || shmSize < 0) throw fail('ERR_INVALID_VALUE', 'SHM size can not be less than 0', { operation: 'shm-size' });
   if (request.oomScoreAdj !== undefined && Math.abs(request.oomScoreAdj) > 1000) throw fail('ERR_INVALID_VALUE', `invalid value ${request.oomScoreAdj}, range for oom score adj is [-1000, 1000]`);
-  const base = [...defaultMounts(request, shmSize, input.cgroupMounts), ...hostImageMounts(rootfs), ...networkFiles(input)];
+  const base = [...defaultMounts(request, shmSize, facts.cgroupMounts), ...hostImageMounts(rootfs), ...networkFiles(facts)];
   const open = request.privileged || securityOption(request, 'systempaths') === 'unconfined';
   const throttles = open ? [] : host.list('/sys/devices/system/cpu').filter((name) => /^cpu\d+$/.test(name)).map((name) => `/sys/devices/system/cpu/${name}/thermal_throttle`).filter((p) => host.kind(p));
   const noNewPrivileges = securityOption(request, 'no-new-privileges');
-  const sysctl = { ...defaultSysctls(input.network, host), ...request.sysctls };
+  const sysctl = { ...defaultSysctls(network, host), ...request.sysctls };
   const ownUts = request.uts !== 'host';
   const annotations = { ...(request.init ? { [ANNOTATION.init]: '1' } : {}), ...(request.groupAdd.length ? { [ANNOTATION.groupAdd]: JSON.stringify(request.groupAdd) } : {}) };
   const spec: Spec = {
@@ -127,11 +110,11 @@ export function compileSpec(input: CompileInput): Spec {
     root: { path: 'rootfs', ...(request.readonlyRootfs ? { readonly: true } : {}) },
     ...(ownUts ? { hostname } : {}),
     ...(ownUts && request.domainname ? { domainname: request.domainname } : {}),
-    mounts: mergeMounts(base, userMounts(request, input.volumes, input.volumeFolder), request.readonlyRootfs),
+    mounts: mergeMounts(base, userMounts(request, facts.volumes), request.readonlyRootfs),
     linux: {
-      namespaces: namespaces(request, input.network),
+      namespaces: namespaces(request, network),
       devices,
-      resources: compileResources(request, { cpus: host.cpus, honours: input.honours }, rules),
+      resources: compileResources(request, { cpus: host.cpus, honours: (field) => facts.resources.includes(field) || facts.resources.includes(field.split('.')[0] ?? '') }, rules),
       maskedPaths: [...(open ? [] : [...maskedPaths, ...throttles]), ...(rootfs.kind === 'host' ? rootfs.hide : [])],
       readonlyPaths: open ? [] : [...readonlyPaths],
       ...(Object.keys(sysctl).length ? { sysctl } : {}),
@@ -141,4 +124,26 @@ export function compileSpec(input: CompileInput): Spec {
   };
   checkSysctls(spec);
   return spec;
+}
+
+/** Requests as Docker understands them, for the hook `compile`. */
+export interface DockerSpec {
+  /**
+   * The spec and the files of a container. What an image says is taken from its config alone, and never from its labels
+   * (CVE-2026-53488). Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED.
+   */
+  compile(value: Compiled): Compiled;
+}
+
+export function createDockerSpec({ machine, host }: DockerSpecDeps): DockerSpec {
+  return {
+    compile({ facts, files }) {
+      const hostname = containerHostname(facts, machine);
+      const shares = facts.network === 'host';
+      return {
+        facts, spec: compileSpec(facts, hostname, host),
+        files: { ...files, hostname: `${hostname}\n`, hosts: hostsFile(facts.request, shares, host), 'resolv.conf': resolvConf(facts.request, shares, host) },
+      };
+    },
+  };
 }
