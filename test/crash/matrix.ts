@@ -150,6 +150,15 @@ export class Matrix {
     return wrong.map((line) => `${scenario}: ${name}: ${line}`);
   }
 
+  /** Remove what the last case left for the next one. */
+  async finish(scenario: string): Promise<string[]> {
+    const wrong = await this.using(async (engine) => {
+      for (const { record } of await engine.containers.list({ all: true })) await engine.containers.remove(record.id, { force: true, volumes: true });
+      return this.#leftOver(engine);
+    });
+    return wrong.map((line) => `${scenario}: in the end: ${line}`);
+  }
+
   async #killEngine(scenario: string, cut: Cut, who: Who): Promise<void> {
     const victim = await this.#pool.take();
     const errors: Buffer[] = [];
