@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { createPlanCollector, type RunBase } from '../hooks/index.ts';
-import { fail } from '../errors/index.ts';
+import { fail, type ErrorCode } from '../errors/index.ts';
 import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
 import { overlayEnv, workingDir, type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
@@ -44,7 +44,15 @@ async function planExec(core: Core, record: ContainerRecord, request: ExecReques
   return encodePlan({ steps: joins ? steps : [join, ...steps] });
 }
 
-/** Errors: ERR_NOT_RUNNING, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
+const REFUSALS: Readonly<Record<number, ErrorCode>> = { 3: 'ERR_NOT_RUNNING', 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };
+
+/** The shim didn't take the request: ESRCH, EBUSY, EEXIST, or a plan it cannot read. */
+function refusal(record: ContainerRecord, frame: Frame): Error {
+  const why = frame.payload.toString('utf8') || `errno ${frame.argument}`;
+  return fail(REFUSALS[frame.argument] ?? 'ERR_OPERATION_FAILED', `cannot exec in container ${record.name}: ${why}`, { operation: 'exec', path: record.name });
+}
+
+/** Errors: ERR_NOT_RUNNING, ERR_PAUSED, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
 export async function execInContainer(core: Core, ref: string, request: ExecRequest): Promise<Session> {
   const { state, log } = core.parts;
   const record = state.containers.resolve(ref);
@@ -56,6 +64,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
   const handle = { close: () => connection.close() };
   core.connections.add(handle);
+  promise.catch(() => {});
   let session: LiveSession | undefined;
   // a quick program's output may come before the shim has seen that it started
   const early: Frame[] = [];
@@ -68,7 +77,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
       for (const waiting of early) session.receive(waiting);
       resolve(session);
     } else if (frame.type === FRAME.failed) reject(blame(bytes, frame.payload));
-    else if (frame.type === FRAME.error) reject(fail('ERR_OPERATION_FAILED', `exec in container ${record.name}: ${frame.payload.toString('utf8') || `errno ${frame.argument}`}`, { operation: 'exec', path: record.name }));
+    else if (frame.type === FRAME.error) reject(refusal(record, frame));
     else early.push(frame);
   });
   connection.closed.then(() => {

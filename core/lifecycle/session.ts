@@ -6,6 +6,7 @@ import { readExitFrame } from './frames.ts';
 
 /** Output that is held for a reader before the connection is paused, bytes. */
 const HIGH_WATER = 1 << 18;
+const ESRCH = 3;
 /** Longest stdin frame. */
 const CHUNK = 1 << 16;
 
@@ -121,7 +122,8 @@ export function createSession(options: SessionOptions): LiveSession {
         queue.end(fail('ERR_TIMEOUT', 'the output was not read for too long and has been cut off', { operation: 'attach', path: options.container }));
         break;
       case FRAME.error:
-        queue.end(fail('ERR_SHIM_PROTOCOL', `the shim refused a request: ${frame.payload.toString('utf8') || `errno ${frame.argument}`}`, { operation: 'attach' }));
+        // other refusals (a resize of what has no terminal) leave the streams as they are
+        if (frame.argument === ESRCH) queue.end(fail('ERR_NO_SUCH_EXEC', `container ${options.container.slice(0, 12)} has no session ${number}`, { operation: 'attach' }));
         break;
       default:
     }
