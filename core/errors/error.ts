@@ -66,13 +66,27 @@ export function isEngineError(error: unknown, code?: ErrorCode): error is Engine
   return code === undefined ? String(error.code).startsWith('ERR_') : error.code === code;
 }
 
+/**
+ * `text` with what a terminal would obey, or what would hide text (C0 and C1 controls, bidirectional overrides), as escapes: names, commands
+ * and paths of images and containers are other people's words. Newlines and tabs stay unless `strict`.
+ */
+export function visible(text: string, strict = false): string {
+  return text.replaceAll(/[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu, (character) => {
+    if (!strict && (character === '\n' || character === '\t')) return character;
+    return { '\n': '\\n', '\t': '\\t' }[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
 /** The one line a person sees: `message (errno) [plugin x]: cause; hint`. */
 export function describeError(error: unknown): string {
+  return visible(describe(error));
+}
+function describe(error: unknown): string {
   if (!isEngineError(error)) return error instanceof Error ? error.message : String(error);
   let line = error.message;
   if (error.errno && !line.includes(error.errno)) line += ` (${error.errno})`;
   if (error.plugin && !line.includes(`plugin ${error.plugin}`)) line += ` [plugin ${error.plugin}]`;
-  if (error.cause !== undefined) line += `: ${describeError(error.cause)}`;
+  if (error.cause !== undefined) line += `: ${describe(error.cause)}`;
   if (error.hint) line += `; ${error.hint}`;
   return line;
 }

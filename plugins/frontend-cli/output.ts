@@ -1,8 +1,12 @@
+import { visible } from '@engine/core/errors';
 import { compileTemplate } from './template.ts';
 import { table } from './text.ts';
 
 /** Turn the escapes people type in a shell's single quotes into what they mean. */
 const unescape = (text: string): string => text.replaceAll('\\t', '\t').replaceAll('\\n', '\n');
+
+const visibleRow = (row: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(Object.entries(row).map(([name, value]) => [name, typeof value === 'string' ? visible(value, true) : value]));
 
 /**
  * Rows for `--format`: `json`, a template per row, or `table TEMPLATE` with headings. `columns`: heading per field name.
@@ -12,7 +16,8 @@ export function formatRows(rows: readonly Record<string, unknown>[], format: str
   const isTable = /^table\s/.test(format);
   const source = unescape(isTable ? format.replace(/^table\s+/, '') : format);
   const render = compileTemplate(source);
-  const lines = rows.map((row) => render(row));
+  // one row is one line: nothing in it may begin another or speak to the terminal
+  const lines = rows.map((row) => render(visibleRow(row)));
   if (!isTable) return lines.map((line) => `${line}\n`).join('');
   return table([render(columns), ...lines].map((line) => line.split('\t')));
 }
@@ -20,7 +25,7 @@ export function formatRows(rows: readonly Record<string, unknown>[], format: str
 /** The default table. */
 export function formatTable(rows: readonly Record<string, unknown>[], columns: Readonly<Record<string, string>>): string {
   const names = Object.keys(columns);
-  return table([Object.values(columns), ...rows.map((row) => names.map((name) => String(row[name] ?? '')))]);
+  return table([Object.values(columns), ...rows.map((row) => names.map((name) => visible(String(row[name] ?? ''), true)))]);
 }
 
 /** `inspect`: JSON with four blanks, as Docker prints it, or a template per object. */

@@ -1,5 +1,5 @@
 import { type Engine } from '@engine/core/api';
-import { fail, isEngineError } from '@engine/core/errors';
+import { fail, isEngineError, visible } from '@engine/core/errors';
 import { command, type CommandContext } from '../command.ts';
 import { formatInspect } from '../output.ts';
 
@@ -63,7 +63,7 @@ export const diffCommand = command({
   name: 'diff', usage: 'CONTAINER', summary: 'list what a container changed in its root filesystem', args: [1, 1], flags: {},
   async run(context, _flags, [ref = '']) {
     const changes = await (await context.open()).containers.diff(ref);
-    await context.print(changes.map(({ kind, path }) => `${kind} ${path}\n`).join(''));
+    await context.print(changes.map(({ kind, path }) => `${kind} ${visible(path, true)}\n`).join(''));
     return 0;
   },
 });
