@@ -1,9 +1,10 @@
 import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Engine } from '@engine/core/api';
 import { openEngine } from '../../config/open.ts';
+import { entries } from '../helpers/engine.ts';
 import { snapshot } from '../helpers/leaks.ts';
 import { until } from '../helpers/wait.ts';
 import { watched, type Cut, type Order } from './halting.ts';
@@ -42,14 +43,6 @@ class Pool {
   }
   async close(): Promise<void> {
     for (const waiting of this.#waiting) (await waiting).kill('SIGKILL');
-  }
-}
-
-function entries(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => !name.startsWith('.'));
-  } catch {
-    return [];
   }
 }
 

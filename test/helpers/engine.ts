@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { leaks, snapshot } from './leaks.ts';
+import { instanceOf, leaks, owned, type Snapshot } from './leaks.ts';
 import { until } from './wait.ts';
 
 const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
@@ -38,7 +38,7 @@ export class Running {
     });
   }
   async output(pattern: RegExp, deadline?: number): Promise<void> {
-    await until(`${pattern.source} in the output, got: ${this.stdout}${this.stderr}`, () => pattern.test(this.stdout + this.stderr), deadline);
+    await until(() => `${pattern.source} in the output, got: ${JSON.stringify(this.stdout + this.stderr)}`, () => pattern.test(this.stdout + this.stderr), deadline);
   }
 }
 
@@ -49,16 +49,26 @@ export class TestEngine {
   readonly folder: string;
   readonly root: string;
   readonly runRoot: string;
-  readonly #before = snapshot();
+  readonly #before: Snapshot;
   readonly #env: Readonly<Record<string, string>>;
 
   constructor(options: { readonly config?: string; readonly env?: Readonly<Record<string, string>>; readonly folder?: string } = {}) {
-    this.folder = mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-'));
+    this.folder = realpathSync(mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-')));
     this.root = join(this.folder, 'root');
     this.runRoot = join(this.folder, 'run');
-    for (const name of ['home', 'cwd']) mkdirSync(join(this.folder, name));
+    for (const name of ['home', 'cwd', 'root']) mkdirSync(join(this.folder, name));
+    this.#before = this.#owned();
     if (options.config !== undefined) this.configure(options.config);
     this.#env = options.env ?? {};
+  }
+
+  #owned(): Snapshot {
+    return owned({ instance: this.instance, folder: this.folder });
+  }
+
+  /** What its cgroups are named after. */
+  get instance(): string {
+    return instanceOf(this.root);
   }
 
   /** Write the user's configuration file. */
@@ -93,10 +103,10 @@ export class TestEngine {
     return result.stdout.replace(/\n$/, '');
   }
 
-  /** Run on a terminal of its own (script(1) makes it). Standard input is what is typed. */
+  /** Run on a terminal of its own of 24 × 80 (script(1) makes it). Standard input is what is typed; standard output and error come as one. */
   terminal(args: readonly string[], options: RunOptions = {}): Running {
     const quoted = [bin, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ');
-    return new Running(spawn('script', ['-qec', quoted, '/dev/null'], { cwd: join(this.folder, 'cwd'), env: { ...this.env, TERM: 'xterm', ...options.env }, stdio: 'pipe' }));
+    return new Running(spawn('script', ['-qec', `stty rows 24 cols 80; exec ${quoted}`, '/dev/null'], { cwd: join(this.folder, 'cwd'), env: { ...this.env, TERM: 'xterm', ...options.env }, stdio: 'pipe' }));
   }
 
   /** Remove all containers and volumes, then the roots; what is left on the machine and in the roots, one line each. */
@@ -108,14 +118,15 @@ export class TestEngine {
     const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
     const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
     // a shim ends a moment after it has reported that all is gone
-    const mine = await until('shims to end', () => { const left = leaks(this.#before); return left.every((line) => !line.startsWith('processes: engine-shim')) ? [left] : undefined; }, 10_000).catch(() => [leaks(this.#before)]);
+    const mine = await until('shims to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: engine-shim')) ? [left] : undefined; }, 10_000).catch(() => [leaks(this.#before, this.#owned())]);
     const left = [...(mine[0] ?? []), ...inFlight, ...runs];
     rmSync(this.folder, { recursive: true, force: true });
     return left;
   }
 }
 
-function entries(folder: string): string[] {
+/** Names in a folder, none when it isn't there. */
+export function entries(folder: string): string[] {
   try {
     return readdirSync(folder).filter((name) => !name.startsWith('.'));
   } catch {
