@@ -27,7 +27,7 @@ export function createSystem(core: Core): System {
       const drivers = await registry.report();
       const before = await state.orphans();
       if (fix) {
-        await state.reconcile();
+        await state.reconcile({ fix: true });
         await catchUp(core);
       }
       const left = new Set(fix ? (await state.orphans()).map((o) => o.path) : before.map((o) => o.path));

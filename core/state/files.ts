@@ -28,19 +28,47 @@ export const names = (folder: string): string[] => ifPresent(() => fs.readdirSyn
 export const randomName = (): string => randomBytes(6).toString('hex');
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => (ms === 0 ? setImmediate(resolve) : setTimeout(resolve, ms)));
 
-/** A folder of the engine: 0700 and ours, or ERR_STATE. Parents are made with the usual mode. */
-export function ensurePrivateFolder(path: string, parents = false): void {
+/** A folder below the engine's own: 0700 and ours, or ERR_STATE. */
+export function ensurePrivateFolder(path: string): void {
   try {
-    if (parents) fs.mkdirSync(dirname(path), { recursive: true });
     fs.mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if (errorCode(error) !== 'EEXIST') throw fail('ERR_STATE', `cannot make folder ${path}`, { operation: 'mkdir', path, errno: errorCode(error) ?? 'EIO', cause: error });
+    if (errorCode(error) !== 'EEXIST') throw cannotMake(path, error);
   }
+  if ((checkOwner(path).mode & 0o077) !== 0) fs.chmodSync(path, 0o700);
+}
+
+/**
+ * One of the two folders a user names. It is made with its parents, or it is ours already (`isOurs` judges by what lies in it), or it is
+ * an empty folder that nobody else can enter. Any other is refused and left as it is: a slip like `--run-root /run` must not close a
+ * folder that the rest of the machine lives by. Errors: ERR_STATE.
+ */
+export function claimFolder(path: string, isOurs: (content: readonly string[]) => boolean): void {
+  try {
+    fs.mkdirSync(dirname(path), { recursive: true });
+    fs.mkdirSync(path, { mode: 0o700 });
+    return;
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw cannotMake(path, error);
+  }
+  const { mode } = checkOwner(path);
+  const open = (mode & 0o077) !== 0;
+  const content = names(path);
+  if (!isOurs(content)) throw fail('ERR_STATE', `folder ${path} is not empty and was not made by the engine`, { path, hint: 'name a folder that is not there yet' });
+  if (!open) return;
+  if (content.length === 0) throw fail('ERR_STATE', `folder ${path} can be entered by others (mode ${(mode & 0o7777).toString(8)})`, { path, hint: `name a folder that is not there yet, or: chmod 700 ${path}` });
+  fs.chmodSync(path, 0o700);
+}
+
+function cannotMake(path: string, error: unknown): Error {
+  return fail('ERR_STATE', `cannot make folder ${path}`, { operation: 'mkdir', path, errno: errorCode(error) ?? 'EIO', cause: error });
+}
+function checkOwner(path: string): fs.Stats {
   const stat = fs.statSync(path);
   const uid = process.geteuid?.() ?? 0;
   if (!stat.isDirectory()) throw fail('ERR_STATE', `${path} is not a folder`, { path, errno: 'ENOTDIR' });
   if (stat.uid !== uid) throw fail('ERR_STATE', `folder ${path} belongs to uid ${stat.uid}, not to ${uid}`, { path, hint: `choose another root or chown ${path}` });
-  if ((stat.mode & 0o077) !== 0) fs.chmodSync(path, 0o700);
+  return stat;
 }
 
 /**

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Logger } from 'pino';
 import { type Native } from '../native/index.ts';
 import { Database } from './database.ts';
-import { ensurePrivateFolder } from './files.ts';
+import { claimFolder, ensurePrivateFolder } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { createPoints, type Checkpoint } from './points.ts';
@@ -24,6 +24,8 @@ export interface StateOptions {
   readonly checkpoint?: Checkpoint;
 }
 
+const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
+
 /** `engine-` and 8 hex digits: the same for every path that leads to this root. */
 export function instanceOf(root: string): string {
   return `engine-${createHash('sha256').update(fs.realpathSync(root)).digest('hex').slice(0, 8)}`;
@@ -31,8 +33,9 @@ export function instanceOf(root: string): string {
 
 /** Open, or make, the state of an engine. Errors: ERR_STATE when a folder is not ours or the database is damaged or too new. */
 export async function openState({ root, runRoot, native, log, checkpoint }: StateOptions): Promise<State> {
-  ensurePrivateFolder(root, true);
-  ensurePrivateFolder(runRoot, true);
+  // a crash may have come before the database was made; a filesystem of its own may have been mounted there
+  claimFolder(root, (content) => content.includes('state.db') || content.every((name) => ['inflight', 'trash', 'locks', 'lost+found'].includes(name)));
+  claimFolder(runRoot, (content) => RUN_FOLDERS.every((name) => content.includes(name)) || content.every((name) => RUN_FOLDERS.includes(name)));
   const [realRoot, realRunRoot] = [fs.realpathSync(root), fs.realpathSync(runRoot)];
   const inside = (folder: string, name: string): string => {
     const path = join(folder, name);
@@ -49,10 +52,11 @@ export async function openState({ root, runRoot, native, log, checkpoint }: Stat
   const context: StateContext = { native, log, db, points, inflight, trash };
   const runs = createRuns(context, folders);
   const locks = createLocks(native, lockFolder, points);
-  const reconciler = createReconciler({ ...context, runs, locks, folders });
+  const instance = instanceOf(realRoot);
+  const reconciler = createReconciler({ ...context, runs, locks, folders, instance });
 
   return {
-    folders: { root: realRoot, runRoot: realRunRoot, instance: instanceOf(realRoot) },
+    folders: { root: realRoot, runRoot: realRunRoot, instance },
     containers: containerTable(db),
     volumes: volumeTable(db),
     runs,

@@ -16,6 +16,8 @@ export interface ReconcileContext extends StateContext {
   readonly runs: RunsInside;
   readonly locks: Locks;
   readonly folders: RunFolders;
+  /** Of this root. Engines with different roots may share a runRoot: whose run it is, its record says. */
+  readonly instance: string;
 }
 
 const TEMPORARY = '.tmp-';
@@ -29,7 +31,7 @@ function readInflight(folder: string): InflightRecord | undefined {
 
 /** Undo or finish what dead engines left. Only what can be locked is touched, so any number of engines may do this at once. */
 export function createReconciler(context: ReconcileContext): Reconciler {
-  const { native, db, log, inflight, trash, runs, locks, folders } = context;
+  const { native, db, log, inflight, trash, runs, locks, folders, instance } = context;
 
   const ownerDied = (record: InflightRecord | undefined): boolean =>
     record !== undefined && Number.isInteger(record.pid) && String(native.processStartTime(record.pid) ?? '') !== record.startTime;
@@ -84,7 +86,8 @@ export function createReconciler(context: ReconcileContext): Reconciler {
   const settleRun = async (name: string, fix: boolean): Promise<string | undefined> => {
     const folder = join(folders.runs, name);
     const view = runs.viewOf(folder);
-    if (view?.alive) return undefined;
+    // another root's: its exit belongs into that database
+    if (view?.alive || (view && view.record.instance !== instance)) return undefined;
     if (view && view.record.container === name) {
       const collected = await runs.collect(name, { timeout: view.stale ? 1000 : 5 });
       if (!collected) return undefined;
@@ -144,6 +147,7 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       for (const name of names(folders.runs)) {
         const folder = join(folders.runs, name);
         const view = runs.viewOf(folder);
+        if (view && view.record.instance !== instance) continue;
         if (name.startsWith(TEMPORARY)) found.push({ kind: 'temporary', path: folder, owner: 'unknown' });
         else if (!view) found.push({ kind: 'run', path: folder, owner: `unknown: ${readRecord(folder) ? 'gone' : 'its record is not readable'}` });
         else if (view.record.container !== name) found.push({ kind: 'run', path: folder, owner: `unknown: its record names container ${view.record.container}` });

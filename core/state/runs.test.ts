@@ -5,7 +5,8 @@ import { type FakeNative } from '../native/fake.ts';
 import { type Frame } from '../native/index.ts';
 import { op } from '../plan/build.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
-import { container, Crash, createFixture, plan, simplePlan, type Fixture } from './state.fixture.ts';
+import { instanceOf, openState } from './open.ts';
+import { container, Crash, createFixture, plan, silent, simplePlan, type Fixture } from './state.fixture.ts';
 import { type RunRecord, type State } from './types.ts';
 
 let fixture: Fixture;
@@ -15,7 +16,7 @@ afterEach(() => fixture.remove());
 const id = 'c'.repeat(64);
 const group = (): string => join(fixture.work, 'group');
 let runs = 0;
-const record = (native: FakeNative): RunRecord => ({ run: `run${runs++}`, container: id, instance: 'engine-0', boot: native.bootId(), created: '2026-01-01T00:00:00Z' });
+const record = (native: FakeNative): RunRecord => ({ run: `run${runs++}`, container: id, instance: instanceOf(join(fixture.folder, 'root')), boot: native.bootId(), created: '2026-01-01T00:00:00Z' });
 
 async function insert(state: State): Promise<void> {
   if (state.containers.get(id)) return;
@@ -142,6 +143,20 @@ describe('runs', () => {
     fs.rmdirSync(join(group(), 'busy'));
     expect(await state.reconcile()).toMatchObject([expect.stringContaining('undone') as string]);
     expect(fixture.leftOver()).toEqual([]);
+  });
+
+  it('of an engine with another root, in the same run root, are left to that one', async () => {
+    const state = await fixture.open();
+    await insert(state);
+    const { folder } = await start(state, fixture.native, simplePlan(group(), ['sleep']));
+    fixture.native.killShim(folder);
+    const native = fixture.native.restart();
+    const other = await openState({ root: join(fixture.folder, 'other'), runRoot: join(fixture.folder, 'run'), native, log: silent });
+    expect([await other.reconcile({ fix: true }), await other.orphans()]).toEqual([[], []]);
+    other.close();
+    const own = await fixture.open(native);
+    expect(await own.reconcile()).toHaveLength(1);
+    expect(own.containers.get(id)?.lastExit?.code).toBe(137);
   });
 
   it('follow an amended plan', async () => {

@@ -124,6 +124,26 @@ describe('state', () => {
     await expect(fixture.open()).rejects.toMatchObject({ code: 'ERR_STATE', path });
   });
 
+  it('takes no folder that is somebody else\'s, and leaves its mode alone', async () => {
+    for (const name of ['root', 'run']) {
+      const path = join(fixture.folder, name);
+      fs.mkdirSync(path, { mode: 0o755 });
+      await expect(fixture.open()).rejects.toMatchObject({ code: 'ERR_STATE', path, hint: expect.stringContaining('chmod 700') as string });
+      fs.writeFileSync(join(path, 'systemd'), '');
+      await expect(fixture.open()).rejects.toMatchObject({ code: 'ERR_STATE', path, message: expect.stringContaining('not made by the engine') as string });
+      expect(fs.statSync(path).mode & 0o777).toBe(0o755);
+      expect(fs.readdirSync(path)).toEqual(['systemd']);
+      fs.unlinkSync(join(path, 'systemd'));
+      fs.chmodSync(path, 0o700);
+      (await fixture.open()).close();
+      // its own, opened by somebody: closed again
+      fs.chmodSync(path, 0o755);
+      (await fixture.open()).close();
+      expect(fs.statSync(path).mode & 0o777).toBe(0o700);
+      fs.rmSync(join(fixture.folder, 'run'), { recursive: true });
+    }
+  });
+
   it('refuses a root that is a file', async () => {
     fs.writeFileSync(join(fixture.folder, 'root'), '');
     await expect(fixture.open()).rejects.toMatchObject({ code: 'ERR_STATE' });
