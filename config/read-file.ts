@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { extname } from 'node:path';
 import { fail, isEngineError } from '@engine/core/errors';
 import { isRecord } from './json-schema.ts';
@@ -30,12 +31,12 @@ export async function readConfigFile(
   path: string,
   trustworthy: (path: string) => void = (file) => checkOwnership(file, 'configuration file'),
 ): Promise<Record<string, unknown>> {
+  checkPlainFile(path);
   const { cosmiconfigSync } = await import('cosmiconfig');
   const { parseDocument, LineCounter } = await import('yaml');
 
   const load = (file: string, content: string): Record<string, unknown> => {
     trustworthy(file);
-    if (content.length > MAX_BYTES) throw fail('ERR_CONFIG_INVALID', `${file} is larger than 1 MiB`, { operation: 'config', path: file });
     const lineCounter = new LineCounter();
     // JSON is YAML: one parser, one form of message, duplicate keys refused in both.
     const document = parseDocument(content, {
@@ -85,6 +86,22 @@ export async function readConfigFile(
     const errno = (error as NodeJS.ErrnoException).code;
     throw fail('ERR_CONFIG_INVALID', `cannot read ${path}`, { operation: 'config', path, cause: error, ...(errno ? { errno } : {}) });
   }
+}
+
+/** A repository can hold a link to /dev/zero, and a fifo that nobody writes to would stop the engine for good: neither is opened. */
+function checkPlainFile(path: string): void {
+  const wrong = (why: string, details: object = {}): Error => fail('ERR_CONFIG_INVALID', `${path} ${why}`, { operation: 'config', path, ...details });
+  let size: number;
+  try {
+    const stat = statSync(path);
+    if (!stat.isFile()) throw wrong('is not a regular file');
+    size = stat.size;
+  } catch (error) {
+    if (isEngineError(error)) throw error;
+    const errno = (error as NodeJS.ErrnoException).code;
+    throw wrong('cannot be read', { cause: error, ...(errno ? { errno } : {}) });
+  }
+  if (size > MAX_BYTES) throw wrong('is larger than 1 MiB');
 }
 
 /** cosmiconfig calls no loader for an empty file. */
