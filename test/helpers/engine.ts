@@ -56,7 +56,7 @@ export class TestEngine {
     this.folder = realpathSync(mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-')));
     this.root = join(this.folder, 'root');
     this.runRoot = join(this.folder, 'run');
-    for (const name of ['home', 'cwd', 'root']) mkdirSync(join(this.folder, name));
+    for (const name of ['home', 'cwd', 'root']) mkdirSync(join(this.folder, name), { mode: 0o700 });
     this.#before = this.#owned();
     if (options.config !== undefined) this.configure(options.config);
     this.#env = options.env ?? {};
