@@ -107,7 +107,7 @@ describe('host stdio through /proc/self/fd', () => {
     const out = openSync(output, 'w');
     const child = spawn(bin, ['run', '--rm', '-i', 'plain', 'sh', '-c', 'attack descriptors >&2; cat; echo x > /proc/self/fd/0; echo own > /proc/self/fd/1; dd if=/dev/zero of=/dev/stdin bs=1 count=1 2>/dev/null'], { env: engine.env, cwd: engine.folder, stdio: [input, out, 'pipe'] });
     let said = '';
-    child.stderr.on('data', (data: Buffer) => (said += data.toString()));
+    child.stderr?.on('data', (data: Buffer) => (said += data.toString()));
     await new Promise((resolve) => child.on('close', resolve));
     closeSync(input);
     closeSync(out);
