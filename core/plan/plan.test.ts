@@ -84,7 +84,7 @@ describe('undo', () => {
 describe('explain', () => {
   const steps = planned(step('shim.cgroup', op.mkdir({ path: '/cg', mode: 0o755 }), op.rmdir({ path: '/cg' })), step('init.exec', op.resolveExec({ name: 'sh', env: ['A=1'], out: 'program' })));
   it('names slot, operation, undo and plugin', () => {
-    expect(explainText(steps)).toContain('cgroup     mkdir path=/cg mode=493  (test)  undo: rmdir');
+    expect(explainText(steps)).toContain('cgroup     mkdir path=/cg mode=0755  (test)  undo: rmdir');
     const json = JSON.parse(explainJson(steps)) as { part: string; origin: object }[];
     expect(json.map((s) => s.part)).toEqual(['shim', 'init']);
     expect(json[0]?.origin).toEqual(origin);
