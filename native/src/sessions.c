@@ -91,8 +91,7 @@ static void stdin_flush(struct stdin_pipe *in) {
 	free(in->pending);
 	in->pending = NULL;
 	in->start = 0;
-	/* a terminal has no end of input but its own character */
-	if (in->eof && !(in->session->flags & STDIO_TERMINAL)) stdin_close(in);
+	if (in->eof) stdin_close(in);
 }
 
 static void stdin_ready(struct source *source, uint32_t events) {
@@ -127,6 +126,7 @@ void session_input(struct session *s, const uint8_t *p, uint32_t n) {
 }
 
 void session_input_eof(struct session *s) {
+	if (s->flags & STDIO_TERMINAL) return; /* it ends by its own character, and the next client may type again */
 	s->in.eof = true;
 	if (s->in.source.fd >= 0) stdin_flush(&s->in);
 }

@@ -2,6 +2,7 @@ import { type ExitRecord, type Session, type WindowSize } from '@engine/core/api
 import { fail } from '@engine/core/errors';
 import { type Invocation } from '@engine/core/contracts/frontend';
 import { constants } from 'node:os';
+import { makeRaw } from './terminal.ts';
 
 /** `ctrl-p,ctrl-q` → byte values. Errors: ERR_INVALID_VALUE. */
 export function parseDetachKeys(text: string): number[] {
@@ -67,6 +68,8 @@ function proxySignals(session: Session): () => void {
 export interface AttachOptions {
   readonly terminal: boolean;
   readonly stdin: boolean;
+  /** The end of this client's input is the end of the program's: not for a container that keeps its stdin open for the next client. */
+  readonly endInput: boolean;
   readonly detachKeys: string;
   readonly proxySignals: boolean;
 }
@@ -93,10 +96,7 @@ export async function connect(session: Session, invocation: Invocation, options:
     cleanups.push(() => stdout.off('resize', resize));
     resize();
   }
-  if (raw) {
-    stdin.setRawMode(true);
-    cleanups.push(() => void stdin.setRawMode(false));
-  }
+  if (raw) cleanups.push(makeRaw(stdin));
   if (options.proxySignals && !raw) cleanups.push(proxySignals(session));
 
   if (options.stdin) {
@@ -113,7 +113,9 @@ export async function connect(session: Session, invocation: Invocation, options:
         leave();
       }
     };
-    const onEnd = (): void => session.endInput();
+    const onEnd = (): void => {
+      if (options.endInput) session.endInput();
+    };
     stdin.on('data', onData);
     stdin.once('end', onEnd);
     cleanups.push(() => {

@@ -104,11 +104,11 @@ describe('logs', () => {
     expect(await engine.ok('logs', '--tail', '2', 'talker')).toMatch(/partial$/);
     expect(await engine.ok('logs', '-t', 'talker')).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z line 1/);
     await engine.ok('rm', 'talker');
-    await engine.ok('run', '--name', 'rotator', '--log-opt', 'max-size=10k', '--log-opt', 'max-file=2', 'busybox', 'sh', '-c', 'seq 1 5000');
+    await engine.ok('run', '--name', 'rotator', '--log-opt', 'max-size=32k', '--log-opt', 'max-file=2', 'busybox', 'sh', '-c', 'seq 1 20000');
     const lines = (await engine.ok('logs', 'rotator')).split('\n');
-    expect(lines.at(-1)).toBe('5000');
-    expect(lines.length).toBeLessThan(1000);
-    expect(lines.map(Number)).toEqual(Array.from({ length: lines.length }, (_, i) => 5000 - lines.length + 1 + i));
+    expect(lines.at(-1)).toBe('20000');
+    expect(lines.length).toBeLessThan(2000);
+    expect(lines.map(Number)).toEqual(Array.from({ length: lines.length }, (_, i) => 20000 - lines.length + 1 + i));
     await engine.ok('rm', 'rotator');
     const id = await engine.ok('run', '-d', '--name', 'ticker', 'busybox', 'sh', '-c', 'echo one; while ! test -e /go; do sleep 0.05; done; echo two');
     const follower = engine.start(['logs', '-f', 'ticker'], { input: '' });

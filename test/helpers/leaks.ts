@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 
@@ -53,7 +54,51 @@ function tables(): string[] {
   }
 }
 
-/** Everything of the machine that an engine could have made, as it is now. */
+/** One engine among several on this machine: only what is its own counts. */
+export interface Owner {
+  readonly instance: string;
+  /** Holds its root and its run root. */
+  readonly folder: string;
+}
+
+/** `engine-` and 8 hex digits, as the engine itself makes it from its root. */
+export const instanceOf = (root: string): string => `engine-${createHash('sha256').update(realpathSync(root)).digest('hex').slice(0, 8)}`;
+
+/** Everything of the machine that this engine made, as it is now. */
+export function owned({ instance, folder }: Owner): Snapshot {
+  const all = snapshot();
+  const named = (name: string): boolean => name.includes(instance) || name.includes(instance.slice('engine-'.length));
+  return {
+    mounts: all.mounts.filter((path) => path.startsWith(`${folder}/`)),
+    cgroups: all.cgroups.filter(named),
+    links: all.links.filter(named),
+    tables: all.tables.filter(named),
+    loops: all.loops.filter((name) => backing(name).startsWith(`${folder}/`)),
+    namespaces: all.namespaces.filter(named),
+    // a shim holds its lock and its run's folder open
+    processes: all.processes.filter((line) => holds(line.split(' ').at(-1) ?? '', folder)),
+  };
+}
+
+function backing(loop: string): string {
+  try {
+    return readFileSync(`/sys/block/${loop}/loop/backing_file`, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+function holds(pid: string, folder: string): boolean {
+  return list(`/proc/${pid}/fd`).some((fd) => {
+    try {
+      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(`${folder}/`);
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Everything of the machine that any engine could have made, as it is now. */
 export function snapshot(): Snapshot {
   return {
     mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean).map((line) => line.split(' ')[4] ?? ''),

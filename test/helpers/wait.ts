@@ -1,10 +1,10 @@
 /** Poll until `check` gives something true. Tests wait for conditions, never for time; the deadline only ends a broken one. */
-export async function until<T>(what: string, check: () => T | Promise<T>, deadline = 20_000): Promise<NonNullable<T>> {
+export async function until<T>(what: string | (() => string), check: () => T | Promise<T>, deadline = 20_000): Promise<NonNullable<T>> {
   const end = Date.now() + deadline;
   for (;;) {
     const value = await check();
     if (value) return value;
-    if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
+    if (Date.now() > end) throw new Error(`waited in vain for: ${typeof what === 'string' ? what : what()}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

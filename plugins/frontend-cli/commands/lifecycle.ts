@@ -31,7 +31,7 @@ export const startCommand = command({
     const attach = { stdin: flags.interactive && record.request.openStdin, stdout: true, stderr: true };
     const size = windowSize(context.invocation);
     const session = await engine.containers.start(ref, { attach, onWarning, ...(size ? { windowSize: size } : {}) });
-    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin: attach.stdin, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true });
+    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true });
     if (!detached) await session.gone;
     return code;
   },
@@ -98,7 +98,7 @@ export const attachCommand = command({
     const stdin = record.request.openStdin && !flags['no-stdin'];
     if (record.request.terminal && stdin && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'use --no-stdin' });
     const session = await engine.containers.attach(ref, { stdin, stdout: true, stderr: true });
-    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true') });
+    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin, endInput: record.request.stdinOnce, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true') });
     if (!detached) await session.gone;
     return code;
   },
@@ -128,6 +128,6 @@ export const execCommand = command({
       session.detach();
       return 0;
     }
-    return (await connect(session, context.invocation, { terminal: flags.tty, stdin: attach.stdin, detachKeys, proxySignals: false })).code;
+    return (await connect(session, context.invocation, { terminal: flags.tty, stdin: attach.stdin, endInput: true, detachKeys, proxySignals: false })).code;
   },
 });

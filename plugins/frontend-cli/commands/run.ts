@@ -79,7 +79,7 @@ export const runCommand = command({
       return 0;
     }
     const { code, detached } = await connect(session, context.invocation, {
-      terminal: wanted.terminal, stdin: wanted.attach.stdin, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true'),
+      terminal: wanted.terminal, stdin: wanted.attach.stdin, endInput: wanted.stdinOnce, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true'),
     });
     if (!detached) await session.gone;
     return code;
