@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
@@ -71,10 +72,22 @@ async function within(work: Promise<unknown>, seconds: number): Promise<boolean>
   }
 }
 
+/** A shim that somebody has stopped (root of a container with the host's pids can) would keep its container from being killed for ever. */
+function wakeShim(init: number): void {
+  try {
+    const stat = readFileSync(`/proc/${init}/stat`, 'latin1');
+    const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+    if (readFileSync(`/proc/${parent}/comm`, 'latin1') === 'engine-shim\n') process.kill(parent, 'SIGCONT');
+  } catch {
+    // one of them has ended meanwhile: nothing is in the way then
+  }
+}
+
 /** To init, by its shim; without one, by pid, when that is still the same process. */
 async function signalRun(core: Core, view: Running, connection: ShimConnection | undefined, signal: number): Promise<void> {
-  if (connection) return connection.send(FRAME.signal, { session: 0, argument: signal });
   const { pid, startTime } = view.started;
+  if (signal === SIGKILL) wakeShim(pid);
+  if (connection) return connection.send(FRAME.signal, { session: 0, argument: signal });
   if (core.parts.native.processStartTime(pid) === startTime) process.kill(pid, signal);
 }
 
