@@ -181,8 +181,12 @@ async function importForeign(main: string): Promise<unknown> {
   return import(/* @vite-ignore */ pathToFileURL(main).href);
 }
 
-/** What the core is handed: the plugin with the means to make it. `create` is called at most once. */
-export function toEntry(plugin: KnownPlugin, create: (plugin: KnownPlugin, definition: PluginDefinition) => PluginInstance): PluginEntry {
+/** What the core is handed: the plugin with the means to make it. `create` is called at most once, after `prepare`. */
+export function toEntry(
+  plugin: KnownPlugin,
+  create: (plugin: KnownPlugin, definition: PluginDefinition) => PluginInstance,
+  prepare?: (plugin: KnownPlugin, definition: PluginDefinition) => Promise<void>,
+): PluginEntry {
   const { manifest, builtin, source, optionsDigest, eager } = plugin;
   return {
     manifest,
@@ -192,6 +196,7 @@ export function toEntry(plugin: KnownPlugin, create: (plugin: KnownPlugin, defin
     eager,
     async load() {
       const definition = await plugin.definition();
+      await prepare?.(plugin, definition);
       try {
         const instance: unknown = create(plugin, definition);
         if (typeof instance !== 'object' || instance === null || instance instanceof Promise)

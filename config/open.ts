@@ -84,22 +84,26 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   ready.promise.catch(() => {});
   const hooks = createHooks({ log });
   const entries = plugins.map((plugin) => {
-    const entry = toEntry(plugin, (known, definition) => {
-      const { name } = known.manifest;
-      const folder = join(state.folders.root, name);
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
-      return composition.create(known, definition, {
-        machine,
-        folder,
-        instance: state.folders.instance,
-        log: log.child({ plugin: name }),
-        state: state.pluginState(name),
-        options: known.options,
-        manifest: known.manifest,
-        tap: hooks.tapFor(name),
-        engine: () => ready.promise,
-      });
-    });
+    const entry = toEntry(
+      plugin,
+      (known, definition) => {
+        const { name } = known.manifest;
+        const folder = join(state.folders.root, name);
+        mkdirSync(folder, { recursive: true, mode: 0o700 });
+        return composition.create(known, definition, {
+          machine,
+          folder,
+          instance: state.folders.instance,
+          log: log.child({ plugin: name }),
+          state: state.pluginState(name),
+          options: known.options,
+          manifest: known.manifest,
+          tap: hooks.tapFor(name),
+          engine: () => ready.promise,
+        });
+      },
+      ({ manifest }, { state: schema }) => state.ensureStateSchema(manifest.name, schema),
+    );
     if (!options.lenient || !entry.eager) return entry;
     return {
       ...entry,

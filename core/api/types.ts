@@ -87,6 +87,8 @@ export interface ContainerRecord {
   drivers: { storage?: DriverChoice; cgroup?: DriverChoice; network?: DriverChoice; log?: DriverChoice; security: DriverChoice[] };
   volumes: { name: string; target: string; driver: string; anonymous: boolean; readonly: boolean; copyUp: boolean }[];
   lastExit?: ExitRecord;
+  /** What plugins keep with it, by the plugin's name; see PluginRecord. */
+  plugins?: Readonly<Record<string, unknown>>;
   /** How often it has been started. */
   starts: number;
   /** Made by a `run --rm` that has not started it yet: when its maker dies, it goes. */

@@ -5,6 +5,7 @@ import { type OperationName, type Operation, type UndoArgument, type PlannedStep
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
 import { type Logger } from 'pino';
+import { type PluginRecord } from './records.ts';
 
 /** How a hook calls its taps, and what a throw does. */
 export type HookKind = 'series' | 'waterfall' | 'notification';
@@ -53,6 +54,12 @@ export interface TapContext {
   readonly signal: AbortSignal;
 }
 
+/** For hooks about a container. */
+export interface RecordHookContext extends TapContext {
+  /** What this plugin keeps with the container; can be set in `create` only. */
+  readonly record: PluginRecord;
+}
+
 /** Lets a tap add operations to the plan; the origin is filled in by the core. */
 export interface PlanWriter {
   add<S extends Slot, N extends OperationName>(slot: S, operation: Operation<N>, ...undo: UndoArgument<S, N>): void;
@@ -62,6 +69,8 @@ export interface PlanWriter {
 
 /** For the hooks of a run. */
 export interface RunHookContext extends TapContext {
+  /** What this plugin keeps with the container; what is set is committed when the run has started. */
+  readonly record: PluginRecord;
   readonly container: ContainerRecord;
   readonly run: RunContext;
   /** Deep-frozen. */
@@ -125,7 +134,9 @@ export interface HookValues {
 }
 /** Hooks whose taps get a {@link RunHookContext}. */
 export type RunHook = 'configure' | 'prepareRootfs' | 'createNamespaces' | 'applyLimits' | 'attachNetwork' | 'beforeStart' | 'exec';
-export type ContextOf<H extends HookName> = H extends RunHook ? RunHookContext : TapContext;
+/** Hooks whose taps get a {@link RecordHookContext}. */
+export type RecordHook = 'create' | 'exited' | 'postExitCleanup' | 'remove';
+export type ContextOf<H extends HookName> = H extends RunHook ? RunHookContext : H extends RecordHook ? RecordHookContext : TapContext;
 export type Tap<H extends HookName> = (context: ContextOf<H>, value: HookValues[H]) =>
   (typeof hookTable)[H]['kind'] extends 'waterfall' ? HookValues[H] | undefined | void | Promise<HookValues[H] | undefined | void> : void | Promise<void>;
 

@@ -5,7 +5,8 @@ import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type Spec } from '../spec/index.ts';
 import { attribute, frozenCopy, type Asked } from './attribution.ts';
-import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
+import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RecordHookContext, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
+import { createRecords, type RecordSet } from './records.ts';
 import { type PlanCollector } from './writer.ts';
 
 /** What the caller of a run's hook brings; the rest of the context is made for each tap. */
@@ -15,10 +16,14 @@ export interface RunBase {
   readonly spec: Spec;
   readonly plan: PlanCollector;
   readonly log?: Logger;
+  /** Where taps may set their records; without it they can only be read. */
+  readonly records?: RecordSet;
 }
-export type BaseOf<H extends HookName> = H extends RunHook ? RunBase : { readonly log?: Logger } | undefined;
+/** For the other hooks. */
+export interface CallBase { readonly log?: Logger; readonly records?: RecordSet }
+export type BaseOf<H extends HookName> = H extends RunHook ? RunBase : CallBase | undefined;
 export type WaterfallName = { [H in HookName]: (typeof hookTable)[H]['kind'] extends 'waterfall' ? H : never }[HookName];
-type BaseArgument<H extends HookName> = H extends RunHook ? [base: RunBase] : [base?: { readonly log?: Logger }];
+type BaseArgument<H extends HookName> = H extends RunHook ? [base: RunBase] : [base?: CallBase];
 
 export interface TapFailure { readonly plugin: string; readonly error: Error }
 
@@ -44,6 +49,8 @@ export interface HooksOptions {
 interface Call {
   readonly run: RunBase | undefined;
   readonly log: Logger;
+  /** Of the container that the hook is about. */
+  readonly records: RecordSet | undefined;
   readonly failures: TapFailure[];
   readonly known: WeakSet<object>;
   asked: Asked;
@@ -89,10 +96,11 @@ export async function onBehalf<C extends TapContext, R>(context: C, plugin: stri
 function makeContext(state: Running): TapContext {
   const { plugin, hook, signal, call } = state;
   let log: Logger | undefined;
-  const { run } = call;
+  const { run, records } = call;
   const context = {
     plugin, hook, signal,
     get log() { return (log ??= call.log.child({ plugin, hook })); },
+    ...(records && ({ record: records.of(plugin, hook, () => state.open) } satisfies Partial<RecordHookContext>)),
     ...(run && ({ container: run.container, run: run.run, spec: run.spec, plan: run.plan.writer(plugin, hook, () => state.open) } satisfies Partial<RunHookContext>)),
   } satisfies TapContext;
   running.set(context, state);
@@ -203,9 +211,10 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
 
   /** Frozen copies made before: the spec of a run is copied once, not once per hook. */
   const known = new WeakSet<object>();
-  const newCall = (base: RunBase | { readonly log?: Logger } | undefined): Call => {
+  const newCall = (base: RunBase | CallBase | undefined, value: unknown): Call => {
     const run = base && 'plan' in base ? { ...base, spec: frozenCopy(base.spec, known) } : undefined;
-    return { run, log: base?.log ?? log, failures: [], known, asked: new Map(), current: undefined };
+    const container = run?.container ?? (value as { container?: ContainerRecord }).container;
+    return { run, log: base?.log ?? log, records: base?.records ?? (container && createRecords(container)), failures: [], known, asked: new Map(), current: undefined };
   };
 
   return {
@@ -214,14 +223,14 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
       refuseWaiting(hook);
       const tapped = hooks[hook];
       if (tapped.taps.length === 0) return [];
-      const call = newCall(base);
+      const call = newCall(base, value);
       // a copy: what one tap has judged, no other may change
       await tapped.promise(frozenCopy(value, call.known), call);
       return call.failures;
     },
     async callWaterfall(hook, value, ...[base]) {
       refuseWaiting(hook);
-      const call = newCall(base);
+      const call = newCall(base, value);
       const first = frozenCopy(value, call.known);
       const last = await hooks[hook].promise(first, call);
       return { value: last as typeof value, asked: call.asked };

@@ -5,6 +5,7 @@ import { BITS, effect, op, type Effect } from '../plan/index.ts';
 import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
+import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
 import { ensureUnpacked, imageLock } from './images.ts';
@@ -126,7 +127,10 @@ export async function createContainer(core: Core, request: ContainerRequest, { o
     // the world may have changed until the locks were held: volumes made, the image removed
     const draft = named.length > 0 || first.image ? await draftContainer(core, request, first.record.id, name) : first;
     if (draft.image && draft.drivers.storage) await ensureUnpacked(core, draft.image, draft.drivers.storage.driver);
-    await hooks.call('create', { container: draft.record });
+    const records = createRecords(draft.record, { writable: true });
+    await hooks.call('create', { container: draft.record }, { records });
+    const plugins = records.changed();
+    if (plugins) draft.record.plugins = plugins;
     if (thenStart && request.autoRemove) {
       draft.record.provisional = true;
       core.provisional.set(draft.record.id, await state.lock('starting', draft.record.id));

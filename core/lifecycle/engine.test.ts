@@ -194,6 +194,39 @@ describe('drivers', () => {
   });
 });
 
+describe('what a plugin keeps with a container', () => {
+  it('is committed with its creation and with its start, and with nothing else', async () => {
+    const seen: unknown[] = [];
+    let broken = false;
+    const { engine, state } = await testEngine({
+      extra: (hooks) => {
+        const tap = hooks.tapFor('keeper');
+        tap('create', ({ record }) => record.set({ made: 1 }));
+        tap('attachNetwork', ({ record, run }) => record.set({ ...(record.get() as object), run: run.explain ? 'explained' : 'real' }));
+        tap('beforeStart', () => { if (broken) throw new Error('no'); });
+        tap('exited', ({ record }) => {
+          seen.push(record.get());
+          record.set(1);
+        });
+        tap('remove', ({ record }) => void seen.push(record.get()));
+        hooks.tapFor('other')('remove', ({ record }) => void seen.push(record.get()));
+        return [];
+      },
+    });
+    const { id } = await engine.containers.create(request({ command: ['/bin/true'] }));
+    expect(state.containers.get(id)?.plugins).toEqual({ keeper: { made: 1 } });
+    broken = true;
+    await expect(engine.containers.start(id)).rejects.toThrow();
+    expect(state.containers.get(id)?.plugins).toEqual({ keeper: { made: 1 } });
+    broken = false;
+    await (await engine.containers.start(id)).gone;
+    expect(state.containers.get(id)?.plugins).toEqual({ keeper: { made: 1, run: 'real' } });
+    await engine.containers.explain(request({ command: ['/bin/true'] }));
+    await engine.containers.remove(id, { force: false, volumes: false });
+    expect(seen).toEqual([{ made: 1, run: 'real' }, { made: 1, run: 'real' }, undefined]);
+  });
+});
+
 describe('explain', () => {
   it('shows the plan in order, undoes backwards with the kill first, and makes nothing', async () => {
     const { engine, fixture } = await start();

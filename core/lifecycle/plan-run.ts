@@ -1,4 +1,4 @@
-import { type Asked, createPlanCollector, type PlanCollector, type RunBase } from '../hooks/index.ts';
+import { type Asked, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
 import { BITS, encodePlan, op, orderSteps, undoSteps, type Origin, type PlannedStep } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
@@ -27,11 +27,11 @@ export function streamFlags(request: { terminal: boolean; openStdin: boolean; st
 /**
  * The spec of the next run: the container's, then the taps on `configure`. A prepared bundle is run as it is. `asked`: who put what there.
  */
-export async function configureSpec(core: Core, record: ContainerRecord, run: RunContext): Promise<{ spec: Spec; asked: Asked }> {
+export async function configureSpec(core: Core, record: ContainerRecord, run: RunContext, records?: RecordSet): Promise<{ spec: Spec; asked: Asked }> {
   if (record.request.bundle !== undefined) return { spec: record.spec, asked: new Map() };
   const plan = createPlanCollector();
   plan.close();
-  const { value, asked } = await core.parts.hooks.callWaterfall('configure', record.spec, { container: record, run, spec: record.spec, plan });
+  const { value, asked } = await core.parts.hooks.callWaterfall('configure', record.spec, { container: record, run, spec: record.spec, plan, ...(records && { records }) });
   return { spec: value, asked };
 }
 
@@ -82,17 +82,20 @@ export interface RunPlan {
   readonly spec: Spec;
   readonly steps: readonly PlannedStep[];
   readonly bytes: Uint8Array;
+  /** What plugins keep with the container from this run on, when one of them said so. */
+  readonly plugins?: NonNullable<ContainerRecord['plugins']>;
 }
 
 /** From a container's record to the plan of its next run. Reads only. */
 export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: StreamOptions): Promise<RunPlan> {
   const { hooks } = core.parts;
   const drivers = await driversOf(core.registry, record);
-  const { spec, asked } = await configureSpec(core, record, run);
+  const records = createRecords(record, { writable: true });
+  const { spec, asked } = await configureSpec(core, record, run, records);
   if (!spec.process?.args?.length) throw fail('ERR_INVALID_VALUE', 'no command specified');
   checkSections(spec, core.registry.sections(entriesOf(drivers)), drivers.cgroup !== undefined);
   const plan = createPlanCollector({ asked });
-  const base: RunBase = { container: record, run, spec, plan };
+  const base: RunBase = { container: record, run, spec, plan, records };
   addStreams(core, plan, drivers, base, streams);
   for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork'] as const) await hooks.call(hook, {}, base);
   addMissing(plan, spec);
@@ -100,5 +103,6 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   const forward = withSync(plan.steps());
   const steps = [...forward, ...undoOf(forward)];
   await hooks.call('beforeStart', { steps }, base);
-  return { spec, steps, bytes: encodePlan({ steps }) };
+  const plugins = records.changed();
+  return { spec, steps, bytes: encodePlan({ steps }), ...(plugins && { plugins }) };
 }

@@ -82,11 +82,11 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
 }
 
 /** With the container's lock held and no run left over. */
-async function launch(core: Core, record: ContainerRecord, options: StartOptions): Promise<LiveSession> {
+async function launch(core: Core, record: ContainerRecord, options: StartOptions): Promise<{ readonly session: LiveSession; readonly plugins: ContainerRecord['plugins'] }> {
   const { state, native, shimEnv } = core.parts;
   const run = newRunId();
   const attach = options.attach ?? { stdin: false, stdout: false, stderr: false };
-  const { steps, bytes } = await planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }) });
+  const { steps, bytes, plugins } = await planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }) });
   const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
   let started: Promise<LiveSession>;
@@ -96,11 +96,11 @@ async function launch(core: Core, record: ContainerRecord, options: StartOptions
   } finally {
     lock.release();
   }
-  return started;
+  return { session: await started, plugins };
 }
 
-function started({ provisional: _, ...record }: ContainerRecord): ContainerRecord {
-  return { ...record, starts: record.starts + 1 };
+function started({ provisional: _, ...record }: ContainerRecord, plugins: ContainerRecord['plugins']): ContainerRecord {
+  return { ...record, ...(plugins && { plugins }), starts: record.starts + 1 };
 }
 
 /** Errors: ERR_ALREADY_RUNNING, and whatever the plan says; its undo is done when this rejects. */
@@ -114,9 +114,9 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
     if (view) await collectLocked(core, id);
     try {
-      const session = await launch(core, record, options);
+      const { session, plugins } = await launch(core, record, options);
       await core.transact(`start container ${record.name}`, (transaction) =>
-        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record))));
+        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record, plugins))));
       core.emit('container', 'start', id, eventAttributes(record));
       return session;
     } catch (error) {

@@ -1,4 +1,4 @@
-import { type DriverDeps, type Driver } from '../contracts/common/index.ts';
+import { type DriverDeps, type Driver, type StateSchema } from '../contracts/common/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type CgroupDriver } from '../contracts/cgroup/index.ts';
 import { type NetworkDriver } from '../contracts/network/index.ts';
@@ -68,6 +68,8 @@ export interface PluginInstance {
   stop?(): Promise<void>;
 }
 export interface PluginDefinition<Options = unknown> {
+  /** The shape of `context.state`, for plugins that ever changed it. State written by a newer version of the plugin keeps it from loading. */
+  readonly state?: StateSchema;
   /** Synchronous and without effects. */
   create(context: PluginContext<Options>): PluginInstance;
 }

@@ -11,6 +11,7 @@ const migrations: readonly string[] = [
    CREATE TABLE plugin_state (plugin TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (plugin, key)) STRICT, WITHOUT ROWID;
    CREATE TABLE committed (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;`,
+  'CREATE TABLE plugin_schemas (plugin TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;',
 ];
 
 const SQLITE_BUSY = 5;

@@ -7,6 +7,7 @@ import { Database } from './database.ts';
 import { claimFolder, ensurePrivateFolder } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
+import { ensureStateSchema } from './plugin-schema.ts';
 import { createPoints, type Checkpoint } from './points.ts';
 import { createReconciler } from './reconcile.ts';
 import { createRuns } from './runs.ts';
@@ -61,6 +62,7 @@ export async function openState({ root, runRoot, native, log, checkpoint }: Stat
     volumes: volumeTable(db),
     runs,
     pluginState: (plugin) => pluginState(db, plugin),
+    ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),
     begin: (what) => beginTransaction(context, what),
     lock: (kind, id, options) => locks.lock(kind, id, options),
     reconcile: (options) => reconciler.reconcile(options),

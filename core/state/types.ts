@@ -1,5 +1,5 @@
 import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
-import { type Effects, type EffectsOptions, type PluginState } from '../contracts/common/index.ts';
+import { type Effects, type EffectsOptions, type PluginState, type StateSchema } from '../contracts/common/index.ts';
 import { type Effect } from '../plan/types.ts';
 import { type Lock } from '../native/index.ts';
 
@@ -18,6 +18,8 @@ export interface State {
   readonly volumes: VolumeTable;
   /** Names of `one`/`many` tables of plugins. */
   pluginState(plugin: string): PluginState;
+  /** Bring the state of a plugin to the version that its code knows. Errors: ERR_STATE when it is newer, ERR_PLUGIN_FAILED. */
+  ensureStateSchema(plugin: string, schema: StateSchema | undefined): Promise<void>;
   /** Begin a journalled change. `what` for messages and doctor (`create container x`). */
   begin(what: string): Transaction;
   readonly runs: Runs;

@@ -96,6 +96,17 @@ export interface PluginState {
   list(prefix?: string): readonly { readonly key: string; readonly value: unknown }[];
 }
 
+/** The shape of a plugin's state, see PluginDefinition. */
+export interface StateSchema {
+  /** Starts at 1, which is also what a plugin has that declares none; rises with every change of shape. */
+  readonly schemaVersion: number;
+  /**
+   * From an older version to this one: synchronous, in one transaction, before `create`. A throw leaves the state as it was and the plugin
+   * unloaded. Not called on an empty state.
+   */
+  migrate?(state: PluginState, from: number): void;
+}
+
 /** What a **plan** method is told about the run it plans. */
 export interface RunContext {
   readonly container: string;
