@@ -281,7 +281,7 @@ int clients_listen(int run_folder) {
 	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/shim.sock", run_folder);
 	unlinkat(run_folder, "shim.sock", 0);
 	mode_t mask = umask(0177);
-	int failed = bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 64) ? errno : 0;
+	int failed = bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 1024) ? errno : 0;
 	umask(mask);
 	if (failed) {
 		close(fd);

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -294,7 +295,18 @@ static int sockets(int argc, char **argv) {
 		memcpy(a.sun_path, argv[i], n);
 		if (argv[i][0] == '@') a.sun_path[0] = 0;
 		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-		TRY(argv[i], connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)));
+		int connected = connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
+		if (connected) {
+			TRY(argv[i], connect(fd, (struct sockaddr *)&a, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)));
+		} else {
+			/* ask a shim for its state */
+			static const unsigned char question[12] = { 0, 0, 0, 0, 10 };
+			struct timeval patience = { 5, 0 };
+			char answer[64];
+			setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+			send(fd, question, sizeof question, MSG_NOSIGNAL);
+			printf("%s %s\n", argv[i], recv(fd, answer, sizeof answer, 0) > 0 ? "answered" : "closed");
+		}
 		close(fd);
 	}
 	return 0;
