@@ -94,7 +94,11 @@ async function build(): Promise<void> {
       ),
     },
     plugins: [builtinModules],
-    onwarn: (warning) => process.stderr.write(`${warning.message}\n`),
+    // What is not found would be left for Node to look up at run time: only the listed externals lie beside the bundle.
+    onwarn(warning) {
+      if (warning.code === 'UNRESOLVED_IMPORT') throw new Error(warning.message);
+      process.stderr.write(`${warning.message}\n`);
+    },
   } as Parameters<typeof rolldown>[0]);
   await bundle.write({
     dir: work,

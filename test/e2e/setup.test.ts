@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { accessSync, chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { accessSync, chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 const home = join(import.meta.dirname, '../..');
@@ -78,6 +78,22 @@ test('a checkout that is not set up says how', () => {
   for (const name of readdirSync(join(home, 'node_modules')).filter((entry) => entry.startsWith('node-linux-')))
     symlinkSync(join(home, 'node_modules', name), join(base, 'checkout/node_modules', name));
   expect(run(engine, ['ps'])).toMatchObject(oneLine(125, /not built yet/));
+});
+
+test('the bundle asks Node for nothing that does not lie beside it', () => {
+  const dist = join(home, 'dist');
+  const beside = readdirSync(join(dist, 'node_modules'));
+  const unknown = new Set<string>();
+  // chunks of earlier builds lie there too
+  const reached = new Set([join(dist, 'engine.js')]);
+  for (const file of reached) {
+    for (const [, from = ''] of readFileSync(file, 'utf8').matchAll(/\b(?:from|import)\s*\(?\s*["`]([@.\w][\w@/.:-]*)["`]/g)) {
+      if (from.startsWith('.')) reached.add(join(dirname(file), from));
+      else if (!from.startsWith('node:') && !beside.includes(from.split('/')[0] ?? '')) unknown.add(`${file}: ${from}`);
+    }
+  }
+  expect(reached.size).toBeGreaterThan(10);
+  expect([...unknown]).toEqual([]);
 });
 
 test('the program can be called through a link, from anywhere', () => {
