@@ -23,6 +23,8 @@ export interface Core {
   emit(type: EngineEvent['type'], action: string, id: string, attributes?: Readonly<Record<string, string>>): void;
   /** Run `work` in a transaction: committed by it, or rolled back. */
   transact<T>(what: string, work: (transaction: Transaction) => Promise<T>): Promise<T>;
+  /** Resolves when nothing is done under a lock any more: the state may be closed. */
+  settled(): Promise<void>;
   /** Hold locks (kind and id, in this order) while `work` runs. */
   locked<T>(locks: readonly (readonly [kind: string, id: string])[], work: () => Promise<T>): Promise<T>;
 }
@@ -33,6 +35,7 @@ const LOCK_TIMEOUT = 30_000;
 export function createCore(parts: EngineParts, registry: Registry): Core {
   const { state, hooks, log } = parts;
   const now = (): Date => parts.now?.() ?? new Date();
+  const busy = new Set<Promise<unknown>>();
   return {
     parts, registry, now,
     closing: false,
@@ -48,6 +51,9 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       const event = { sequence: state.nextEvent(), time: now().toISOString(), type, action, id, attributes };
       hooks.call('event', event).catch((error: unknown) => log.error({ err: error }, 'event lost'));
     },
+    async settled() {
+      while (busy.size > 0) await Promise.allSettled(busy);
+    },
     async transact(what, work) {
       const transaction = state.begin(what);
       try {
@@ -62,7 +68,11 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       const held = [];
       try {
         for (const [kind, id] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT }));
-        return await work();
+        const done = work();
+        const forget = (): void => void busy.delete(done);
+        busy.add(done);
+        done.then(forget, forget);
+        return await done;
       } finally {
         for (const lock of held.reverse()) lock.release();
       }

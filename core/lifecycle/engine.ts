@@ -89,6 +89,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
       await hooks.call('shutdown', {});
       for (const connection of core.connections) connection.close();
       for (const lock of core.provisional.values()) lock.release();
+      await core.settled();
       await registry.stop();
       state.close();
     },

@@ -152,6 +152,16 @@ export async function removeContainer(core: Core, ref: string, options: { force:
   });
 }
 
+/** For a session that lost its connection (cut off, as it did not read): the exit of its run, from the shim or from what it wrote. */
+export async function lateExit(core: Core, id: string, run: string): Promise<ExitRecord | undefined> {
+  const view = core.parts.state.runs.find(id);
+  if (view?.record.run !== run) return undefined;
+  const watched = view.alive && !view.exit ? await watch(core, view) : undefined;
+  const exit = await watched?.exit;
+  watched?.connection.close();
+  return exit ?? core.parts.state.runs.find(id)?.exit;
+}
+
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 export async function waitContainer(core: Core, ref: string, condition: 'not-running' | 'next-exit' | 'removed' = 'not-running'): Promise<ExitRecord> {
@@ -192,7 +202,7 @@ export async function attachContainer(core: Core, ref: string, streams: AttachSt
   core.connections.add(handle);
   const session = createSession({
     connection, container: record.id, run: view.record.run, number: 0, pid: view.started.pid, startedAt: view.started.startedAt,
-    finish: () => finishRun(core, record.id, view.record.run), onClose: () => core.connections.delete(handle),
+    finish: () => finishRun(core, record.id, view.record.run), lateExit: () => lateExit(core, record.id, view.record.run), onClose: () => core.connections.delete(handle),
   });
   connection.onFrame((frame) => session.receive(frame));
   await connection.send(FRAME.attach, { session: 0, argument: streamFlags({ terminal: false, openStdin: false }, streams) });

@@ -4,8 +4,11 @@ import { type ExitRecord, type Session, type WindowSize } from '../api/index.ts'
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { readExitFrame } from './frames.ts';
 
-/** Output that is held for a reader before the connection is paused, bytes. */
-const HIGH_WATER = 1 << 18;
+/**
+ * Output that is held for a reader before the connection is paused, bytes. Much, because a shim cuts off who reads nothing for seconds:
+ * somebody who looks at the first page in a pager must not lose the rest.
+ */
+const HIGH_WATER = 1 << 26;
 const ESRCH = 3;
 /** Longest stdin frame. */
 const CHUNK = 1 << 16;
@@ -77,6 +80,8 @@ export interface SessionOptions {
   readonly startedAt?: string;
   /** After init's shim has said its last word (or is gone): collect the run. Not for exec sessions. */
   finish?(): Promise<void>;
+  /** The connection was lost: the exit, when the run goes on or has ended in order. */
+  lateExit?(): Promise<ExitRecord | undefined>;
   /** The connection has ended or was given up. */
   onClose(): void;
 }
@@ -92,6 +97,8 @@ export function createSession(options: SessionOptions): LiveSession {
   const exit = Promise.withResolvers<ExitRecord>();
   const over = Promise.withResolvers<void>();
   let detached = false;
+  let exited = false;
+  const cutOff = (): Error => fail('ERR_TIMEOUT', 'the output was not read for too long and has been cut off', { operation: 'attach', path: options.container, hint: 'the rest is in its log: engine logs' });
   exit.promise.catch(() => {});
   const gone = over.promise.then(() => options.finish?.());
   gone.catch(() => {});
@@ -107,6 +114,7 @@ export function createSession(options: SessionOptions): LiveSession {
         if (!detached) queue.push({ stream: frame.argument === 2 ? 'stderr' : 'stdout', data: frame.payload });
         break;
       case FRAME.exit:
+        exited = true;
         exit.resolve(readExitFrame(frame, options.run, options.startedAt));
         queue.end();
         if (number !== 0) {
@@ -119,7 +127,7 @@ export function createSession(options: SessionOptions): LiveSession {
         close();
         break;
       case FRAME.cutOff:
-        queue.end(fail('ERR_TIMEOUT', 'the output was not read for too long and has been cut off', { operation: 'attach', path: options.container }));
+        queue.end(cutOff());
         break;
       case FRAME.error:
         // other refusals (a resize of what has no terminal) leave the streams as they are
@@ -128,13 +136,21 @@ export function createSession(options: SessionOptions): LiveSession {
       default:
     }
   };
-  connection.closed.then(() => {
-    const lost = fail('ERR_SHIM_GONE', `the shim of container ${options.container.slice(0, 12)} ended unexpectedly`, { path: options.container });
-    exit.reject(lost);
-    queue.end(detached ? undefined : lost);
-    over.resolve();
+  const lost = async (): Promise<void> => {
     options.onClose();
-  }, () => {});
+    if (!exited && !detached) {
+      const gone_ = fail('ERR_SHIM_GONE', `the shim of container ${options.container.slice(0, 12)} ended unexpectedly`, { path: options.container });
+      const late = options.lateExit?.().catch(() => undefined);
+      const record = await late;
+      queue.end(record ? cutOff() : gone_);
+      if (record) exit.resolve(record);
+      else exit.reject(gone_);
+    }
+    exit.reject(fail('ERR_SHIM_GONE', 'the connection was given up', { path: options.container }));
+    queue.end();
+    over.resolve();
+  };
+  connection.closed.then(lost, () => {});
   // a peer that has gone shows in `closed`; what was to be sent to it doesn't matter any more
   const tell = (type: number, frame: { argument?: number; payload?: Uint8Array } = {}): void => void connection.send(type, { session: number, ...frame }).catch(() => {});
 

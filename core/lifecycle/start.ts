@@ -10,6 +10,7 @@ import { blame, readBarrier, warningText } from './frames.ts';
 import { newRunId } from './names.ts';
 import { planRun } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
+import { lateExit } from './running.ts';
 import { createSession, type LiveSession } from './session.ts';
 
 export interface StartOptions { readonly attach?: AttachStreams; onWarning?(text: string): void; readonly windowSize?: WindowSize }
@@ -58,7 +59,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
       case FRAME.started:
         session = createSession({
           connection, container: record.id, run, number: 0, pid: frame.argument, startedAt: core.now().toISOString(),
-          finish: () => finishRun(core, record.id, run), onClose: () => core.connections.delete(handle),
+          finish: () => finishRun(core, record.id, run), lateExit: () => lateExit(core, record.id, run), onClose: () => core.connections.delete(handle),
         });
         for (const waiting of early) session.receive(waiting);
         return resolve(session);

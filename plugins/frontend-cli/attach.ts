@@ -1,5 +1,5 @@
 import { type ExitRecord, type Session, type WindowSize } from '@engine/core/api';
-import { fail } from '@engine/core/errors';
+import { describeError, fail, isEngineError } from '@engine/core/errors';
 import { type Invocation } from '@engine/core/contracts/frontend';
 import { constants } from 'node:os';
 import { makeRaw } from './terminal.ts';
@@ -126,8 +126,14 @@ export async function connect(session: Session, invocation: Invocation, options:
   }
 
   const pump = (async (): Promise<void> => {
-    for await (const { stream, data } of session.output) {
-      if (!(await writeAll(stream === 'stderr' ? stderr : stdout, data))) break; // the reader has gone (EPIPE)
+    try {
+      for await (const { stream, data } of session.output) {
+        if (!(await writeAll(stream === 'stderr' ? stderr : stdout, data))) break; // the reader has gone (EPIPE)
+      }
+    } catch (error) {
+      // cut off: the program goes on, and its exit code is still worth waiting for
+      if (!isEngineError(error, 'ERR_TIMEOUT')) throw error;
+      stderr.write(`engine: warning: ${describeError(error)}\n`);
     }
   })();
   try {

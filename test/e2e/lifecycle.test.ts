@@ -76,6 +76,16 @@ describe('a container', () => {
   });
 });
 
+it('loses nothing for a reader that pauses, as a pager does', async () => {
+  const run = engine.start(['run', '--rm', 'busybox', 'sh', '-c', 'seq 1 500000; exit 3'], { input: '' });
+  run.child.stdout.pause();
+  // longer than the shim waits for a client that reads nothing
+  await new Promise((resolve) => setTimeout(resolve, 4000));
+  run.child.stdout.resume();
+  const { stdout, code, stderr } = await run.result;
+  expect({ lines: stdout.split('\n').length, last: stdout.slice(-7), code, stderr }).toEqual({ lines: 500001, last: '500000\n', code: 3, stderr: '' });
+});
+
 describe('exec', () => {
   it('runs beside the main process with its surroundings', async () => {
     await engine.ok('run', '-d', '--name', 'host1', '-e', 'X=1', '-w', '/tmp', '-m', '32m', 'busybox', 'sleep', '1000');
