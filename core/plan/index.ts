@@ -6,4 +6,3 @@ export * from './encode.ts';
 export * from './decode.ts';
 export * from './entries.ts';
 export * from './protocol.ts';
-export * from './explain.ts';

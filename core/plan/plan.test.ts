@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { decodePlan, effect, encodePlan, explainJson, explainText, op, operations, orderSteps, slots, step, undoSteps, type OperationEntry, type PlannedStep } from './index.ts';
+import { decodePlan, effect, encodePlan, op, operations, orderSteps, slots, step, undoSteps, type OperationEntry, type PlannedStep } from './index.ts';
 
 const origin = { plugin: 'test', hook: 'applyLimits' };
 const planned = (...steps: ReturnType<typeof step>[]): PlannedStep[] => steps.map((s) => ({ ...s, origin }));
@@ -78,16 +78,6 @@ describe('undo', () => {
     // @ts-expect-error slots are known
     step('init.nowhere', op.setHostname({ name: 'x' }));
     expect(step('init.mounts', op.mkdir({ path: '/a', mode: 0o755 })).undo).toEqual([]);
-  });
-});
-
-describe('explain', () => {
-  const steps = planned(step('shim.cgroup', op.mkdir({ path: '/cg', mode: 0o755 }), op.rmdir({ path: '/cg' })), step('init.exec', op.resolveExec({ name: 'sh', env: ['A=1'], out: 'program' })));
-  it('names slot, operation, undo and plugin', () => {
-    expect(explainText(steps)).toContain('cgroup     mkdir path=/cg mode=0755  (test)  undo: rmdir');
-    const json = JSON.parse(explainJson(steps)) as { part: string; origin: object }[];
-    expect(json.map((s) => s.part)).toEqual(['shim', 'init']);
-    expect(json[0]?.origin).toEqual(origin);
   });
 });
 

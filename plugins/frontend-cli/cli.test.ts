@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { type Invocation } from '@engine/core/contracts/frontend';
 import { afterAll, describe, expect, it } from 'vitest';
+import { op, step, type PlannedStep } from '@engine/core/plan';
+import { explainJson, explainText } from './explain.ts';
 import { DetachScanner, parseDetachKeys } from './attach.ts';
 import { createCli } from './driver.ts';
 import { parseMount, parseTmpfs, parseVolume } from './mounts.ts';
@@ -141,5 +143,17 @@ describe('dispatch', () => {
     expect({ code, out }).toEqual({ code: 125, out: '' });
     expect(err).toMatch(message);
     expect(err.trimEnd().split('\n')).toHaveLength(1);
+  });
+});
+
+describe('explain', () => {
+  const origin = { plugin: 'test', hook: 'applyLimits' };
+  const planned = (...steps: ReturnType<typeof step>[]): PlannedStep[] => steps.map((s) => ({ ...s, origin }));
+  const steps = planned(step('shim.cgroup', op.mkdir({ path: '/cg', mode: 0o755 }), op.rmdir({ path: '/cg' })), step('init.exec', op.resolveExec({ name: 'sh', env: ['A=1'], out: 'program' })));
+  it('names slot, operation, undo and plugin', () => {
+    expect(explainText(steps)).toContain('cgroup     mkdir path=/cg mode=0755  (test)  undo: rmdir');
+    const json = JSON.parse(explainJson(steps)) as { part: string; origin: object }[];
+    expect(json.map((s) => s.part)).toEqual(['shim', 'init']);
+    expect(json[0]?.origin).toEqual(origin);
   });
 });

@@ -9,16 +9,16 @@ const read = (name: string): string => readFileSync(join(root, name), 'utf8');
 
 /** What is part of the core but not of what runs: tests, conformance suites, fakes. */
 const beside = /\.(test|fixture)\.ts$|\/(suite[^/]*|fake[^/]*|bench|checks|archives|containers|stream|shim-log|vitest|node-test)\.ts$/;
-/** Lines that are neither empty nor comment nor import. */
+/** Lines that are neither empty nor comment (the `doc` of an operation is one) nor import. */
 function codeLines(text: string): number {
-  return text.replaceAll(/^\s*\/\*[^]*?\*\/\s*$/gm, '').split('\n').filter((line) => line.trim() !== '' && !/^\s*\/\/|^import |^export .* from '/.test(line)).length;
+  return text.replaceAll(/^\s*\/\*[^]*?\*\/\s*$/gm, '').split('\n').filter((line) => line.trim() !== '' && !/^\s*\/\/|^\s+doc: '|^import |^export .* from '/.test(line)).length;
 }
 
-it('the core stays small: about 5,000 lines of code, imports aside', () => {
+it('the core stays small: under 5,000 lines of code, imports aside', () => {
   const core = files.filter((name) => name.startsWith('core/') && name.endsWith('.ts') && !beside.test(name));
   const total = core.reduce((sum, name) => sum + codeLines(read(name)), 0);
   expect(total).toBeGreaterThan(2000);
-  expect(total).toBeLessThan(5120);
+  expect(total).toBeLessThan(5000);
 });
 
 it('a file does one thing, in about 400 lines', () => {

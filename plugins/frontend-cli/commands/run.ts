@@ -1,9 +1,9 @@
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { type ContainerRequest, type Engine } from '@engine/core/api';
 import { fail, isEngineError } from '@engine/core/errors';
-import { explainJson, explainText } from '@engine/core/plan';
 import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command, type CommandContext } from '../command.ts';
+import { explainJson, explainText } from '../explain.ts';
 import { countArgs, type Values } from '../parse.ts';
 import { buildRequest } from '../request.ts';
 import { createFlags, runFlags } from '../run-flags.ts';

@@ -1,5 +1,4 @@
-import { partOf } from './encode.ts';
-import { type PlannedStep } from './types.ts';
+import { partOf, type PlannedStep } from '@engine/core/plan';
 
 /** Longest value shown of one argument in the text form; JSON shows all. */
 const MAX_SHOWN = 72;
