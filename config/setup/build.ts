@@ -3,9 +3,10 @@ import { isBuiltin } from 'node:module';
 import { join, relative } from 'node:path';
 import { rolldown } from 'rolldown';
 import corePackage from '../../core/package.json' with { type: 'json' };
+import { buildProgram, warmProgram } from './program.ts';
 
 /**
- * Makes dist/: engine.js with a chunk for everything that is loaded when needed (each plugin, the configuration's parsers), and one module per
+ * Makes dist/: start.cjs, what commands are run with (see program.ts); engine.js, the same for who brings plugins of their own, with a chunk for everything that is loaded when needed (each plugin, the configuration's parsers), and one module per
  * public module of core and native, which plugins from outside are given. Built beside and renamed into place: a running engine may
  * be reading the old one.
  */
@@ -110,6 +111,20 @@ async function build(): Promise<void> {
     sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1',
   });
   await bundle.close();
+  await buildProgram(work, {
+    cwd: root,
+    platform: 'node',
+    plugins: [builtinModules],
+    treeshake: {
+      moduleSideEffects: [
+        { test: /reflect-metadata/, sideEffects: true },
+        { test: /./, sideEffects: false },
+      ],
+    },
+    onwarn(warning) {
+      if (warning.code === 'UNRESOLVED_IMPORT') throw new Error(warning.message);
+    },
+  });
   writeFileSync(join(work, 'package.json'), '{"type":"module"}\n');
   mkdirSync(join(work, 'node_modules'));
   for (const [name, target] of Object.entries(external))
@@ -118,18 +133,20 @@ async function build(): Promise<void> {
   mkdirSync(dist, { recursive: true });
   const keep = new Set(readdirSync(work));
   // The chunks before what imports them.
-  for (const name of readdirSync(work).sort((a, b) => Number(a === 'engine.js') - Number(b === 'engine.js'))) {
+  const last = (name: string): number => Number(name === 'engine.js' || name === 'start.cjs');
+  for (const name of readdirSync(work).sort((a, b) => last(a) - last(b))) {
     if (name === '.stamp') continue;
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
-    if (existsSync(join(dist, name)) && !name.endsWith('.js') && !name.endsWith('.json'))
+    if (existsSync(join(dist, name)) && !/\.(js|cjs|json)$/.test(name))
       renameSync(join(dist, name), join(dist, `${name}.old`));
     renameSync(join(work, name), join(dist, name));
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
   }
   // An engine that is running may still load a chunk of the build that it started from.
   for (const name of readdirSync(dist)) {
-    if (name.endsWith('.js') && !keep.has(name) && Date.now() - statSync(join(dist, name)).mtimeMs > 3_600_000) rmSync(join(dist, name));
+    if (/\.(js|cache)$/.test(name) && !keep.has(name) && Date.now() - statSync(join(dist, name)).mtimeMs > 3_600_000) rmSync(join(dist, name));
   }
+  warmProgram(dist);
   renameSync(join(work, '.stamp'), join(dist, '.stamp'));
   rmSync(work, { recursive: true, force: true });
 }

@@ -27,8 +27,7 @@ export function isConstraint(error: unknown): boolean {
 
 /** How long a writer is waited for, ms. Writers hold the lock for one synchronous transaction. */
 const PATIENCE = 10_000;
-// made when needed: a startup snapshot cannot hold shared memory
-let cell: Int32Array | undefined;
+const cell = new Int32Array(new SharedArrayBuffer(4));
 
 type Row = Record<string, unknown>;
 type Value = string | number | bigint | null;
@@ -99,7 +98,7 @@ export class Database {
       } catch (error) {
         if (!isBusy(error) || Date.now() > end) throw databaseError(error, this.#path);
       }
-      Atomics.wait((cell ??= new Int32Array(new SharedArrayBuffer(4))), 0, 0, 1);
+      Atomics.wait(cell, 0, 0, 1);
     }
   }
   #transaction<T>(change: () => T): T {

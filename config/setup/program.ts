@@ -1,0 +1,107 @@
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { rolldown, type RolldownOptions } from 'rolldown';
+
+/** What the program in one file never needs. */
+const standIns: Readonly<Record<string, string>> = {
+  // only its types are imported, which leaves an import behind
+  pino: 'export {};',
+  // run by engine.js, see handOver in config/program.ts
+  './plugin-commands.ts': 'export const runPlugin = undefined;',
+};
+const leaveOut = {
+  name: 'leave-out',
+  resolveId: (source: string) => (standIns[source] === undefined ? null : { id: `\0left-out:${source}`, moduleSideEffects: false }),
+  load: (id: string) => (id.startsWith('\0left-out:') ? (standIns[id.slice('\0left-out:'.length)] ?? null) : null),
+};
+
+/**
+ * Write `folder`/program-HASH.js: everything that commands need, in one script whose parts are evaluated when they are first asked for. Loaded by
+ * start.cjs, with V8's code cache of the functions that commands run: one file instead of thirty to find and link, and nothing to compile.
+ */
+export async function buildProgram(folder: string, options: RolldownOptions): Promise<void> {
+  const bundle = await rolldown({
+    ...options,
+    input: 'config/program.ts',
+    external: [/^koffi/, 'node:test', 'node:module'],
+    transform: {
+      define: { ENGINE_BUNDLED: 'true', ENGINE_SINGLE: 'true', 'import.meta.dirname': '__dirname', 'import.meta.url': '__url' },
+    },
+    plugins: [leaveOut, ...(options.plugins as never[])],
+  });
+  const { output } = await bundle.generate({
+    format: 'cjs',
+    codeSplitting: false,
+    minify: { mangle: false, compress: true, codegen: { removeWhitespace: true } },
+  });
+  await bundle.close();
+  // ASCII: one byte per character in memory, and read without decoding
+  const code = output[0].code.replaceAll(/[^\x00-\x7f]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  const text = `(function (exports, require, module, __dirname, __url) {${code}\n})`;
+  // V8 takes a cache for any source of the same length: the names keep together what belongs together.
+  const name = `program-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
+  writeFileSync(join(folder, `${name}.js`), text);
+  writeFileSync(join(folder, 'start.cjs'), start(name) + run);
+}
+
+/** As plain as can be: it is what every command waits for. A cache of another Node is refused by V8, and not needed. */
+const start = (name: string): string => `'use strict';
+const { readFileSync } = require('node:fs');
+const { Script, constants } = require('node:vm');
+const file = __dirname + '/${name}.js';
+let cachedData;
+try {
+  cachedData = readFileSync(__dirname + '/${name}.cache');
+} catch {}
+const script = new Script(readFileSync(file, 'latin1'), { filename: file, cachedData, importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER });
+const program = { exports: {} };
+script.runInThisContext()(program.exports, require, program, __dirname, require('node:url').pathToFileURL(file).href);
+`;
+const run = 'program.exports.start();\n';
+
+/** Runs each command of argv[2] in one process, then writes the code of all functions that ran to argv[3]. */
+const warmUp = `
+const [commands, cache] = process.argv.slice(2);
+(async () => {
+  for (const words of JSON.parse(commands)) {
+    process.argv = [process.argv[0], process.argv[1], ...words];
+    await program.exports.start();
+  }
+  require('node:fs').writeFileSync(cache, script.createCachedData());
+})();
+`;
+
+/**
+ * Write the cache of the program in `folder`, best effort: without it a command takes 40 ms longer. The functions are those that a run of the shim's own
+ * program as a container needs, or where none can be made, those that explain one.
+ */
+export function warmProgram(folder: string): void {
+  const work = mkdtempSync(join(tmpdir(), 'engine-build-'));
+  const script = join(folder, `.warm-${process.pid}.cjs`);
+  const cache = join(folder, `.cache-${process.pid}`);
+  const run = (file: string, ...args: string[]): boolean =>
+    spawnSync(process.execPath, [file, ...args], {
+      cwd: work,
+      env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run') },
+      stdio: 'ignore',
+      timeout: 30_000,
+    }).status === 0;
+  try {
+    const [name = ''] = /program-[0-9a-f]+/.exec(readFileSync(join(folder, 'start.cjs'), 'utf8')) ?? [];
+    writeFileSync(script, start(name) + warmUp);
+    const tar = join(work, 'image.tar');
+    const image =
+      spawnSync('tar', ['-C', join(folder, 'bin'), '-cf', tar, 'engine-shim'], { stdio: 'ignore' }).status === 0 &&
+      run(join(folder, 'start.cjs'), 'import', tar, 'image');
+    const command = image ? ['run', '--rm', '--network', 'none', 'image', '/engine-shim'] : ['run', '--explain', '--network', 'none', 'host', 'true'];
+    run(script, JSON.stringify([['version'], ['ps'], command]), cache);
+    renameSync(cache, join(folder, `${name}.cache`));
+  } catch {
+    // then commands compile what they need
+  } finally {
+    for (const path of [work, script, cache]) rmSync(path, { recursive: true, force: true });
+  }
+}
