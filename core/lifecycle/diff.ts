@@ -44,7 +44,7 @@ function inLowers(lowers: readonly string[], relative: string): boolean {
 }
 
 /** An overlay's upper folder holds exactly what changed. */
-function upperChanges(upper: string, lowers: readonly string[]): Change[] {
+function upperChanges({ upper, lowers, opaque }: SnapshotChanges & { kind: 'upper' }): Change[] {
   const changes: Change[] = [];
   const walk = (relative: string): void => {
     for (const name of list(path.join(upper, relative))) {
@@ -54,7 +54,11 @@ function upperChanges(upper: string, lowers: readonly string[]): Change[] {
       if (isWhiteout(found)) changes.push({ kind: 'D', path: at });
       else {
         changes.push({ kind: inLowers(lowers, at) ? 'C' : 'A', path: at });
-        if (found.isDirectory()) walk(at);
+        if (!found.isDirectory()) continue;
+        walk(at);
+        if (!opaque.includes(at)) continue;
+        const hidden = new Set(lowers.flatMap((lower) => list(path.join(lower, at))).map((lost) => `${at}/${lost}`));
+        for (const lost of hidden) if (!stat(path.join(upper, lost)) && inLowers(lowers, lost)) changes.push({ kind: 'D', path: lost });
       }
     }
   };
@@ -104,7 +108,7 @@ export function withoutMountPoints(changes: readonly Change[], targets: readonly
 }
 
 export function readChanges(changes: SnapshotChanges): Change[] {
-  return changes.kind === 'upper' ? upperChanges(changes.upper, changes.lowers) : treeChanges(changes.lower, changes.tree);
+  return changes.kind === 'upper' ? upperChanges(changes) : treeChanges(changes.lower, changes.tree);
 }
 
 /** What a container changed in its root. Reads the storage driver's folders from outside, so it works while the container runs. */

@@ -8,6 +8,7 @@ import {
 } from '@engine/core/contracts/common';
 import { attributesOf, layerName, missingLayer, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
 import { createLayout, readChain } from './layout.ts';
+import { opaqueFolders } from './opaque.ts';
 
 export interface OverlayOptions {
   /** How to mount: `fd` (new mount API, Linux 6.5), `mount` (mount(2) with short links), `auto` by kernel. */
@@ -194,7 +195,8 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     changes(request) {
       const { folder: host } = request.lower;
       const lowers = host === undefined ? lowersOf(request).map((id) => layout.diff(id)) : [host];
-      return { kind: 'upper', upper: join(layout.snapshot(request.key), 'upper'), lowers };
+      const upper = join(layout.snapshot(request.key), 'upper');
+      return { kind: 'upper', upper, lowers, opaque: opaqueFolders(upper) };
     },
     usage: (key) => treeUsage(join(layout.snapshot(key), 'upper')),
   };

@@ -154,6 +154,10 @@ describe('volumes and binds', () => {
     await engine.ok('run', '--name', 'differ', 'busybox', 'sh', '-c', 'rm /var/data/file; echo x >> /etc/passwd; mkdir /new; echo > /new/f');
     expect((await engine.ok('diff', 'differ')).split('\n').sort()).toEqual(['A /new', 'A /new/f', 'C /etc', 'C /etc/passwd', 'C /var', 'C /var/data', 'D /var/data/file']);
     await engine.ok('rm', 'differ');
+    await engine.ok('run', '--name', 'differ', 'busybox', 'sh', '-c', 'rm -r /home/app; mkdir /home/app; rm -r /var/data; mkdir /var/data; echo > /var/data/new');
+    // the new folder is opaque: what it hides is gone
+    expect((await engine.ok('diff', 'differ')).split('\n').sort()).toEqual(['A /var/data/new', 'C /home', 'C /home/app', 'C /var', 'C /var/data', 'D /var/data/file']);
+    await engine.ok('rm', 'differ');
   });
 });
 

@@ -11,7 +11,7 @@ const packages = [
   'native/package.json',
   'config/package.json',
   'test/package.json',
-  ...readdirSync(join(root, 'plugins')).map((name) => `plugins/${name}/package.json`),
+  ...readdirSync(join(root, 'plugins'), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => `plugins/${name}/package.json`),
 ];
 
 test('every dependency has its reason in docs/dependencies.md, and every reason its dependency', () => {

@@ -70,7 +70,8 @@ export interface SnapshotRequest {
   readonly options?: Readonly<Record<string, string>>;
 }
 export type SnapshotChanges =
-  | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[] }
+  /** `opaque`: folders of `upper` (`/a/b`) that hide what the lower ones have at their place. */
+  | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[]; readonly opaque: readonly string[] }
   | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };
 
 export * from './folders.ts';
