@@ -7,6 +7,9 @@ import { type ResolvedDriver } from './parts.ts';
 
 export interface FoundImage { readonly image: ImageInfo; readonly source: ResolvedDriver<ImageSource> }
 
+/** In the words of images: an image is loaded for this machine's platform. */
+const platform = (machine: string): string => ({ x86_64: 'amd64', x64: 'amd64', aarch64: 'arm64' })[machine] ?? machine;
+
 /** An image may not be removed while a container is made of it. */
 export function imageLock(id: string): readonly [kind: string, id: string] {
   return ['image', id.replace(/[^A-Za-z0-9_.-]/g, '-')];
@@ -111,7 +114,7 @@ export function createImages(core: Core): Images {
       const layers = image.rootfs.kind === 'layers' ? image.rootfs.layers.map((l) => l.diffID) : [];
       return defined({
         Id: image.id, RepoTags: image.names, RepoDigests: image.digest ? image.names.map((n) => `${n.replace(/:[^:/]*$/, '')}@${image.digest}`) : [], Created: image.created, Size: image.size,
-        Os: 'linux', Config: image.config, RootFS: { Type: image.rootfs.kind, Layers: layers }, Engine: { source: image.source, rootfs: image.rootfs },
+        Os: 'linux', Architecture: platform(core.parts.machine.architecture), Config: image.config, RootFS: { Type: image.rootfs.kind, Layers: layers }, Engine: { source: image.source, rootfs: image.rootfs },
       });
     },
   };

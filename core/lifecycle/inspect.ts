@@ -30,14 +30,18 @@ function mountsOf(record: ContainerRecord): Record<string, unknown>[] {
   ];
 }
 
+/** Docker says null where nothing was asked for. */
+const listed = (list: readonly string[]): readonly string[] | null => (list.length ? list : null);
+const capability = (name: string): string => (/^(ALL|CAP_.*)$/i.test(name) ? name : `CAP_${name}`).toUpperCase();
+
 function hostConfig(record: ContainerRecord): Record<string, unknown> {
   const { request: r, spec } = record;
   const { limits } = r;
   return {
-    Binds: r.mounts.filter((m) => m.type === 'bind').map((m) => `${m.source}:${m.target}${m.readonly ? ':ro' : ''}`),
+    Binds: listed(r.mounts.filter((m) => m.type === 'bind' || (m.type === 'volume' && m.source)).map((m) => `${m.source}:${m.target}${m.readonly ? ':ro' : ''}`)),
     LogConfig: { Type: r.log.driver ?? '', Config: r.log.options }, NetworkMode: r.network,
     PortBindings: Object.fromEntries(r.ports.map((p) => [`${p.containerPort}/${p.protocol}`, [{ HostIp: p.hostAddress ?? '', HostPort: String(p.hostPort ?? '') }]])),
-    RestartPolicy: { Name: 'no', MaximumRetryCount: 0 }, AutoRemove: r.autoRemove, CapAdd: r.capAdd, CapDrop: r.capDrop, CgroupnsMode: r.cgroupns || 'private',
+    RestartPolicy: { Name: 'no', MaximumRetryCount: 0 }, AutoRemove: r.autoRemove, CapAdd: listed(r.capAdd.map(capability)), CapDrop: listed(r.capDrop.map(capability)), CgroupnsMode: r.cgroupns || 'private',
     Dns: r.dns ?? [], DnsOptions: r.dnsOptions ?? [], DnsSearch: r.dnsSearch ?? [], ExtraHosts: r.addHosts, GroupAdd: r.groupAdd,
     IpcMode: r.ipc || 'private', PidMode: r.pid ?? '', UTSMode: r.uts ?? '', UsernsMode: r.userns ?? '', OomScoreAdj: r.oomScoreAdj ?? 0, Privileged: r.privileged,
     ReadonlyRootfs: r.readonlyRootfs, SecurityOpt: r.securityOptions, StorageOpt: r.storageOptions, ShmSize: r.shmSize ?? 64 << 20, Sysctls: r.sysctls, Init: r.init,
@@ -53,12 +57,13 @@ function hostConfig(record: ContainerRecord): Record<string, unknown> {
 
 function configOf(record: ContainerRecord): Record<string, unknown> {
   const { request: r, imageConfig, spec } = record;
+  const env = new Map([...(imageConfig.Env ?? []), ...r.env].map((pair) => [pair.split('=', 1)[0], pair]));
   const entrypoint = r.bundle === undefined ? (r.entrypoint?.filter(Boolean) ?? imageConfig.Entrypoint ?? []) : [];
   const command = (spec.process?.args ?? []).slice(entrypoint.length);
   return {
     Hostname: spec.hostname ?? '', Domainname: r.domainname ?? '', User: r.user ?? imageConfig.User ?? '', AttachStdin: r.attach.stdin, AttachStdout: r.attach.stdout, AttachStderr: r.attach.stderr,
-    Tty: r.terminal, OpenStdin: r.openStdin, StdinOnce: r.stdinOnce, Env: spec.process?.env ?? [], Cmd: command.length ? command : null, Image: record.image.name,
-    Volumes: record.volumes.length ? Object.fromEntries(record.volumes.map((v) => [v.target, {}])) : null, WorkingDir: spec.process?.cwd ?? '', Entrypoint: entrypoint.length ? entrypoint : null,
+    Tty: r.terminal, OpenStdin: r.openStdin, StdinOnce: r.stdinOnce, Env: r.bundle === undefined ? [...env.values()] : (spec.process?.env ?? []), Cmd: command.length ? command : null, Image: record.image.name,
+    Volumes: record.volumes.length ? Object.fromEntries(record.volumes.map((v) => [v.target, {}])) : null, WorkingDir: r.bundle === undefined ? (r.workdir ?? imageConfig.WorkingDir ?? '') : (spec.process?.cwd ?? ''), Entrypoint: entrypoint.length ? entrypoint : null,
     ExposedPorts: imageConfig.ExposedPorts ?? {}, Labels: { ...imageConfig.Labels, ...r.labels }, StopSignal: r.stopSignal ?? imageConfig.StopSignal ?? 'SIGTERM', ...(r.stopTimeout === undefined ? {} : { StopTimeout: r.stopTimeout }),
   };
 }

@@ -11,7 +11,7 @@ const visibleRow = (row: Readonly<Record<string, unknown>>): Readonly<Record<str
 /**
  * Rows for `--format`: `json`, a template per row, or `table TEMPLATE` with headings. `columns`: heading per field name.
  */
-export function formatRows(rows: readonly Record<string, unknown>[], format: string, columns: Readonly<Record<string, string>>): string {
+export function formatRows(rows: readonly Record<string, unknown>[], format: string, columns: Readonly<Record<string, unknown>>): string {
   if (format === 'json') return rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   const isTable = /^table\s/.test(format);
   const source = unescape(isTable ? format.replace(/^table\s+/, '') : format);

@@ -19,7 +19,8 @@ function isTrue(value: unknown): boolean {
 
 /** Go prints maps as `map[a:1]`, lists as `[a b]`, nothing as `<no value>`. */
 export function goText(value: unknown): string {
-  if (value === undefined || value === null) return '<no value>';
+  if (value === undefined) return '<no value>';
+  if (value === null) return '<nil>';
   if (Array.isArray(value)) return `[${value.map(goText).join(' ')}]`;
   if (typeof value === 'object') {
     const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
@@ -33,6 +34,12 @@ function field(value: unknown, name: string): unknown {
   if (typeof value !== 'object') throw wrong(`"${name}" is no field of ${goText(value)}`);
   const object = value as Record<string, unknown>;
   return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
+/** A slip in the first name is told; what lies deeper may be a map. */
+function known(value: unknown, name: string): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || name in value) return;
+  throw fail('ERR_INVALID_VALUE', `invalid --format template: there is no "${name}"`, { operation: '--format', hint: `there are ${Object.keys(value).join(', ')}` });
 }
 
 function format(pattern: string, values: readonly unknown[]): string {
@@ -59,7 +66,8 @@ const functions: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
   lower: (text) => goText(text).toLowerCase(),
   title: (text) => goText(text).replace(/\b\w/g, (c) => c.toUpperCase()),
   len: (value) => (typeof value === 'string' || Array.isArray(value) ? value.length : Object.keys((value ?? {}) as object).length),
-  index: (value, ...keys) => keys.reduce<unknown>((v, key) => (Array.isArray(v) ? (v as unknown[])[Number(key)] : field(v, String(key))), value),
+  index: (value, ...keys) => keys.reduce<unknown>((v, key) => (Array.isArray(v) ? (v as unknown[])[Number(key)] : (field(v, String(key)) ?? '')), value),
+  slice: (value, from, to) => (value as string | unknown[]).slice(Number(from ?? 0), to === undefined ? undefined : Number(to)),
   println: (...args) => `${args.map(goText).join(' ')}\n`,
   print: (...args) => args.map(goText).join(''),
   printf: (pattern, ...args) => format(goText(pattern), args),
@@ -118,8 +126,24 @@ class Action {
       if (piped) args.push(piped);
       return (dot, scope) => call(...args.map((arg) => arg(dot, scope)));
     }
+    const second = this.peek(1);
+    if (first?.kind === 'field' && second && second.kind !== 'mark') return this.#method(piped);
     if (piped) throw wrong(`"${first?.text ?? 'nothing'}" cannot take a piped value`);
     return this.#operand();
+  }
+
+  /** `.Label "a"` */
+  #method(piped?: Evaluate): Evaluate {
+    const name = this.peek()?.text ?? '';
+    const method = this.#operand();
+    const args: Evaluate[] = [];
+    while (this.peek() && this.peek()?.kind !== 'mark') args.push(this.#operand());
+    if (piped) args.push(piped);
+    return (dot, scope) => {
+      const call = method(dot, scope);
+      if (typeof call !== 'function') throw wrong(`${name} takes no arguments`);
+      return (call as (...values: unknown[]) => unknown)(...args.map((arg) => arg(dot, scope)));
+    };
   }
 
   #operand(): Evaluate {
@@ -137,7 +161,11 @@ class Action {
       else if (word.text === 'nil') base = () => undefined;
       else base = functions[word.text] ? () => functions[word.text]?.() : () => { throw wrong(`function "${word.text}" not defined`); };
     } else if (word.text === '(') base = this.pipeline(')');
-    else if (word.kind === 'field') base = word.text === '.' ? (dot) => dot : (dot) => word.text.slice(1).split('.').reduce(field, dot);
+    else if (word.kind === 'field') base = word.text === '.' ? (dot) => dot : (dot, scope) => {
+      const names = word.text.slice(1).split('.');
+      if (dot === scope.get('$')) known(dot, names[0] ?? '');
+      return names.reduce(field, dot);
+    };
     else throw wrong(`unexpected "${word.text}"`);
     while (word.kind !== 'field' && this.peek()?.kind === 'field' && this.peek()?.joined) {
       const names = this.take()?.text.slice(1).split('.') ?? [];

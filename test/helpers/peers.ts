@@ -49,6 +49,8 @@ export class Dockerd {
   async stop(): Promise<void> {
     const daemon = this.#daemon;
     if (daemon && daemon.exitCode === null) {
+      const left = this.docker('ps', '-aq').split('\n').filter(Boolean);
+      if (left.length > 0) this.docker('rm', '-fv', ...left);
       const ended = new Promise((resolve) => daemon.once('exit', resolve));
       daemon.kill('SIGTERM');
       await ended;

@@ -72,7 +72,8 @@ export const rmCommand = command({
       try {
         await engine.containers.remove(ref, { force: flags.force, volumes: flags.volumes });
       } catch (error) {
-        if (!flags.force || !(error instanceof Error && 'code' in error && error.code === 'ERR_NO_SUCH_CONTAINER')) throw error;
+        if (!flags.force || !isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) throw error;
+        return context.warn(error.message); // as Docker: told, and no failure
       }
       await context.print(`${ref}\n`);
     });

@@ -7,7 +7,7 @@ import { humanDuration, shortId, truncate } from '../text.ts';
 import { parseInteger, parseTime, splitOnce } from '../units.ts';
 
 const COLUMNS = { ID: 'CONTAINER ID', Image: 'IMAGE', Command: 'COMMAND', RunningFor: 'CREATED', Status: 'STATUS', Ports: 'PORTS', Names: 'NAMES' };
-const MORE = { ...COLUMNS, CreatedAt: 'CREATED AT', State: 'STATE', Labels: 'LABELS', Mounts: 'MOUNTS', Networks: 'NETWORKS' };
+const MORE = { ...COLUMNS, CreatedAt: 'CREATED AT', State: 'STATE', Label: (name: string) => name, Labels: 'LABELS', Mounts: 'MOUNTS', Networks: 'NETWORKS' };
 
 /** Docker's words: what we call stopped is `exited` there. */
 export const dockerState = (view: ContainerView): string => (view.state === 'stopped' ? 'exited' : view.state === 'creating' ? 'created' : view.state);
@@ -21,11 +21,12 @@ function status(view: ContainerView): string {
 
 function row(view: ContainerView, noTrunc: boolean): Record<string, unknown> {
   const { record } = view;
-  const command_ = record.spec.process?.args?.join(' ') ?? '';
+  const command_ = (record.spec.process?.args ?? []).map((arg, i) => (i > 0 && arg.includes(' ') ? `'${arg}'` : arg)).join(' ');
+  const labels: Record<string, string> = { ...record.imageConfig.Labels, ...record.request.labels };
   return {
     ID: noTrunc ? record.id : shortId(record.id), Image: record.image.name, Command: `"${noTrunc ? command_ : truncate(command_, 20)}"`,
     RunningFor: `${humanDuration(Date.now() - Date.parse(record.created))} ago`, Status: status(view), Ports: '', Names: record.name, CreatedAt: record.created, State: dockerState(view),
-    Labels: Object.entries({ ...record.imageConfig.Labels, ...record.request.labels }).map(([k, v]) => `${k}=${v}`).join(','),
+    Label: (name: string) => labels[name] ?? '', Labels: Object.entries(labels).map(([k, v]) => `${k}=${v}`).join(','),
     Mounts: record.volumes.map((volume) => volume.name).join(','), Networks: record.request.network,
   };
 }
@@ -110,7 +111,7 @@ export const logsCommand = command({
     tail: { type: 'string', short: 'n', value: 'N', help: 'only the last N lines (all)' }, timestamps: { type: 'boolean', short: 't', help: 'with the time of each line' },
   },
   async run(context, flags, [ref = '']) {
-    const tail = flags.tail === undefined || flags.tail === 'all' ? {} : { tail: parseInteger('--tail', flags.tail) };
+    const tail = flags.tail === undefined || flags.tail === 'all' || /^-\d+$/.test(flags.tail) ? {} : { tail: parseInteger('--tail', flags.tail) };
     const since = flags.since === undefined ? {} : { since: parseTime('--since', flags.since) };
     const until = flags.until === undefined ? {} : { until: parseTime('--until', flags.until) };
     const engine = await context.open();
