@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { which } from './peers.ts';
@@ -35,6 +35,39 @@ export function debianTar(): string | undefined {
     return tar;
   } catch (error) {
     console.error(`no Debian to test with: debootstrap failed: ${error instanceof Error ? error.message : String(error)}`);
+    return undefined;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+/**
+ * A tar of that Debian with nginx and redis installed from its packages, once per machine. Undefined, with the reason on standard error,
+ * where that cannot be done.
+ */
+export function servicesTar(): string | undefined {
+  const tar = join(tmpdir(), 'engine-test-debian-services-v1.tar');
+  if (existsSync(tar)) return tar;
+  const base = debianTar();
+  if (base === undefined) return undefined;
+  const work = mkdtempSync('/var/tmp/engine-debian-');
+  const rootfs = join(work, 'rootfs');
+  const inside = (...args: string[]): void => {
+    execFileSync('chroot', [rootfs, ...args], { stdio: ['ignore', 'ignore', 'pipe'], timeout: 300_000, env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' } });
+  };
+  try {
+    mkdirSync(rootfs);
+    execFileSync('tar', ['--numeric-owner', '--xattrs', '-C', rootfs, '-xpf', base]);
+    for (const name of ['resolv.conf', 'hosts']) copyFileSync(`/etc/${name}`, join(rootfs, 'etc', name));
+    writeFileSync(join(rootfs, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 }); // nothing may be started by its installation
+    inside('apt-get', '-q', 'update');
+    inside('apt-get', '-q', '-y', '--no-install-recommends', 'install', 'nginx-light', 'redis-server');
+    inside('apt-get', 'clean');
+    execFileSync('tar', ['--numeric-owner', '-C', rootfs, '-cf', `${tar}.${process.pid}`, '.']);
+    renameSync(`${tar}.${process.pid}`, tar);
+    return tar;
+  } catch (error) {
+    console.error(`no Debian with services to test with: ${error instanceof Error ? error.message : String(error)}`);
     return undefined;
   } finally {
     rmSync(work, { recursive: true, force: true });

@@ -55,6 +55,9 @@ export class Dockerd {
       daemon.kill('SIGTERM');
       await ended;
     }
+    // it leaves the host's network namespace mounted after --network host
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(`${this.folder}/`));
+    for (const mount of mounts.reverse()) execFileSync('umount', [mount]);
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
