@@ -86,7 +86,7 @@ function attachStreams(flags: RunValues): ContainerRequest['attach'] {
     return { stdin: false, stdout: false, stderr: false };
   }
   if (names.length === 0) return { stdin: flags.interactive ?? false, stdout: true, stderr: true };
-  return { stdin: names.includes('stdin'), stdout: names.includes('stdout'), stderr: names.includes('stderr') };
+  return { stdin: names.includes('stdin') || (flags.interactive ?? false), stdout: names.includes('stdout'), stderr: names.includes('stderr') };
 }
 
 function namespaceMode(flag: string, text: string | undefined, allowed: readonly string[]): string | undefined {
