@@ -74,6 +74,11 @@ async function build(): Promise<void> {
   // As old as what is read: a source that changes meanwhile is newer.
   mkdirSync(work, { recursive: true });
   writeFileSync(join(work, '.stamp'), '');
+  const resolve = {
+    alias: Object.fromEntries(
+      Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)]),
+    ),
+  };
   const bundle = await rolldown({
     cwd: root,
     input: { engine: 'config/main.ts', ...publicModules() },
@@ -89,11 +94,7 @@ async function build(): Promise<void> {
         { test: /./, sideEffects: false },
       ],
     },
-    resolve: {
-      alias: Object.fromEntries(
-        Object.entries(publicModules()).map(([name, file]) => [`@engine/${name}`.replace(/\/index$/, ''), join(root, file)]),
-      ),
-    },
+    resolve,
     plugins: [builtinModules],
     // What is not found would be left for Node to look up at run time: only the listed externals lie beside the bundle.
     onwarn(warning) {
@@ -115,6 +116,7 @@ async function build(): Promise<void> {
     cwd: root,
     platform: 'node',
     plugins: [builtinModules],
+    resolve,
     treeshake: {
       moduleSideEffects: [
         { test: /reflect-metadata/, sideEffects: true },

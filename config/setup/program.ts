@@ -18,6 +18,27 @@ const leaveOut = {
   load: (id: string) => (id.startsWith('\0left-out:') ? (standIns[id.slice('\0left-out:'.length)] ?? null) : null),
 };
 
+/** Modules of Node that cost milliseconds and consist of functions alone: loaded by the first call. */
+const late = new Set(['node:child_process', 'node:crypto', 'node:fs/promises', 'node:stream/promises', 'node:timers/promises', 'node:zlib']);
+const lateModules = {
+  name: 'late-modules',
+  resolveId: (source: string) => (late.has(source) ? { id: `\0late:${source}`, moduleSideEffects: false } : null),
+  load(id: string) {
+    if (!id.startsWith('\0late:')) return null;
+    const name = id.slice('\0late:'.length);
+    const module = process.getBuiltinModule(name) as Record<string, unknown>;
+    const exported = Object.keys(module).filter((key) => /^[A-Za-z_$][\w$]*$/.test(key) && key !== 'default');
+    const get = `process.getBuiltinModule(${JSON.stringify(name)})`;
+    return exported
+      .map((key) =>
+        typeof module[key] === 'function' && /^[a-z]/.test(key)
+          ? `export const ${key} = (...args) => ${get}.${key}(...args);`
+          : `export const ${key} = /* @__PURE__ */ (() => ${get}.${key})();`,
+      )
+      .join('\n');
+  },
+};
+
 /**
  * Write `folder`/program-HASH.js: everything that commands need, in one script whose parts are evaluated when they are first asked for. Loaded by
  * start.cjs, with V8's code cache of the functions that commands run: one file instead of thirty to find and link, and nothing to compile.
@@ -30,7 +51,7 @@ export async function buildProgram(folder: string, options: RolldownOptions): Pr
     transform: {
       define: { ENGINE_BUNDLED: 'true', ENGINE_SINGLE: 'true', 'import.meta.dirname': '__dirname', 'import.meta.url': '__url' },
     },
-    plugins: [leaveOut, ...(options.plugins as never[])],
+    plugins: [leaveOut, lateModules, ...(options.plugins as never[])],
   });
   const { output } = await bundle.generate({
     format: 'cjs',
@@ -60,7 +81,8 @@ const script = new Script(readFileSync(file, 'latin1'), { filename: file, cached
 const program = { exports: {} };
 script.runInThisContext()(program.exports, require, program, __dirname, require('node:url').pathToFileURL(file).href);
 `;
-const run = 'program.exports.start();\n';
+// what node does at its natural end, taking its heap apart, is of no use to anybody
+const run = 'program.exports.start().then(() => process.exit());\n';
 
 /** Runs each command of argv[2] in one process, then writes the code of all functions that ran to argv[3]. */
 const warmUp = `

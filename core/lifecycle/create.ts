@@ -8,7 +8,7 @@ import { type Transaction } from '../state/index.ts';
 import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
-import { ensureUnpacked, imageLock } from './images.ts';
+import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
 import { bindSources } from './requested.ts';
@@ -125,7 +125,8 @@ export async function createContainer(core: Core, request: ContainerRequest, { o
     const holder = state.containers.byName(name);
     if (holder) throw fail('ERR_NAME_TAKEN', `the container name "${name}" is already in use by container ${shortId(holder.id)}`, { path: name });
     // the world may have changed until the locks were held: volumes made, the image removed
-    const draft = named.length > 0 || first.image ? await draftContainer(core, request, first.record.id, name) : first;
+    const stands = named.length === 0 && (!first.image || (await findImage(core, request.image)).image.id === first.image.image.id);
+    const draft = stands ? first : await draftContainer(core, request, first.record.id, name);
     if (draft.image && draft.drivers.storage) await ensureUnpacked(core, draft.image, draft.drivers.storage.driver);
     const records = createRecords(draft.record, { writable: true });
     await hooks.call('create', { container: draft.record }, { records });

@@ -67,6 +67,16 @@ function readFields(reader: Reader, entry: OperationEntry, registers: readonly s
   return args;
 }
 
+/** Whether a whole plan has an after part, by its head alone. Errors: ERR_PLAN_INVALID. */
+export function readsAfter(bytes: Uint8Array): boolean {
+  const reader = new Reader(bytes);
+  if (reader.u32() !== PLAN_MAGIC) return false;
+  reader.u32();
+  if (reader.u32() !== bytes.length) return false;
+  reader.at += 12 + parts.indexOf('after') * 8 + 4;
+  return reader.u32() > 0;
+}
+
 /** Read a plan back, of this or an older format. Errors: ERR_PLAN_INVALID, ERR_PLAN_VERSION. */
 export function decodePlan(bytes: Uint8Array): DecodedPlan {
   const reader = new Reader(bytes);

@@ -26,6 +26,8 @@ export function ifPresent<T>(read: () => T): T | undefined {
 }
 export const names = (folder: string): string[] => ifPresent(() => fs.readdirSync(folder)) ?? [];
 export const randomName = (): string => randomBytes(6).toString('hex');
+/** Milliseconds of a clock that nobody sets. `performance` would load a module for it. */
+export const clock = (): number => process.uptime() * 1000;
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => (ms === 0 ? setImmediate(resolve) : setTimeout(resolve, ms)));
 
 /** A folder below the engine's own: 0700 and ours, or ERR_STATE. */

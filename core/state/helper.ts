@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import { fail, type EngineError } from '../errors/index.ts';
 import { type Native, type SpawnShim } from '../native/index.ts';
-import { decodePlan, type DecodedStep } from '../plan/decode.ts';
+import { decodePlan, readsAfter, type DecodedStep } from '../plan/decode.ts';
 import { FRAME } from '../plan/protocol.ts';
 import { errnoName } from './files.ts';
 
@@ -49,6 +49,18 @@ export function stepsOf(planPath: string): ReadonlyMap<number, DecodedStep> {
     return new Map(decodePlan(fs.readFileSync(planPath)).steps.map((step) => [step.index, step]));
   } catch {
     return new Map();
+  }
+}
+
+/**
+ * Does a plan file hold something to undo? A look at its head, which every start and removal pays for. One that was cut short (it was being
+ * written when the power went) holds nothing.
+ */
+export function hasAfter(planPath: string): boolean {
+  try {
+    return readsAfter(fs.readFileSync(planPath));
+  } catch {
+    return false;
   }
 }
 

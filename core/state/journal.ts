@@ -8,7 +8,7 @@ import { encodePlan } from '../plan/encode.ts';
 import { type Effect, type Operation, type Origin, type PlannedStep } from '../plan/types.ts';
 import { type Database } from './database.ts';
 import { ensurePrivateFolder, errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
-import { describeFailure, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
+import { describeFailure, hasAfter, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
 import { type Points } from './points.ts';
 import { rowChanges, stateJson } from './tables.ts';
 import { type Rows, type Transaction } from './types.ts';
@@ -50,10 +50,12 @@ function encodeRedo(effects: readonly Blamed[]): Uint8Array {
 /** Run the after part of a plan in a transaction's folder; the failures in words. The shim shares the lock, so nobody else starts meanwhile. */
 async function runAfter(context: StateContext, folder: string, file: string, lock: Lock): Promise<string[]> {
   const plan = join(folder, file);
-  const steps = stepsOf(plan);
-  // cut short: it was being written when the power went, so none of its effects had begun
-  if (![...steps.values()].some((step) => step.part === 'after')) return [];
+  if (!hasAfter(plan)) return [];
   const result = await runShim(context.native, { mode: 'undo', plan, runFolder: folder, lock });
+  if (result.ended === 'ok' && result.failures.length === 0) return [];
+  const steps = stepsOf(plan);
+  // the power went before all of it was on the disk, so none of its effects had begun
+  if (steps.size === 0) return [];
   const failures = result.failures.map((failure) => describeFailure(failure, steps.get(failure.index)));
   if (result.ended !== 'ok' && failures.length === 0) failures.push(result.ended === 'gone' ? 'the helper ended unexpectedly' : `the helper failed: ${result.message}`);
   return failures;

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { fail } from '../errors/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
-import { ifPresent, isCurrent, names, sleep } from './files.ts';
+import { clock, ifPresent, isCurrent, names, sleep } from './files.ts';
 import { type Points } from './points.ts';
 
 export interface Locks {
@@ -49,11 +49,11 @@ export function createLocks(native: Native, folder: string, points: Points): Loc
   return {
     async lock(kind, id, { timeout = TIMEOUT } = {}) {
       const path = pathOf(kind, id);
-      const end = performance.now() + timeout;
+      const end = clock() + timeout;
       for (let wait = 0; ; wait = Math.min(25, wait * 2 + 1)) {
         const lock = points.around('lock.take', () => attempt(path, true));
         if (lock) return lock;
-        if (performance.now() >= end) throw fail('ERR_BUSY', `another operation on ${kind} ${id} takes longer than ${timeout} ms`, { operation: 'lock', path: id });
+        if (clock() >= end) throw fail('ERR_BUSY', `another operation on ${kind} ${id} takes longer than ${timeout} ms`, { operation: 'lock', path: id });
         await sleep(wait * (0.5 + Math.random()));
       }
     },

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { describeError, isEngineError } from '../errors/index.ts';
 import { type Lock } from '../native/index.ts';
-import { lockFolder, moveToTrash, names, readJson, removeRecords, sleep } from './files.ts';
+import { clock, lockFolder, moveToTrash, names, readJson, removeRecords, sleep } from './files.ts';
 import { finishFolder, forgetFolder, isCommitted, undoFolder, type InflightRecord, type StateContext } from './journal.ts';
 import { type Locks } from './locks.ts';
 import { readRecord } from './run-files.ts';
@@ -42,7 +42,7 @@ export function createReconciler(context: ReconcileContext): Reconciler {
     const lock = lockFolder(native, folder, { create: true });
     if (lock) return lock;
     const patience = ownerDied(readInflight(folder)) ? HELPER_PATIENCE : 2;
-    for (const end = performance.now() + patience; performance.now() < end; ) {
+    for (const end = clock() + patience; clock() < end; ) {
       await sleep(1);
       const late = lockFolder(native, folder);
       if (late) return late;

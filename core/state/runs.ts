@@ -4,8 +4,8 @@ import { fail, isEngineError } from '../errors/index.ts';
 import { type ExitRecord } from '../api/types.ts';
 import { type Lock } from '../native/index.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
-import { errorCode, ifPresent, lockFolder, moveToTrash, names, once, randomName, readJson, removeRecords, sleep, writeAtomic } from './files.ts';
-import { describeFailure, runShim, stepsOf, type Failure } from './helper.ts';
+import { clock, errorCode, ifPresent, lockFolder, moveToTrash, names, once, randomName, readJson, removeRecords, sleep, writeAtomic } from './files.ts';
+import { describeFailure, hasAfter, runShim, stepsOf, type Failure } from './helper.ts';
 import { type StateContext } from './journal.ts';
 import { exitOf, forgetProcess, readExit, readFailed, readRecord, readStarted, writeExit } from './run-files.ts';
 import { type RunRecord, type Runs, type RunView } from './types.ts';
@@ -60,18 +60,20 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
   const undo = async (folder: string, lock: Lock): Promise<string[]> => {
     const plan = join(folder, RUN_FILES.plan);
     const file = join(folder, RUN_FILES.undone);
-    const steps = stepsOf(plan);
-    const words = (failures: readonly Failure[]): string[] => failures.map((failure) => describeFailure(failure, steps.get(failure.index)));
+    const words = (failures: readonly Failure[]): string[] => {
+      const steps = failures.length > 0 ? stepsOf(plan) : new Map<number, never>();
+      return failures.map((failure) => describeFailure(failure, steps.get(failure.index)));
+    };
     const before = fs.existsSync(file) ? readUndone(folder) : undefined;
     if (before?.length === 0) return [];
-    if (![...steps.values()].some((step) => step.part === 'after')) return [];
+    if (!hasAfter(plan)) return [];
     return points.aroundAsync('run.undo', async () => {
       // a second try of what the shim could not undo: EBUSY is often over by now
       ifPresent(() => fs.unlinkSync(file));
       const result = await runShim(native, { mode: 'undo', plan, runFolder: folder, lock });
       if (fs.existsSync(file)) return words(readUndone(folder));
       if (result.ended === 'gone') return ['the helper that undoes the run ended unexpectedly'];
-      if (result.ended === 'error' && result.failures.length === 0) return [`the undo failed: ${result.message}`];
+      if (result.ended === 'error' && result.failures.length === 0) return stepsOf(plan).size === 0 ? [] : [`the undo failed: ${result.message}`];
       if (result.failures.length === 0) writeAtomic(file, JSON.stringify({ failures: [] }));
       return words(result.failures);
     });
@@ -173,7 +175,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       const folder = folderOf(container);
       const first = readRecord(folder);
       if (!first) return undefined;
-      const end = performance.now() + timeout;
+      const end = clock() + timeout;
       for (let round = 0; ; round++) {
         const lock = lockFolder(native, folder, { create: true });
         if (lock) {
@@ -187,7 +189,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
           const exit = lastExit(container, first.run);
           return exit && { exit, failures: [] };
         }
-        if (performance.now() >= end) throw fail('ERR_BUSY', `the last run of container ${container.slice(0, 12)} has not ended after ${timeout} ms`, { operation: 'collect', path: container });
+        if (clock() >= end) throw fail('ERR_BUSY', `the last run of container ${container.slice(0, 12)} has not ended after ${timeout} ms`, { operation: 'collect', path: container });
         await sleep(round < 4 ? 0 : Math.min(25, 2 ** (round - 4)));
       }
     },
