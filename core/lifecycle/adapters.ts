@@ -55,7 +55,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
 
   tap('configure', async (context, spec) => {
     let result = spec;
-    for (const { driver, choice } of (await of(context)).security) {
+    for (const { driver, choice } of (await driversOf(registry, context.container, ['security'])).security) {
       result = await onBehalf(context, choice.plugin, () => driver.configure(result, securityRequest(context.container)));
     }
     return result;
@@ -94,7 +94,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   }, { name: 'network' });
 
   tap('exec', async (context) => {
-    const { cgroup, security } = await of(context);
+    const { cgroup, security } = await driversOf(registry, context.container, ['cgroup', 'security']);
     const { container, spec, run } = context;
     if (cgroup?.driver.planExec) {
       const { driver } = cgroup;

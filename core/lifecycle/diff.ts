@@ -113,7 +113,7 @@ export function readChanges(changes: SnapshotChanges): Change[] {
 
 /** What a container changed in its root. Reads the storage driver's folders from outside, so it works while the container runs. */
 export async function diffContainer(core: Core, record: ContainerRecord): Promise<readonly Change[]> {
-  const { driver } = need((await driversOf(core.registry, record)).storage, 'storage', record);
+  const { driver } = need((await driversOf(core.registry, record, ['storage'])).storage, 'storage', record);
   const changes = snapshotsOf(record, driver).flatMap(({ target, request }) =>
     readChanges(driver.changes(request)).map(({ kind, path: p }): Change => ({ kind, path: target === '/' ? p : `${target}${p}` })));
   const shown = withoutMountPoints(changes, (record.spec.mounts ?? []).map((m) => m.destination));

@@ -12,9 +12,13 @@ export interface ContainerDrivers {
   readonly security: readonly ResolvedDriver<Contracts['security']>[];
 }
 
-/** Errors: ERR_PLUGIN_MISSING names the plugin that made the container and isn't loaded any more. */
-export async function driversOf(registry: Registry, record: ContainerRecord): Promise<ContainerDrivers> {
-  const { storage, cgroup, network, log, security } = record.drivers;
+/**
+ * Those of a container; `only` these, so that a verb doesn't fail for want of a plugin that it doesn't need. Errors: ERR_PLUGIN_MISSING
+ * names the plugin that made the container and isn't loaded any more.
+ */
+export async function driversOf(registry: Registry, record: ContainerRecord, only?: readonly (keyof ContainerDrivers)[]): Promise<ContainerDrivers> {
+  const wanted = only ? { security: [], ...Object.fromEntries(only.map((contract) => [contract, record.drivers[contract]])) } : record.drivers;
+  const { storage, cgroup, network, log, security } = wanted as ContainerRecord['drivers'];
   const find = async <C extends 'storage' | 'cgroup' | 'network' | 'log' | 'security'>(contract: C, choice: DriverChoice) => registry.resolveDriver(contract, choice.driver, choice);
   return {
     ...(storage && { storage: await find('storage', storage) }),

@@ -22,7 +22,7 @@ import { createVolumes } from './volumes.ts';
 async function* readLogs(core: Core, ref: string, options: ReadLogOptions): AsyncGenerator<LogLine> {
   const record = core.parts.state.containers.resolve(ref);
   await core.request('logs', { container: record.id });
-  const { driver } = need((await driversOf(core.registry, record)).log, 'log', record);
+  const { driver } = need((await driversOf(core.registry, record, ['log'])).log, 'log', record);
   yield* driver.read({
     container: record.id, folder: `${core.folderOf(record.id)}/log`, options: record.request.log.options,
     ended: () => !['running', 'creating', 'paused'].includes(viewContainer(core, record).state), ...options,

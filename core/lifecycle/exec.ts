@@ -8,6 +8,8 @@ import { type Frame } from '../native/index.ts';
 import { type Process, type Spec } from '../spec/index.ts';
 import { markPrivileged } from './adapters.ts';
 import { eventAttributes, type Core } from './core.ts';
+import { errnoName } from '../state/files.ts';
+import { readFailure } from '../state/helper.ts';
 import { blame, warningText } from './frames.ts';
 import { configureSpec, streamFlags } from './plan-run.ts';
 import { connect, requireRun } from './running.ts';
@@ -46,10 +48,13 @@ async function planExec(core: Core, record: ContainerRecord, request: ExecReques
 
 const REFUSALS: Readonly<Record<number, ErrorCode>> = { 3: 'ERR_NOT_RUNNING', 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };
 
-/** The shim didn't take the request: ESRCH, EBUSY, EEXIST, or a plan it cannot read. */
-function refusal(record: ContainerRecord, frame: Frame): Error {
-  const why = frame.payload.toString('utf8') || `errno ${frame.argument}`;
-  return fail(REFUSALS[frame.argument] ?? 'ERR_OPERATION_FAILED', `cannot exec in container ${record.name}: ${why}`, { operation: 'exec', path: record.name });
+/**
+ * The shim didn't take the request: ESRCH, EBUSY, EEXIST, or a plan it cannot read. It says so as an error, or as a failure of the first
+ * operation, which is the joining.
+ */
+function refusal(record: ContainerRecord, errno: number, text: string): Error {
+  const why = text || errnoName(errno);
+  return fail(REFUSALS[errno] ?? 'ERR_OPERATION_FAILED', `cannot exec in container ${record.name}: ${why}`, { operation: 'exec', path: record.name });
 }
 
 /** Errors: ERR_NOT_RUNNING, ERR_PAUSED, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
@@ -76,8 +81,11 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
       session = createSession({ connection, container: record.id, run: view.record.run, number, pid: frame.argument, startedAt: core.now().toISOString(), onClose: () => core.connections.delete(handle) });
       for (const waiting of early) session.receive(waiting);
       resolve(session);
-    } else if (frame.type === FRAME.failed) reject(blame(bytes, frame.payload));
-    else if (frame.type === FRAME.error) reject(refusal(record, frame));
+    } else if (frame.type === FRAME.failed) {
+      const { errno, detail } = readFailure(frame.payload);
+      const error = blame(bytes, frame.payload);
+      reject(error.operation === 'joinContainer' && errno in REFUSALS ? refusal(record, errno, detail) : error);
+    } else if (frame.type === FRAME.error) reject(refusal(record, frame.argument, frame.payload.toString('utf8')));
     else early.push(frame);
   });
   connection.closed.then(() => {

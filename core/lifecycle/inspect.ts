@@ -74,7 +74,7 @@ export async function inspectContainer(core: Core, record: ContainerRecord, opti
   const [command, ...args] = record.spec.process?.args ?? [];
   const file = (name: string): string => path.join(folder, name);
   const size = options.size ? await ifLoaded(async () => {
-    const { storage } = await driversOf(core.registry, record);
+    const { storage } = await driversOf(core.registry, record, ['storage']);
     if (!storage) return undefined;
     let bytes = 0;
     for (const { request } of snapshotsOf(record, storage.driver)) bytes += (await storage.driver.usage(request.key)).bytes;

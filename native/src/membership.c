@@ -136,4 +136,20 @@ static int frozen_one(const struct hierarchy *h, void *context) {
 	return run_file_read(AT_FDCWD, path, value, sizeof value) > 0 && strncmp(value, "THAWED", 6) ? -1 : 0;
 }
 
+static int thaw_one(const struct hierarchy *h, void *context) {
+	(void)context;
+	char path[4200];
+	if (!h->v2 && !has_word(h->controllers, "freezer", ',')) return 0;
+	snprintf(path, sizeof path, "%s/%s", h->folder, h->v2 ? "cgroup.freeze" : "freezer.state");
+	int fd = open(path, O_WRONLY | O_CLOEXEC); /* a root group has none */
+	if (fd < 0) return 0;
+	const char *value = h->v2 ? "0" : "THAWED";
+	ssize_t written = write(fd, value, strlen(value));
+	(void)written;
+	close(fd);
+	return 0;
+}
+
+void cgroups_thaw(pid_t pid) { each_hierarchy(pid, thaw_one, NULL); }
+
 bool cgroups_frozen(pid_t pid) { return each_hierarchy(pid, frozen_one, NULL) == -1; }

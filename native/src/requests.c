@@ -3,6 +3,7 @@
 #include "process.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +84,8 @@ void request(struct client *c, const struct frame_head *head, uint8_t **payload)
 		session_input_eof(s);
 	} else if (head->type == FRAME_SIGNAL) {
 		failed = session_signal(s, (int)head->argument);
+		/* a frozen v1 task does not die; the signal is pending, so no instruction of the user's runs any more */
+		if (!failed && head->argument == SIGKILL && s == run.init) cgroups_thaw(s->pid);
 	} else if (head->type == FRAME_RESIZE && head->length >= 4) {
 		uint16_t size[2];
 		memcpy(size, *payload, 4);

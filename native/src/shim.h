@@ -168,5 +168,6 @@ void text_json_string(struct text *t, const char *s);
 /* Put the calling process into every cgroup of `pid`. 0 or errno; what failed in `detail`. */
 int cgroups_join(pid_t pid, char *detail, size_t size);
 bool cgroups_frozen(pid_t pid);
+void cgroups_thaw(pid_t pid);
 
 #endif
