@@ -108,7 +108,9 @@ describe('host stdio through /proc/self/fd', () => {
     const child = spawn(bin, ['run', '--rm', '-i', 'plain', 'sh', '-c', 'attack descriptors >&2; cat; echo x > /proc/self/fd/0; echo own > /proc/self/fd/1; dd if=/dev/zero of=/dev/stdin bs=1 count=1 2>/dev/null'], { env: engine.env, cwd: engine.folder, stdio: [input, out, 'pipe'] });
     let said = '';
     child.stderr?.on('data', (data: Buffer) => (said += data.toString()));
-    await new Promise((resolve) => child.on('close', resolve));
+    const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+    expect(await new Promise((resolve) => child.on('close', (code) => resolve(code))), `standard input that is a file has no end; so far: ${said}`).toBe(0);
+    clearTimeout(timer);
     closeSync(input);
     closeSync(out);
     expect(said).toMatch(/^0 pipe:.* type=10000 /);

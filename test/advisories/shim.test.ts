@@ -24,16 +24,24 @@ const runFolder = (id: string): string => {
   if (name === undefined) throw new Error(`no run of ${id}`);
   return join(runs, name);
 };
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined; // gone meanwhile
+  }
+}
+function list(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}
 /** The shim holds the lock of its run. */
 function shimOf(id: string): number {
   const lock = join(runFolder(id), 'lock');
-  const pid = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).find((name) => {
-    try {
-      return readFileSync(`/proc/${name}/comm`, 'utf8') === 'engine-shim\n' && readdirSync(`/proc/${name}/fd`).some((fd) => readlinkSync(`/proc/${name}/fd/${fd}`) === lock);
-    } catch {
-      return false;
-    }
-  });
+  const pid = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).find((name) => readLink(`/proc/${name}/exe`)?.includes('engine-shim') && list(`/proc/${name}/fd`).some((fd) => readLink(`/proc/${name}/fd/${fd}`) === lock));
   if (pid === undefined) throw new Error(`no shim of ${id}`);
   return Number(pid);
 }
