@@ -105,7 +105,7 @@ export function warmProgram(folder: string): void {
   const script = join(folder, `.warm-${process.pid}.cjs`);
   const cache = join(folder, `.cache-${process.pid}`);
   const run = (file: string, ...args: string[]): boolean =>
-    spawnSync(process.execPath, [file, ...args], {
+    spawnSync(process.execPath, ['--min-semi-space-size=16', file, ...args], {
       cwd: work,
       env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run') },
       stdio: 'ignore',

@@ -57,13 +57,23 @@ let loaded: Koffi | undefined;
  */
 function koffi(): Koffi {
   if (loaded) return loaded;
+  const binary = `linux_${process.arch}/koffi.node`;
+  const open = (path: string): void => {
+    const module = { exports: {} as Koffi };
+    process.dlopen(module, path);
+    if (typeof module.exports.load === 'function') loaded = module.exports;
+  };
+  try {
+    // not joined: koffi is a link, and its neighbour is looked for where it leads to
+    open(`${import.meta.dirname}/node_modules/koffi/../@koromix/koffi-linux-${process.arch}/${binary}`);
+    if (loaded) return loaded;
+  } catch {
+    // not the bundle
+  }
   const require = createRequire(import.meta.url);
   try {
     const inner = createRequire(require.resolve('koffi'));
-    const platform = inner.resolve(`@koromix/koffi-linux-${process.arch}/package.json`);
-    const module = { exports: {} as Koffi };
-    process.dlopen(module, join(dirname(platform), `linux_${process.arch}`, 'koffi.node'));
-    if (typeof module.exports.load === 'function') loaded = module.exports;
+    open(join(dirname(inner.resolve(`@koromix/koffi-linux-${process.arch}/package.json`)), binary));
   } catch {
     // another libc, another layout of the package: see below
   }

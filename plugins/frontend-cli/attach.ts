@@ -82,8 +82,10 @@ function memoryMessage({ oom }: ExitRecord): string {
 
 /** Connect this terminal or these pipes with a session. Resolves to the exit code, 0 after a detach. */
 export async function connect(session: Session, invocation: Invocation, options: AttachOptions): Promise<{ code: number; detached: boolean }> {
-  const { stdin, stdout, stderr } = invocation;
-  const raw = options.terminal && options.stdin && stdin.isTTY;
+  const { stdout, stderr } = invocation;
+  // looking at it makes a stream of it
+  const stdin = options.stdin ? invocation.stdin : undefined;
+  const raw = options.terminal && stdin?.isTTY === true;
   const scanner = new DetachScanner(options.terminal ? parseDetachKeys(options.detachKeys) : []);
   let detached = false;
   let leave: () => void = () => {};
@@ -96,10 +98,10 @@ export async function connect(session: Session, invocation: Invocation, options:
     cleanups.push(() => stdout.off('resize', resize));
     resize();
   }
-  if (raw) cleanups.push(makeRaw(stdin));
+  if (raw && stdin) cleanups.push(makeRaw(stdin));
   if (options.proxySignals && !raw) cleanups.push(proxySignals(session));
 
-  if (options.stdin) {
+  if (stdin) {
     const onData = (data: Buffer): void => {
       const { pass, detach } = scanner.scan(data);
       stdin.pause();
