@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, type Dirent } from 'node:fs';
 import { join } from 'node:path';
 import { defineLibrary } from '@engine/native/library';
 
@@ -11,7 +11,7 @@ export function opaqueFolders(upper: string): string[] {
   const isOpaque = (folder: string): boolean => MARKS.some((mark) => Number(lgetxattr(folder, mark, value, value.length).value) === 1 && value.toString() === 'y');
   const found: string[] = [];
   const walk = (relative: string): void => {
-    for (const entry of readdirSync(join(upper, relative), { withFileTypes: true })) {
+    for (const entry of entriesOf(join(upper, relative))) {
       if (!entry.isDirectory()) continue;
       const at = `${relative}/${entry.name}`;
       if (isOpaque(join(upper, at))) found.push(at);
@@ -20,4 +20,14 @@ export function opaqueFolders(upper: string): string[] {
   };
   walk('');
   return found;
+}
+
+/** A container can make folders deeper than any path can name: no diff shows them, and none may fail by them. */
+function entriesOf(folder: string): Dirent[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') return [];
+    throw error;
+  }
 }
