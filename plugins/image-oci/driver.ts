@@ -3,7 +3,7 @@ import { type DriverDeps } from '@engine/core/contracts/common';
 import { type ImageInfo, type ImageSource } from '@engine/core/contracts/image';
 import { type MakePipe } from './feed.ts';
 import { createImages, nameKey, type ImageRecord } from './images.ts';
-import { type Workshop } from './load.ts';
+import type { Workshop } from './load.ts';
 import { platformArchitecture } from './manifest.ts';
 import { canonicalName, parseReference } from './reference.ts';
 import { historyOf, removeImage } from './remove.ts';
