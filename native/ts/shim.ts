@@ -12,6 +12,8 @@ export function createConnection(socket: Socket): ShimConnection {
   const early: Frame[] = [];
   let listener: ((frame: Frame) => void) | undefined;
   let paused = false;
+  let broken: Error | undefined;
+  outliveWrites(socket, (error) => (broken = error));
   // undelivered frames hold the socket back too
   const deliver = (): void => {
     while (listener && !paused && early.length) listener(early.shift() as Frame);
@@ -38,12 +40,14 @@ export function createConnection(socket: Socket): ShimConnection {
   return {
     send(type, frame) {
       return new Promise((resolve, reject) => {
-        if (socket.destroyed || !socket.writable) {
-          reject(fail('ERR_SHIM_GONE', 'the shim has closed its connection'));
+        const gone = (cause?: Error): void => reject(fail('ERR_SHIM_GONE', 'the shim has closed its connection', cause ? { cause } : {}));
+        if (socket.destroyed || !socket.writable || broken) {
+          gone(broken);
           return;
         }
         socket.write(encodeFrame(type, frame), (error) => {
-          if (error) reject(fail('ERR_SHIM_GONE', 'the shim has closed its connection', { cause: error }));
+          const failed = error ?? broken;
+          if (failed) gone(failed);
           else resolve();
         });
       });
@@ -65,6 +69,21 @@ export function createConnection(socket: Socket): ShimConnection {
       socket.destroy();
     },
   };
+}
+
+/**
+ * A write to a shim that has just ended fails (EPIPE). Node would then throw away what the shim had said before, its exit frame too:
+ * instead the failure is told, and reading goes on to the end.
+ */
+function outliveWrites(socket: Socket, onFailure: (error: Error) => void): void {
+  type Done = (error?: Error | null) => void;
+  const told = (done: Done): Done => (error) => {
+    if (error) onFailure(error);
+    done();
+  };
+  const { _write: write, _writev: writeAll } = socket;
+  socket._write = (chunk, encoding, done) => write.call(socket, chunk, encoding, told(done));
+  if (writeAll) socket._writev = (chunks, done) => writeAll.call(socket, chunks, told(done));
 }
 
 /** Connect to `shim.sock`. Errors: ERR_SHIM_GONE. */
