@@ -65,7 +65,7 @@ describe.skipIf(!canRun)('mounts', () => {
     const racer = execFileSync('sh', ['-c', `python3 ${f}/racer.py >/dev/null 2>&1 & echo $!`], { encoding: 'utf8' }).trim();
     try {
       const tries = Array.from({ length: 60 }, (_, i): Operation[] => [op.mountFs({ type: 'tmpfs', out: `t${i}` }), op.moveMount({ mount: `t${i}`, root: 'root', target: '/a/sub' }, { optional: true })]).flat();
-      for (let i = 0; i < 5; i++) expect(init([open(`${f}/root`), ...tries], `grep -c "${f}/outside" /proc/self/mountinfo`).output.split('\n').filter((l) => !l.startsWith('warning'))[0]).toBe('0');
+      for (let i = 0; i < 5; i++) expect(init([open(`${f}/root`), ...tries], `grep -c " ${f}/outside" /proc/self/mountinfo`).output.split('\n').filter((l) => !l.startsWith('warning'))[0]).toBe('0');
     } finally {
       process.kill(Number(racer), 'SIGKILL');
     }
