@@ -163,7 +163,7 @@ describe('the archive around the layers', () => {
 
 describe('what a container leaves behind for the engine to clean up', () => {
   it('trees deeper than any path, odd names, no permissions: rm removes them', async () => {
-    const script = 'attack deep 2500 /tmp/deep; attack deep 200 /v/deep; i=0; mkdir /v/odd; cd /v/odd; touch -- "-rf" "$(printf "new\\nline")" "$(printf "\\377\\376")" "*" "..." ".wh.x" "$(printf "%0250d" 0)"; mkdir no; chmod 000 no; ln -s / root; echo end';
+    const script = 'attack deep 2100 /tmp/deep; attack deep 200 /v/deep; i=0; mkdir /v/odd; cd /v/odd; touch -- "-rf" "$(printf "new\\nline")" "$(printf "\\377\\376")" "*" "..." ".wh.x" "$(printf "%0250d" 0)"; mkdir no; chmod 000 no; ln -s / root; echo end';
     const result = await engine.run(['run', '--name', 'messy', '-v', 'messy:/v', 'plain', 'sh', '-c', script]);
     expect(result.stdout, result.stderr).toBe('end\n');
     expect((await engine.run(['diff', 'messy'])).code).toBe(0);

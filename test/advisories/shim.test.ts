@@ -1,5 +1,5 @@
 /** The shim, its socket, its folders and its log under attack; and containers that use up what they can get. */
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -46,22 +46,28 @@ function shimOf(id: string): number {
   return Number(pid);
 }
 const memory = (pid: number): number => Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1]);
-const ended = (child: ChildProcess): Promise<number | null> => new Promise((resolve) => child.on('close', (code) => resolve(code)));
 /** The run's folder by a name that fits a socket's address. */
 function shortly(id: string): string {
   const link = join(engine.folder, id.slice(0, 4));
   symlinkSync(runFolder(id), link);
   return join(link, 'shim.sock');
 }
-function connect(path: string): Promise<Socket> {
+function connectOnce(path: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(path, () => resolve(socket));
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      // the queue of those who wait to be accepted is full
-      if (error.code === 'EAGAIN') setTimeout(() => connect(path).then(resolve, reject), 2);
-      else reject(error);
-    });
+    socket.on('error', reject);
   });
+}
+/** Again when the queue of those who wait to be accepted is full. */
+async function connect(path: string): Promise<Socket> {
+  for (;;) {
+    try {
+      return await connectOnce(path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      await sleep(2);
+    }
+  }
 }
 
 describe('CVE-2024-25621: folders and files of the engine', () => {
