@@ -19,6 +19,17 @@ export interface RecordSet {
   changed(): Readonly<Record<string, unknown>> | undefined;
 }
 
+function plainJson(plugin: string, operation: string, value: unknown): string {
+  let cause: unknown;
+  try {
+    const text = JSON.stringify(value) as string | undefined;
+    if (text !== undefined) return text;
+  } catch (error) {
+    cause = error;
+  }
+  throw fail('ERR_INVALID_VALUE', `the record of plugin ${plugin} is not plain JSON`, { plugin, operation, cause });
+}
+
 /** `writable`: somebody will commit what is set. */
 export function createRecords(container: Pick<ContainerRecord, 'plugins'>, { writable = false } = {}): RecordSet {
   const values = new Map(Object.entries(container.plugins ?? {}).map(([plugin, value]) => [plugin, JSON.stringify(value)]));
@@ -28,16 +39,9 @@ export function createRecords(container: Pick<ContainerRecord, 'plugins'>, { wri
       get: () => (values.has(plugin) ? (JSON.parse(values.get(plugin) ?? '') as unknown) : undefined),
       set(value) {
         if (!writable || !isOpen()) throw fail('ERR_NOT_SUPPORTED', `plugin ${plugin} sets its record in hook ${hook}, where nothing commits it`, { plugin, operation: hook });
-        let text: string | undefined;
-        try {
-          text = JSON.stringify(value) as string | undefined;
-        } catch (cause) {
-          throw fail('ERR_INVALID_VALUE', `the record of plugin ${plugin} is not plain JSON`, { plugin, operation: hook, cause });
-        }
-        if (text === undefined && value !== undefined) throw fail('ERR_INVALID_VALUE', `the record of plugin ${plugin} is not plain JSON`, { plugin, operation: hook });
         touched = true;
-        if (text === undefined) values.delete(plugin);
-        else values.set(plugin, text);
+        if (value === undefined) values.delete(plugin);
+        else values.set(plugin, plainJson(plugin, hook, value));
       },
     }),
     changed: () => (touched ? Object.fromEntries([...values].map(([plugin, text]) => [plugin, JSON.parse(text) as unknown])) : undefined),

@@ -21,7 +21,6 @@ export interface RunBase {
 }
 /** For the other hooks. */
 export interface CallBase { readonly log?: Logger; readonly records?: RecordSet }
-export type BaseOf<H extends HookName> = H extends RunHook ? RunBase : CallBase | undefined;
 export type WaterfallName = { [H in HookName]: (typeof hookTable)[H]['kind'] extends 'waterfall' ? H : never }[HookName];
 type BaseArgument<H extends HookName> = H extends RunHook ? [base: RunBase] : [base?: CallBase];
 

@@ -10,6 +10,7 @@ import { execInContainer } from './exec.ts';
 import { catchUp } from './finish.ts';
 import { createImages } from './images.ts';
 import { inspectContainer } from './inspect.ts';
+import { sweepLayers } from './layers.ts';
 import { newId, newRunId } from './names.ts';
 import { type EngineParts } from './parts.ts';
 import { planRun } from './plan-run.ts';
@@ -75,6 +76,8 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
   // without root nothing can be undone, and explain needs none
   if (parts.machine.uid === 0) {
     const undone = [...(await state.reconcile()), ...(await catchUp(core))];
+    // a load that was killed may have left layers
+    if (undone.some((line) => line.startsWith('undone: '))) undone.push(...(await sweepLayers(core)));
     for (const line of undone) log.info(line);
     await hooks.call('reconcile', { undone });
   }

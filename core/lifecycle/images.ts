@@ -19,7 +19,7 @@ export function imageLock(id: string): readonly [kind: string, id: string] {
  * No removal between what it finds unused and what it deletes, and no commit of a load in between: that load may stand on it. Reading an
  * archive, which takes long, needs no lock.
  */
-const storeLock = ['image', 'store'] as const;
+export const storeLock = ['image', 'store'] as const;
 
 /** The first source that knows it, in the order of the configuration. Errors: ERR_NO_SUCH_IMAGE, ERR_AMBIGUOUS. */
 export async function findImage(core: Core, reference: string): Promise<FoundImage> {
@@ -95,7 +95,7 @@ export function createImages(core: Core): Images {
         if (usedBy.length > 0 && !force && image.names.length <= 1) {
           throw fail('ERR_IN_USE', `unable to remove image ${ref}: container ${usedBy.map(shortId).join(', ')} is using it`, { path: ref });
         }
-        const storages = await loadedStorages(core);
+        const storages = (await loadedStorages(core)).map(({ driver }) => driver);
         const lines = await core.transact(`remove image ${ref}`, async (transaction) => {
           const done = (await source.driver.remove?.(transaction.effects(source.choice.plugin), ref, { force, usedBy, storages })) ?? [];
           await transaction.commit(() => {});
@@ -121,14 +121,14 @@ export function createImages(core: Core): Images {
 }
 
 /** Every storage driver that works here: an image's layers may lie in several. */
-async function loadedStorages(core: Core): Promise<StorageDriver[]> {
-  const found: StorageDriver[] = [];
+export async function loadedStorages(core: Core): Promise<ResolvedDriver<StorageDriver>[]> {
+  const found: ResolvedDriver<StorageDriver>[] = [];
   for (const entry of core.registry.entries) {
     for (const { contract, driver } of entry.manifest.provides ?? []) {
       if (contract !== 'storage') continue;
       try {
-        const { driver: storage } = await core.registry.resolveDriver('storage', driver);
-        if ((await storage.probe(core.parts.machine)).available) found.push(storage);
+        const storage = await core.registry.resolveDriver('storage', driver);
+        if ((await storage.driver.probe(core.parts.machine)).available) found.push(storage);
       } catch (error) {
         if (!isEngineError(error)) throw error;
         core.parts.log.warn({ plugin: entry.manifest.name, err: error }, 'storage plugin left out');

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { type System } from '../api/index.ts';
 import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
+import { orphanLayers, sweepLayers } from './layers.ts';
 import { viewContainer } from './running.ts';
 
 export function createSystem(core: Core): System {
@@ -25,13 +26,15 @@ export function createSystem(core: Core): System {
     async doctor({ fix }) {
       await core.request('doctor', { fix });
       const drivers = await registry.report();
+      const layers = (await orphanLayers(core)).map(({ storage, chainID }) => ({ kind: 'layer', path: `${storage.choice.driver} ${chainID}`, owner: 'no image', fixed: fix }));
       const before = await state.orphans();
       if (fix) {
         await state.reconcile({ fix: true });
         await catchUp(core);
+        await sweepLayers(core);
       }
       const left = new Set(fix ? (await state.orphans()).map((o) => o.path) : before.map((o) => o.path));
-      return { drivers, orphans: before.map((o) => ({ ...o, fixed: !left.has(o.path) })) };
+      return { drivers, orphans: [...before.map((o) => ({ ...o, fixed: !left.has(o.path) })), ...layers] };
     },
   };
 }

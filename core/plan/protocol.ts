@@ -52,16 +52,13 @@ export const FRAME = {
   /** this client did not read for too long: nothing more is sent to it. */
   cutOff: 74,
 } as const;
-export type FrameType = keyof typeof FRAME;
 
-/** Fds the shim is born with. */
-export const SHIM_FD = { control: 3, lock: 4, runFolder: 5, plan: 6, firstExtra: 7 } as const;
 /**
- * How the shim is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
+ * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
  * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).
  * In `undo` and `helper` the control socket carries warning/failed frames and a last `ok` or `error`.
  */
-export const SHIM_MODE = ['run', 'undo', 'helper'] as const;
+export const SHIM_FD = { control: 3, lock: 4, runFolder: 5, plan: 6, firstExtra: 7 } as const;
 
 /** Files of a run's folder (0700), besides `rootfs/`, an empty folder to mount on. */
 export const RUN_FILES = {

@@ -21,9 +21,6 @@ export const contractKinds = {
   storage: 'one', cgroup: 'one', network: 'many', security: 'stacked', log: 'many', volume: 'many', image: 'many', frontend: 'many',
 } as const satisfies Record<ContractName, 'one' | 'many' | 'stacked'>;
 
-/** Major version of this API; a plugin's peer range on `@engine/core` must admit the running core's version. */
-export const apiVersion = 1;
-
 /** The `engine` block of a plugin's package.json: data, checked before any of its code is loaded. */
 export interface PluginManifest {
   readonly name: string;

@@ -66,6 +66,7 @@ export async function openState({ root, runRoot, native, log, checkpoint }: Stat
     begin: (what) => beginTransaction(context, what),
     lock: (kind, id, options) => locks.lock(kind, id, options),
     reconcile: (options) => reconciler.reconcile(options),
+    inFlight: () => reconciler.inFlight(),
     orphans: () => reconciler.orphans(),
     nextEvent: () => nextEvent(db),
     close: () => db.close(),

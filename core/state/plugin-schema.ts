@@ -19,17 +19,12 @@ export async function ensureStateSchema(db: Database, plugin: string, schema: St
     if (wanted === FIRST) return FIRST;
     return db.get('SELECT 1 FROM plugin_state WHERE plugin = ? LIMIT 1', plugin) && FIRST;
   };
-  const refuseNewer = (version: number): void => {
-    if (version > wanted) throw fail('ERR_STATE', `the state of plugin ${plugin} was written by a newer version of it (schema ${version}, this one knows ${wanted})`, { plugin, hint: `install the newer version of ${plugin}` });
-  };
-  const before = written();
-  if (before !== undefined) refuseNewer(before);
-  if (before === wanted) return;
+  if (written() === wanted) return;
   await db.write(() => {
     // another engine may have been faster
     const from = written();
-    if (from !== undefined) refuseNewer(from);
     if (from === wanted) return;
+    if (from !== undefined && from > wanted) throw fail('ERR_STATE', `the state of plugin ${plugin} was written by a newer version of it (schema ${from}, this one knows ${wanted})`, { plugin, hint: `install the newer version of ${plugin}` });
     if (from !== undefined) migrate(db, plugin, schema, from);
     db.run('INSERT INTO plugin_schemas VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version', plugin, wanted);
   }, { durable: true });
@@ -38,8 +33,7 @@ export async function ensureStateSchema(db: Database, plugin: string, schema: St
 function migrate(db: Database, plugin: string, schema: StateSchema | undefined, from: number): void {
   try {
     if (!schema?.migrate) throw new TypeError(`there is no way from schema ${from} to ${schema?.schemaVersion ?? FIRST}`);
-    const result: unknown = schema.migrate(pluginState(db, plugin), from);
-    if (result instanceof Promise) throw new TypeError('migrate must not return a promise: it runs inside a transaction');
+    if ((schema.migrate(pluginState(db, plugin), from) as unknown) instanceof Promise) throw new TypeError('migrate must not return a promise: it runs inside a transaction');
   } catch (cause) {
     if (isEngineError(cause)) throw cause;
     throw fail('ERR_PLUGIN_FAILED', `plugin ${plugin} failed to migrate its state from schema ${from}`, { plugin, operation: 'migrate', cause, hint: '' });

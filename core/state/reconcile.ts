@@ -11,6 +11,7 @@ export interface Orphan { readonly kind: string; readonly path: string; readonly
 export interface Reconciler {
   reconcile(options?: { readonly fix?: boolean }): Promise<readonly string[]>;
   orphans(): Promise<readonly Orphan[]>;
+  inFlight(): boolean;
 }
 export interface ReconcileContext extends StateContext {
   readonly runs: RunsInside;
@@ -49,6 +50,11 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       if (!readInflight(folder)) return undefined;
     }
     return undefined;
+  };
+  const held = (folder: string): boolean => {
+    const lock = native.tryLock(join(folder, 'lock'), { create: false, shared: true });
+    lock?.release();
+    return lock === undefined;
   };
   const removeTemporary = (folder: string, bin: string): boolean => {
     // with `create`, so that its maker, should it be alive and not have made its lock yet, sees that it was taken away
@@ -132,14 +138,9 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       return done;
     },
 
+    inFlight: () => names(inflight).some((name) => held(join(inflight, name))),
     async orphans() {
       const found: Orphan[] = [];
-      const held = (folder: string): boolean => {
-        const path = join(folder, 'lock');
-        const lock = native.tryLock(path, { create: false, shared: true });
-        lock?.release();
-        return lock === undefined;
-      };
       for (const name of names(inflight)) {
         const folder = join(inflight, name);
         if (!held(folder) || readInflight(folder) === undefined) found.push({ kind: 'transaction', path: folder, owner: readInflight(folder)?.what ?? 'unknown' });

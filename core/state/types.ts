@@ -30,6 +30,8 @@ export interface State {
    * run folders whose record cannot be read (otherwise they are left for doctor to show).
    */
   reconcile(options?: { readonly fix?: boolean }): Promise<readonly string[]>;
+  /** Is anybody, this engine or another, in the middle of a journalled change? */
+  inFlight(): boolean;
   /** What reconcile would do and what nobody owns, for doctor. */
   orphans(): Promise<readonly { readonly kind: string; readonly path: string; readonly owner: string }[]>;
   /** The next number for an event; rises by one over all engines of this root. */

@@ -78,6 +78,38 @@ describe('a state of a plugin', () => {
   });
 });
 
+describe('doctor', () => {
+  it('lists what has no owner, with its kind, and --fix removes that and nothing else', async () => {
+    const layers = join(engine.root, 'storage-overlay', 'layers');
+    const before = readdirSync(layers);
+    const orphan = '0'.repeat(64);
+    mkdirSync(join(layers, orphan, 'diff'), { recursive: true });
+    mkdirSync(join(engine.runRoot, 'runs', 'garbage'), { recursive: true });
+    mkdirSync(join(engine.root, 'trash', 'junk'));
+    const shown = await engine.run(['doctor']);
+    expect(shown.code).toBe(1);
+    for (const line of [/overlay sha256:0+ +layer +no image/, /runs\/garbage +run +unknown/]) expect(shown.stdout).toMatch(line);
+    const { drivers } = JSON.parse((await engine.run(['doctor', '--format', 'json'])).stdout) as { drivers: { contract: string; driver: string; chosen: boolean; probe: { available: boolean; reasons: string[] } }[] };
+    for (const { driver, probe } of drivers) expect(probe.available || probe.reasons.length > 0, driver).toBe(true);
+    expect(drivers.filter(({ contract, chosen }) => contract === 'storage' && chosen)).toHaveLength(1);
+    expect(await engine.run(['doctor', '--fix'])).toMatchObject({ code: 0 });
+    expect(await engine.ok('doctor')).toContain('nothing was left behind');
+    expect(readdirSync(layers)).toEqual(before);
+    expect(await engine.ok('run', '--rm', 'busybox', 'echo', 'well')).toBe('well');
+  });
+  it('is not needed for layers that a killed load left: the next start removes them', async () => {
+    const layers = join(engine.root, 'storage-overlay', 'layers');
+    const before = readdirSync(layers);
+    mkdirSync(join(layers, '1'.repeat(64), 'diff'), { recursive: true });
+    await engine.ok('ps');
+    expect(readdirSync(layers)).toHaveLength(before.length + 1);
+    mkdirSync(join(engine.root, 'inflight', 'zzz-killed'));
+    writeFileSync(join(engine.root, 'inflight', 'zzz-killed', 'record.json'), JSON.stringify({ what: 'load images', created: '', pid: 1, startTime: '0' }));
+    await engine.ok('ps');
+    expect(readdirSync(layers)).toEqual(before);
+  });
+});
+
 describe('a reboot', () => {
   it('ends what ran, voids its records, and what was --rm is gone', async () => {
     await engine.ok('run', '-d', '--name', 'kept', 'busybox', 'sleep', '1000');

@@ -1,0 +1,39 @@
+import { describeError } from '../errors/index.ts';
+import { type StorageDriver } from '../contracts/storage/index.ts';
+import { type Core } from './core.ts';
+import { loadedStorages, storeLock } from './images.ts';
+import { type ResolvedDriver } from './parts.ts';
+
+export interface OrphanLayer { readonly storage: ResolvedDriver<StorageDriver>; readonly chainID: string }
+
+/**
+ * Layers that no image has: a load made them, and was killed before it made the image. Nobody's, only when nothing is in flight (a load may
+ * be about to need them) and when the image of every container is known (a layer does not say what stands on it).
+ */
+export async function orphanLayers(core: Core): Promise<readonly OrphanLayer[]> {
+  const { state } = core.parts;
+  if (state.inFlight()) return [];
+  const images = (await Promise.all((await core.registry.all('image')).map((source) => source.driver.list()))).flat();
+  const known = new Set(images.flatMap(({ rootfs }) => (rootfs.kind === 'layers' ? rootfs.layers.map(({ chainID }) => chainID) : [])));
+  if (state.containers.list().some(({ rootfs: { chainID } }) => chainID !== undefined && !known.has(chainID))) return [];
+  const all = await Promise.all((await loadedStorages(core)).map(async (storage) => (await storage.driver.listLayers()).map((chainID) => ({ storage, chainID }))));
+  return all.flat().filter(({ chainID }) => !known.has(chainID));
+}
+
+/** Remove them; what was removed, in words. A layer is derived: should somebody miss it, it is unpacked again. */
+export async function sweepLayers(core: Core): Promise<readonly string[]> {
+  try {
+    return await core.locked([storeLock], async () => {
+      const layers = await orphanLayers(core);
+      if (layers.length === 0) return [];
+      await core.locked(layers.map(({ chainID }) => ['layer', chainID.replace(/^sha256:/, '')] as const), () => core.transact('remove layers of no image', async (transaction) => {
+        for (const { storage, chainID } of layers) transaction.effects(storage.choice.plugin).onCommit(storage.driver.removeLayer(chainID));
+        await transaction.commit(() => {});
+      }));
+      return layers.map(({ storage, chainID }) => `removed: ${storage.choice.driver} layer ${chainID}`);
+    });
+  } catch (error) {
+    core.parts.log.warn({ err: error }, `layers of no image are left for later: ${describeError(error)}`);
+    return [];
+  }
+}
