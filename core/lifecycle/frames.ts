@@ -46,6 +46,9 @@ export function blame(plan: Uint8Array, payload: Buffer): EngineError {
     }
     return fail('ERR_EXEC_FAILED', `exec: ${quoted}: ${execReasons[errno] ?? failure.detail ?? errno}`, { ...details, path: name });
   }
+  if (step?.operation.name === 'resolveUser' && (errno === 'EINVAL' || errno === 'ERANGE')) {
+    return fail('ERR_OPERATION_FAILED', `invalid user "${String(args['user'])}": ${failure.detail || errno}`, { ...details, path: String(args['user']), hint: 'give a name or a number, and a group after a colon' });
+  }
   if (step?.operation.name === 'resolveUser' && errno === 'ENOENT') {
     return fail('ERR_OPERATION_FAILED', `unable to find user ${String(args['user'])}: ${failure.detail || 'no matching entries in passwd file'}`, { ...details, path: String(args['user']) });
   }

@@ -124,7 +124,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
       }
       if (found.driver.serves(mode)) return ensureAvailable('network', found);
     }
-    throw fail('ERR_NO_SUCH_NETWORK', `no such network: ${mode}`, { path: mode });
+    throw fail('ERR_NO_SUCH_NETWORK', `no such network: ${mode}`, { path: mode, hint: `there are ${ranked.map((provided) => (provided.name === 'container' ? 'container:NAME' : provided.name)).sort().join(', ')}` });
   }
 
   async function report(): ReturnType<Registry['report']> {

@@ -53,6 +53,12 @@ function wantsHelp(command: Command, rest: readonly string[]): boolean {
   return parse(command.name, flags, rest.filter((word) => !short.includes(word)), { passThrough: command.passThrough ?? false }).flags.help === true;
 }
 
+/** What people who know Docker type, and what does it here. */
+const docker: Readonly<Record<string, string>> = {
+  pull: 'load an image that docker or skopeo saved: engine load -i FILE', build: 'load an image that was built elsewhere: engine load -i FILE', save: 'the images lie as an OCI content store below the root: engine info',
+  top: 'use: engine exec CONTAINER ps', restart: 'use: engine stop, then engine start', commit: 'see what was changed with: engine diff',
+};
+
 async function dispatch(context: CommandContext): Promise<number> {
   const { argv, commands: host, version } = context.invocation;
   const [first, second] = argv;
@@ -77,7 +83,8 @@ async function dispatch(context: CommandContext): Promise<number> {
   }
   if (!found) {
     const names = [...commandNames(), ...host.map(({ name }) => name)];
-    throw fail('ERR_USAGE', `${first.startsWith('-') ? 'unknown flag' : 'unknown command'}: ${first}${didYouMean(first, names)}`, { hint: 'see: engine --help' });
+    const instead = docker[first];
+    throw fail('ERR_USAGE', `${first.startsWith('-') ? 'unknown flag' : 'unknown command'}: ${first}${instead ? '' : didYouMean(first, names)}`, { hint: instead ?? 'see: engine --help' });
   }
   const { command, rest } = found;
   if (wantsHelp(command, rest)) {

@@ -35,6 +35,7 @@ function distance(a: string, b: string): number {
 
 /** ` (did you mean X?)` for the nearest of `known`, or nothing when none is near. */
 export function didYouMean(word: string, known: Iterable<string>): string {
+  if (/^-?.$/.test(word)) return ''; // every letter is near every other
   let best: string | undefined;
   let least = Math.max(2, Math.floor(word.length / 3)) + 0.5;
   for (const candidate of known) {

@@ -51,7 +51,8 @@ export async function openArchive(path: string | undefined, stream: NodeJS.Reada
     found = await stat(path);
   } catch (cause) {
     const errno = (cause as NodeJS.ErrnoException).code;
-    throw fail('ERR_INVALID_VALUE', errno === 'ENOENT' ? `no such file: ${path}` : `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });
+    if (errno === 'ENOENT') throw fail('ERR_INVALID_VALUE', `no such file: ${path}`, { path });
+    throw fail('ERR_INVALID_VALUE', `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });
   }
   const label = path.split('/').filter(Boolean).at(-1)?.replace(/(\.(tar|oci|tgz|gz|zst|zstd))+$/, '') ?? '';
   if (found.isDirectory()) return folderArchive(path, label);

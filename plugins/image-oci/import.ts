@@ -63,7 +63,8 @@ async function stageInput({ base }: Workshop, staging: Staging, { path, stream, 
     found = statSync(path);
   } catch (cause) {
     const errno = (cause as NodeJS.ErrnoException).code;
-    throw fail('ERR_INVALID_VALUE', errno === 'ENOENT' ? `no such file: ${path}` : `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });
+    if (errno === 'ENOENT') throw fail('ERR_INVALID_VALUE', `no such file: ${path}`, { path });
+    throw fail('ERR_INVALID_VALUE', `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });
   }
   if (found.isDirectory()) throw fail('ERR_INVALID_VALUE', `${path} is a folder; a tar archive is needed`, { path, hint: `use: tar -C ${path} -c . | engine import -` });
   if (found.isFile()) return staging.write({ kind: 'file', path, offset: 0, size: found.size });

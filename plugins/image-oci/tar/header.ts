@@ -78,7 +78,7 @@ export function decodeHeader(block: Buffer): RawHeader {
     throw badArchive('a number in a header cannot be read', error);
   }
   const name = text(block, 0, 100);
-  if (!header.cksumValid) throw badArchive(`the checksum of the header of "${shown(name)}" is wrong`);
+  if (!header.cksumValid) throw badArchive(block.toString('latin1', 257, 262) !== 'ustar' ? 'it is no tar archive' : `the checksum of the header of "${shown(name)}" is wrong`);
   const magic = block.toString('latin1', 257, 263);
   const ustar = magic === 'ustar\0';
   const prefix = ustar ? text(block, 345, 155) : '';
