@@ -7,7 +7,7 @@ import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
 import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
-import { draftContainer, type Draft, type DraftVolume } from './draft.ts';
+import { draftContainer, normalised, type Draft, type DraftVolume } from './draft.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
@@ -112,8 +112,9 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
 export interface CreateOptions { onWarning?(text: string): void; readonly thenStart?: boolean }
 
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
-export async function createContainer(core: Core, request: ContainerRequest, { onWarning, thenStart = false }: CreateOptions = {}): Promise<ContainerRecord> {
+export async function createContainer(core: Core, asked: ContainerRequest, { onWarning, thenStart = false }: CreateOptions = {}): Promise<ContainerRecord> {
   const { state, hooks } = core.parts;
+  const request = normalised(core, asked);
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
   const name = request.name ?? randomName((n) => state.containers.byName(n) !== undefined);

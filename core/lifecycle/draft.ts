@@ -99,6 +99,13 @@ async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; f
   return (await hooks.callWaterfall('compile', { facts, spec: empty, files: {} })).value;
 }
 
+/** A request of our own, with what it leaves to the configuration: what policies judge is what is executed. */
+export function normalised(core: Core, asked: ContainerRequest): ContainerRequest {
+  const request = structuredClone(asked);
+  if (!request.network || request.network === 'default') request.network = core.parts.defaults.network;
+  return request;
+}
+
 /**
  * Resolve image, drivers, volumes and names, and compile the spec. Reads only. `request` is not changed; the record holds it as it will
  * be executed. Errors: ERR_NO_SUCH_IMAGE, ERR_INVALID_VALUE, ERR_DRIVER_*, ERR_NO_SUCH_NETWORK.
@@ -106,8 +113,7 @@ async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; f
 export async function draftContainer(core: Core, asked: ContainerRequest, id: string, name: string): Promise<Draft> {
   const { parts, registry } = core;
   const base = await findBase(core, asked);
-  const request = structuredClone(asked);
-  if (!request.network || request.network === 'default') request.network = parts.defaults.network;
+  const request = normalised(core, asked);
   let shares: ContainerRecord | undefined;
   if (request.network.startsWith('container:')) {
     shares = networkOwner(core, request.network.slice('container:'.length));

@@ -1,7 +1,7 @@
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { isEngineError } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { decodePlan } from '../plan/index.ts';
 import { layer, request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
 
@@ -157,6 +157,49 @@ describe('failure of a start', () => {
     await expect(engine.containers.start(id)).rejects.toMatchObject({ code: 'ERR_SECTION_UNOWNED', message: expect.stringContaining('linux.seccomp') as string });
     await expect(engine.containers.kill(id, 'KILL')).rejects.toMatchObject({ code: 'ERR_PLUGIN_FAILED', message: expect.stringContaining('no killing') as string });
     expect((await engine.containers.resolve(id)).state).toBe('created');
+  });
+});
+
+describe('a policy', () => {
+  it('is asked before every verb, about what will be executed', async () => {
+    let deny = false;
+    const asked: string[] = [];
+    const { engine } = await testEngine({
+      extra: (hooks) => {
+        hooks.tapFor('policy')('request', (_, { verb, arguments: given }) => {
+          asked.push(`${verb} ${(given['request'] as { network?: string } | undefined)?.network ?? ''}`.trim());
+          if (deny) throw fail('ERR_DENIED', `no ${verb}`);
+        });
+        return [];
+      },
+      parts: { defaults: { network: 'host', logOptions: {} } },
+    });
+    const { id } = await engine.containers.create(request({ network: '', command: ['/bin/sleep'] }));
+    expect(asked).toEqual(['create host']);
+    await engine.containers.start(id);
+    deny = true;
+    const streams = { stdin: false, stdout: true, stderr: true };
+    const verbs: Record<'containers' | 'images' | 'volumes' | 'system', Record<string, () => unknown>> = {
+      containers: {
+        create: () => engine.containers.create(request()), start: () => engine.containers.start(id), explain: () => engine.containers.explain(request()), attach: () => engine.containers.attach(id, streams),
+        exec: () => engine.containers.exec(id, { args: ['x'], env: [], terminal: false, openStdin: false, attach: streams, privileged: false, detached: false }), stop: () => engine.containers.stop(id),
+        kill: () => engine.containers.kill(id, 'KILL'), remove: () => engine.containers.remove(id, { force: true, volumes: false }), wait: () => engine.containers.wait(id), list: () => engine.containers.list({ all: true }),
+        logs: async () => { for await (const _ of engine.containers.logs(id, { follow: false })) break; }, diff: () => engine.containers.diff(id), inspect: () => engine.containers.inspect(id),
+      },
+      images: {
+        list: () => engine.images.list(), load: () => engine.images.load({}), import: () => engine.images.import({ changes: [] }), tag: () => engine.images.tag('test', 'x'), remove: () => engine.images.remove('test', { force: true }),
+        history: () => engine.images.history('test'), inspect: () => engine.images.inspect('test'),
+      },
+      volumes: { create: () => engine.volumes.create({ labels: {}, options: {} }), list: () => engine.volumes.list(), inspect: () => engine.volumes.inspect('v'), remove: () => engine.volumes.remove('v', { force: true }) },
+      system: { info: () => engine.system.info(), doctor: () => engine.system.doctor({ fix: true }) },
+    };
+    for (const part of ['containers', 'images', 'volumes', 'system'] as const) {
+      // resolve only turns words into ids; machine and plugins are data
+      expect(Object.keys(engine[part]).filter((name) => !['resolve', 'machine', 'plugins'].includes(name)).sort()).toEqual(Object.keys(verbs[part]).sort());
+      for (const [name, call] of Object.entries(verbs[part])) await expect(Promise.resolve().then(call), `${part}.${name}`).rejects.toMatchObject({ code: 'ERR_DENIED' });
+    }
+    deny = false;
+    await engine.containers.remove(id, { force: true, volumes: false });
   });
 });
 

@@ -4,7 +4,7 @@ import { tapAdapters } from './adapters.ts';
 import { createCore, type Core } from './core.ts';
 import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
-import { draftContainer } from './draft.ts';
+import { draftContainer, normalised } from './draft.ts';
 import { driversOf, need } from './drivers.ts';
 import { execInContainer } from './exec.ts';
 import { catchUp } from './finish.ts';
@@ -35,7 +35,8 @@ function createContainers(core: Core): Containers {
   return {
     create: (request, options) => createContainer(core, request, options),
     start: (ref, options) => startContainer(core, ref, options),
-    async explain(request) {
+    async explain(asked) {
+      const request = normalised(core, asked);
       await core.request('explain', { request });
       const { record } = await draftContainer(core, request, newId(), request.name ?? 'explained');
       const { steps, bytes } = await planRun(core, record, runContext(core, record.id, newRunId(), true), { attach: request.attach });
@@ -49,14 +50,21 @@ function createContainers(core: Core): Containers {
     wait: (ref, condition) => waitContainer(core, ref, condition),
     resolve: async (ref) => viewContainer(core, state.containers.resolve(ref)),
     async list({ all }) {
+      await core.request('list', { all });
       const views = state.containers.list().map((record) => viewContainer(core, record));
       return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused');
     },
     logs: (ref, options) => readLogs(core, ref, options),
     async diff(ref) {
-      return diffContainer(core, state.containers.resolve(ref));
+      const record = state.containers.resolve(ref);
+      await core.request('diff', { container: record.id });
+      return diffContainer(core, record);
     },
-    inspect: async (ref, options) => inspectContainer(core, state.containers.resolve(ref), options),
+    async inspect(ref, options) {
+      const record = state.containers.resolve(ref);
+      await core.request('inspect', { container: record.id });
+      return inspectContainer(core, record, options);
+    },
   };
 }
 

@@ -53,6 +53,7 @@ export function createImages(core: Core): Images {
   const usersOf = (id: string): string[] => core.parts.state.containers.list().filter((c) => c.image.id === id).map((c) => c.id);
   return {
     async list() {
+      await core.request('image list', {});
       return (await Promise.all((await registry.all('image')).map((s) => s.driver.list()))).flat();
     },
     resolve: async (ref) => (await findImage(core, ref)).image,
@@ -106,10 +107,12 @@ export function createImages(core: Core): Images {
       });
     },
     async history(ref) {
+      await core.request('image history', { image: ref });
       const { image, source } = await findImage(core, ref);
       return (await source.driver.history?.(image)) ?? [];
     },
     async inspect(ref) {
+      await core.request('image inspect', { image: ref });
       const { image } = await findImage(core, ref);
       const layers = image.rootfs.kind === 'layers' ? image.rootfs.layers.map((l) => l.diffID) : [];
       return defined({

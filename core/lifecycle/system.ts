@@ -12,6 +12,7 @@ export function createSystem(core: Core): System {
     machine,
     plugins: () => registry.entries.map(({ manifest, builtin, source }) => ({ manifest, builtin, source })),
     async info() {
+      await core.request('info', {});
       const states = state.containers.list().map((record) => viewContainer(core, record).state);
       const count = (wanted: string): number => states.filter((s) => s === wanted).length;
       const images = (await Promise.all((await registry.all('image')).map((s) => s.driver.list()))).flat();

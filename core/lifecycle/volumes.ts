@@ -45,8 +45,14 @@ export function createVolumes(core: Core): Volumes {
         return info(record);
       });
     },
-    list: () => Promise.all(state.volumes.list().map(info)),
-    inspect: async (name) => info(find(name)),
+    async list() {
+      await core.request('volume list', {});
+      return Promise.all(state.volumes.list().map(info));
+    },
+    async inspect(name) {
+      await core.request('volume inspect', { name });
+      return info(find(name));
+    },
     async remove(name, { force }) {
       await core.request('volume remove', { name, force });
       if (!state.volumes.get(name) && force) return;
