@@ -7,7 +7,7 @@ import { type Lock, type Native } from '../native/index.ts';
 import { encodePlan } from '../plan/encode.ts';
 import { type Effect, type Operation, type Origin, type PlannedStep } from '../plan/types.ts';
 import { type Database } from './database.ts';
-import { ensurePrivateFolder, errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
+import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
 import { describeFailure, hasAfter, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
 import { type Points } from './points.ts';
 import { rowChanges, stateJson } from './tables.ts';
@@ -99,7 +99,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
   const open = async (): Promise<Lock> => {
     for (let attempt = 0; attempt < 20; attempt++) {
       const temporary = join(inflight, `.tmp-${id}-${attempt}`);
-      ensurePrivateFolder(temporary);
+      fs.mkdirSync(temporary, { mode: 0o700 });
       // a reconciler may take a folder that has no lock yet for a left-over: then the next name
       const lock = lockFolder(native, temporary, { create: true });
       if (!lock) {
