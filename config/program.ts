@@ -1,4 +1,4 @@
-import { describeError, isEngineError } from '@engine/core/errors';
+import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Engine } from '@engine/core/api';
 import { type Frontend, type Invocation } from '@engine/core/contracts/frontend';
 import { type PluginContext } from '@engine/core/plugin';
@@ -90,6 +90,6 @@ export async function start(): Promise<void> {
   } catch (error) {
     process.stderr.write(`engine: ${describeError(error)}\n`);
     if (!isEngineError(error) && process.env.ENGINE_LOG_LEVEL === 'debug') process.stderr.write(`${(error as Error).stack}\n`);
-    process.exitCode = isEngineError(error) ? error.exitCode : 125;
+    process.exitCode = exitCodeOf(error);
   }
 }

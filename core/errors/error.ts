@@ -66,6 +66,13 @@ export function isEngineError(error: unknown, code?: ErrorCode): error is Engine
   return code === undefined ? String(error.code).startsWith('ERR_') : error.code === code;
 }
 
+/** What a command line that this ended exits with. Never 0: an error made by hand, or by another copy of core, may say less than ours. */
+export function exitCodeOf(error: unknown): number {
+  if (!isEngineError(error)) return 125;
+  const own = error.exitCode as number | undefined;
+  return own || ((catalogue as Readonly<Record<string, { exitCode: number } | undefined>>)[error.code]?.exitCode ?? 125);
+}
+
 /**
  * `text` with what a terminal would obey, or what would hide text (C0 and C1 controls, bidirectional overrides), as escapes: names, commands
  * and paths of images and containers are other people's words. Newlines and tabs stay unless `strict`.

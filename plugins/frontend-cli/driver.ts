@@ -1,6 +1,6 @@
 import { type Engine } from '@engine/core/api';
 import { type Frontend, type Invocation } from '@engine/core/contracts/frontend';
-import { describeError, fail, isEngineError } from '@engine/core/errors';
+import { describeError, exitCodeOf, fail } from '@engine/core/errors';
 import { type Command, type CommandContext } from './command.ts';
 import { commandNames, commands, findCommand, groups } from './commands/index.ts';
 import { commandHelp, overview } from './help.ts';
@@ -11,7 +11,6 @@ const print = (stream: NodeJS.WriteStream, text: string): Promise<void> =>
   new Promise((resolve) => (text === '' ? resolve() : stream.write(text, () => resolve())));
 
 const oneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, ' ');
-const exitCode = (error: unknown): number => (isEngineError(error) ? error.exitCode : 125);
 const errorLine = (error: unknown): string => `engine: ${oneLine(describeError(error))}\n`;
 
 function makeContext(open: () => Promise<Engine>, invocation: Invocation): CommandContext {
@@ -27,7 +26,7 @@ function makeContext(open: () => Promise<Engine>, invocation: Invocation): Comma
           await each(ref);
         } catch (error) {
           await print(invocation.stderr, errorLine(error));
-          code ||= exitCode(error);
+          code ||= exitCodeOf(error);
         }
       }
       return code;
@@ -109,7 +108,7 @@ export function createCli(): Frontend {
         return await dispatch(makeContext(open, invocation));
       } catch (error) {
         await print(invocation.stderr, errorLine(error));
-        return exitCode(error);
+        return exitCodeOf(error);
       }
     },
   };

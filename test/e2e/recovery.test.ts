@@ -78,6 +78,41 @@ describe('a state of a plugin', () => {
   });
 });
 
+describe('a plugin that misbehaves', () => {
+  it('in a tap is named, in one line, and nothing is left of the verb; what only listens stops nobody', async () => {
+    const folder = join(engine.folder, 'cwd', 'odd');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({
+      name: 'odd', version: '1.0.0', type: 'module', peerDependencies: { '@engine/core': '^0.1.0' }, engine: { name: 'odd', main: './plugin.ts' },
+    }));
+    const tap = (code: string): void => writeFileSync(join(folder, 'plugin.ts'), `export default { create({ tap }) { ${code} return {}; } };`);
+    engine.configure(`plugins: [${folder}]\n`);
+    const start = ['run', '--name', 'odd', 'busybox', 'true'];
+    for (const [code, said] of [
+      ["tap('configure', () => new Promise(() => {}), { deadline: 200 });", /^engine: plugin odd took longer than 200 ms in hook configure/],
+      ["tap('attachNetwork', () => { throw new TypeError('boom'); });", /^engine: plugin odd failed in hook attachNetwork: boom/],
+      ["tap('create', async () => { throw new Error('boom'); });", /^engine: plugin odd failed in hook create: boom/],
+      ["tap('request', (_, { verb }) => { if (verb === 'create') throw Object.assign(new Error('not here'), { code: 'ERR_DENIED', hint: '' }); });", /^engine: not here/],
+      ["tap('configure', (_, spec) => { spec.hostname = 'x'; });", /^engine: plugin odd failed in hook configure: .*read.only/],
+      ["tap('nope', () => {});", /^engine: plugin odd taps nope, but there is no such hook/],
+    ] as const) {
+      tap(code);
+      const { code: exit, stderr } = await engine.run(start);
+      expect([exit, stderr]).toEqual([125, expect.stringMatching(said)]);
+      oneLine(stderr);
+      tap('');
+      await engine.run(['rm', 'odd']);
+      expect(readdirSync(join(engine.runRoot, 'runs'))).toEqual([]);
+    }
+    tap("tap('exited', () => { throw new Error('boom'); }); tap('event', () => new Promise(() => {}), { deadline: 100 });");
+    const result = await engine.run(start);
+    expect(result.code).toBe(0);
+    expect(result.stderr).toMatch(/odd.*exited|exited.*odd/s);
+    engine.configure('');
+    await engine.ok('rm', 'odd');
+  });
+});
+
 describe('doctor', () => {
   it('lists what has no owner, with its kind, and --fix removes that and nothing else', async () => {
     const layers = join(engine.root, 'storage-overlay', 'layers');
