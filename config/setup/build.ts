@@ -139,14 +139,14 @@ async function build(): Promise<void> {
   for (const name of readdirSync(work).sort((a, b) => last(a) - last(b))) {
     if (name === '.stamp') continue;
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
-    if (existsSync(join(dist, name)) && !/\.(js|cjs|json)$/.test(name))
-      renameSync(join(dist, name), join(dist, `${name}.old`));
+    if (existsSync(join(dist, name)) && !/\.(js|cjs|json)$/.test(name)) renameSync(join(dist, name), join(dist, `${name}.old`));
     renameSync(join(work, name), join(dist, name));
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });
   }
   // An engine that is running may still load a chunk of the build that it started from.
   for (const name of readdirSync(dist)) {
-    if (/\.(js|cache)$/.test(name) && !keep.has(name) && Date.now() - statSync(join(dist, name)).mtimeMs > 3_600_000) rmSync(join(dist, name));
+    if (/\.(js|cache)$/.test(name) && !keep.has(name) && Date.now() - statSync(join(dist, name)).mtimeMs > 3_600_000)
+      rmSync(join(dist, name));
   }
   warmProgram(dist);
   renameSync(join(work, '.stamp'), join(dist, '.stamp'));

@@ -19,7 +19,14 @@ const leaveOut = {
 };
 
 /** Modules of Node that cost milliseconds and consist of functions alone: loaded by the first call. */
-const late = new Set(['node:child_process', 'node:crypto', 'node:fs/promises', 'node:stream/promises', 'node:timers/promises', 'node:zlib']);
+const late = new Set([
+  'node:child_process',
+  'node:crypto',
+  'node:fs/promises',
+  'node:stream/promises',
+  'node:timers/promises',
+  'node:zlib',
+]);
 const lateModules = {
   name: 'late-modules',
   resolveId: (source: string) => (late.has(source) ? { id: `\0late:${source}`, moduleSideEffects: false } : null),
@@ -118,7 +125,9 @@ export function warmProgram(folder: string): void {
     const image =
       spawnSync('tar', ['-C', join(folder, 'bin'), '-cf', tar, 'engine-shim'], { stdio: 'ignore' }).status === 0 &&
       run(join(folder, 'start.cjs'), 'import', tar, 'image');
-    const command = image ? ['run', '--rm', '--network', 'none', 'image', '/engine-shim'] : ['run', '--explain', '--network', 'none', 'host', 'true'];
+    const command = image
+      ? ['run', '--rm', '--network', 'none', 'image', '/engine-shim']
+      : ['run', '--explain', '--network', 'none', 'host', 'true'];
     run(script, JSON.stringify([['version'], ['ps'], command]), cache);
     renameSync(cache, join(folder, `${name}.cache`));
   } catch {
