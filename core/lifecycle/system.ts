@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { type System } from '../api/index.ts';
 import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
+import { orphanGroups, sweepGroups } from './groups.ts';
 import { orphanLayers, sweepLayers } from './layers.ts';
 import { viewContainer } from './running.ts';
 
@@ -27,15 +28,19 @@ export function createSystem(core: Core): System {
     async doctor({ fix }) {
       await core.request('doctor', { fix });
       const drivers = await registry.report();
-      const layers = (await orphanLayers(core)).map(({ storage, chainID }) => ({ kind: 'layer', path: `${storage.choice.driver} ${chainID}`, owner: 'no image', fixed: fix }));
+      // a plugin that can't be loaded is in the report of drivers
+      const none = (error: unknown): readonly never[] => (core.parts.log.warn({ err: error }, 'what was left behind is not known in full'), []);
+      const layers = (await orphanLayers(core).catch(none)).map(({ storage, chainID }) => ({ kind: 'layer', path: `${storage.choice.driver} ${chainID}`, owner: 'no image', fixed: fix }));
+      const groups = (await orphanGroups(core).catch(none)).map(({ cgroup, run }) => ({ kind: 'cgroup', path: `${cgroup.choice.driver} ${run}`, owner: 'no run', fixed: fix }));
       const before = await state.orphans();
       if (fix) {
         await state.reconcile({ fix: true });
         await catchUp(core);
+        await sweepGroups(core).catch(none);
         await sweepLayers(core);
       }
       const left = new Set(fix ? (await state.orphans()).map((o) => o.path) : before.map((o) => o.path));
-      return { drivers, orphans: [...before.map((o) => ({ ...o, fixed: !left.has(o.path) })), ...layers] };
+      return { drivers, orphans: [...before.map((o) => ({ ...o, fixed: !left.has(o.path) })), ...groups, ...layers] };
     },
   };
 }

@@ -121,13 +121,19 @@ describe('doctor', () => {
     mkdirSync(join(layers, orphan, 'diff'), { recursive: true });
     mkdirSync(join(engine.runRoot, 'runs', 'garbage'), { recursive: true });
     mkdirSync(join(engine.root, 'trash', 'junk'));
+    // somebody deletes the run root under a container
+    const id = await engine.ok('run', '-d', '--name', 'bare', 'busybox', 'sleep', '1000');
+    const pid = await engine.ok('inspect', '-f', '{{.State.Pid}}', 'bare');
+    rmSync(join(engine.runRoot, 'runs', id), { recursive: true });
     const shown = await engine.run(['doctor']);
     expect(shown.code).toBe(1);
-    for (const line of [/overlay sha256:0+ +layer +no image/, /runs\/garbage +run +unknown/]) expect(shown.stdout).toMatch(line);
+    for (const line of [/v1 [0-9a-f]{16} +cgroup +no run/, /overlay sha256:0+ +layer +no image/, /runs\/garbage +run +unknown/]) expect(shown.stdout).toMatch(line);
     const { drivers } = JSON.parse((await engine.run(['doctor', '--format', 'json'])).stdout) as { drivers: { contract: string; driver: string; chosen: boolean; probe: { available: boolean; reasons: string[] } }[] };
     for (const { driver, probe } of drivers) expect(probe.available || probe.reasons.length > 0, driver).toBe(true);
     expect(drivers.filter(({ contract, chosen }) => contract === 'storage' && chosen)).toHaveLength(1);
     expect(await engine.run(['doctor', '--fix'])).toMatchObject({ code: 0 });
+    await until('its end', () => !existsSync(`/proc/${pid}/exe`));
+    await engine.ok('rm', 'bare');
     expect(await engine.ok('doctor')).toContain('nothing was left behind');
     expect(readdirSync(layers)).toEqual(before);
     expect(await engine.ok('run', '--rm', 'busybox', 'echo', 'well')).toBe('well');
