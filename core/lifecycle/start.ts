@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { describeError, fail } from '../errors/index.ts';
-import { encodePlan, FRAME, orderSteps, partOf, RUN_FILES, type PlannedStep } from '../plan/index.ts';
+import { decodePlan, encodePlan, FRAME, orderSteps, RUN_FILES, type PlannedStep } from '../plan/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type AttachStreams, type ContainerRecord, type Session, type WindowSize } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
@@ -23,18 +23,19 @@ export function runContext(core: Core, id: string, run: string, explain = false)
 }
 
 /** The shim stands at a barrier: run the named handler, hand over what it adds to init's part. Returns its failure. */
-async function answerBarrier(core: Core, connection: ShimConnection, frame: Frame, deadline: number): Promise<Error | undefined> {
+async function answerBarrier(core: Core, connection: ShimConnection, frame: Frame, bytes: Uint8Array, deadline: number): Promise<Error | undefined> {
   const { handler: name, input, pid } = readBarrier(frame.payload);
   try {
     const { plugin, handler } = await core.registry.handler(name);
     const steps = (await handler({ input: JSON.parse(input || 'null') as unknown, pid, signal: AbortSignal.timeout(deadline) })) ?? [];
-    const foreign = steps.find((s) => partOf(s.slot) !== 'init');
-    if (foreign) throw fail('ERR_PLUGIN_FAILED', `barrier handler ${name} adds to slot ${foreign.slot}, which has run already`, { plugin });
+    // init runs what is added when it goes on from its network slot: anywhere else it would silently be out of order
+    const foreign = steps.find((s) => s.slot !== 'init.netns');
+    if (foreign) throw fail('ERR_PLUGIN_FAILED', `barrier handler ${name} adds to slot ${foreign.slot}: only init.netns can be added to`, { plugin });
     const planned = steps.map((s): PlannedStep => ({ ...s, origin: { plugin, hook: `barrier ${name}` } }));
-    await connection.send(FRAME.barrierReply, { argument: 0, payload: planned.length > 0 ? encodePlan({ steps: orderSteps(planned) }) : new Uint8Array(0) });
+    await connection.send(FRAME.barrierReply, { argument: 0, payload: planned.length > 0 ? encodePlan({ steps: orderSteps(planned) }, decodePlan(bytes).registers) : new Uint8Array(0) });
     return undefined;
   } catch (error) {
-    core.parts.log.error({ err: error, handler: name }, 'barrier failed');
+    core.parts.log.debug({ err: error, handler: name }, 'barrier failed');
     await connection.send(FRAME.barrierReply, { argument: EIO }).catch(() => {});
     return error instanceof Error ? error : new Error(String(error));
   }
@@ -67,7 +68,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
         failure ??= blame(bytes, frame.payload);
         return undefined;
       case FRAME.barrier:
-        barrier = answerBarrier(core, connection, frame, launch.deadlines.get(frame.payload.readUInt32LE(0)) ?? 10_000);
+        barrier = answerBarrier(core, connection, frame, bytes, launch.deadlines.get(frame.payload.readUInt32LE(0)) ?? 10_000);
         return undefined;
       default:
         early.push(frame);

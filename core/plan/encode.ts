@@ -58,8 +58,13 @@ class Writer {
 
 /** Register names become numbers: `fd0`..`fd7` are 0..7, others follow in order of first use. */
 class Registers {
-  readonly names: string[] = Array.from({ length: 8 }, (_, i) => `fd${i}`);
-  readonly #numbers = new Map(this.names.map((name, i) => [name, i]));
+  readonly names: string[];
+  readonly #numbers: Map<string, number>;
+
+  constructor(names: readonly string[] = Array.from({ length: 8 }, (_, i) => `fd${i}`)) {
+    this.names = [...names];
+    this.#numbers = new Map(names.map((name, i) => [name, i]));
+  }
 
   number(name: string): number {
     let n = this.#numbers.get(name);
@@ -172,10 +177,13 @@ export function undoSteps(steps: readonly PlannedStep[]): PlannedStep[] {
     .flatMap((step) => step.undo.map((operation) => ({ slot: 'after.undo' as const, operation, undo: [], origin: step.origin })));
 }
 
-/** The byte string of a plan. Steps must stand in order (see {@link orderSteps}). Errors: ERR_PLAN_INVALID names operation and field. */
-export function encodePlan(plan: Plan): Uint8Array {
+/**
+ * The byte string of a plan. Steps must stand in order (see {@link orderSteps}). `continues`: registers of the plan that this one is added to
+ * while it runs; the same names then mean the same registers. Errors: ERR_PLAN_INVALID names operation and field.
+ */
+export function encodePlan(plan: Plan, continues?: readonly string[]): Uint8Array {
   const out = new Writer();
-  const registers = new Registers();
+  const registers = new Registers(continues);
   const origins: Origin[] = [];
   const originNumbers = new Map<string, number>();
   for (let i = 0; i < HEAD / 4; i++) out.u32(0);

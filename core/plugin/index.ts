@@ -52,7 +52,7 @@ export interface PluginContext<Options = unknown> extends DriverDeps {
   readonly engine?: () => Promise<Engine>;
 }
 
-/** Runs in the engine while the shim waits at a barrier; may return operations for slots that have not run. */
+/** Runs in the engine while the shim waits at a barrier; may return operations for slot `init.netns`. */
 export type BarrierHandler = (request: { readonly input: unknown; readonly pid: number; readonly signal: AbortSignal }) => Promise<readonly import('../plan/types.ts').Step[] | void>;
 
 /** What a plugin is once created. */

@@ -113,6 +113,38 @@ describe('a plugin that misbehaves', () => {
   });
 });
 
+describe('a barrier', () => {
+  it('runs its handler in the engine while init waits, adds what it answers, and stops the start when it refuses', async () => {
+    const folder = join(engine.folder, 'cwd', 'waiter');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({
+      name: 'waiter', version: '1.0.0', type: 'module', peerDependencies: { '@engine/core': '^0.1.0' }, engine: { name: 'waiter', main: './plugin.ts', handlers: ['waiter.lease'] },
+    }));
+    writeFileSync(join(folder, 'plugin.ts'), `
+      import { op, step } from '@engine/core/plan';
+      import { definePlugin } from '@engine/core/plugin';
+      export default definePlugin({
+        create({ tap }) {
+          tap('attachNetwork', ({ plan, spec }) => {
+            const input = Buffer.from(JSON.stringify({ refuse: spec.process.args[0] === 'false', slot: spec.process.args[0] === 'cat' ? 'init.netns' : 'init.identity' }));
+            plan.add('shim.attach', op.barrier({ handler: 'waiter.lease', input, deadline: 5000 }), { none: 'nothing was leased' });
+          });
+          return { handlers: { 'waiter.lease': async ({ input, pid }) => {
+            if (input.refuse) throw new Error('no lease left');
+            return [step(input.slot, op.writeFile({ root: 'rootfs', path: '/added', data: Buffer.from(pid > 0 ? 'by the handler' : 'too early'), mode: 0o644, how: 1 }))];
+          } } };
+        },
+      });`);
+    engine.configure(`plugins: [${folder}]\n`);
+    expect(await engine.ok('run', '--rm', 'busybox', 'cat', '/added')).toBe('by the handler');
+    expect((await engine.run(['run', '--rm', 'busybox', 'true'])).stderr).toMatch(/^engine: barrier handler waiter.lease adds to slot init.identity: only init.netns can be added to.*\n$/);
+    const { code, stderr } = await engine.run(['run', '--rm', 'busybox', 'false']);
+    expect([code, stderr]).toEqual([125, expect.stringMatching(/no lease left/)]);
+    expect(readdirSync(join(engine.runRoot, 'runs'))).toEqual([]);
+    engine.configure('');
+  });
+});
+
 describe('doctor', () => {
   it('lists what has no owner, with its kind, and --fix removes that and nothing else', async () => {
     const layers = join(engine.root, 'storage-overlay', 'layers');
