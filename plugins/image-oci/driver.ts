@@ -32,7 +32,7 @@ export function createImageOci(deps: DriverDeps, options: ImageOciOptions, makeP
   const base = {
     makePipe,
     limits: { maxSize: options.maxSize ?? 64 * 2 ** 30, maxRatio: options.maxRatio ?? 500, maxEntries: options.maxEntries ?? 2_000_000 },
-    parallel: options.parallel ?? 3,
+    parallel: options.parallel ?? 4,
   };
   const shop: Workshop = { store, images, log, base, architecture: platformArchitecture(deps.machine.architecture) };
   const need = (image: ImageInfo): ImageRecord => {
