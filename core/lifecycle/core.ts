@@ -51,9 +51,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       const event = { sequence: state.nextEvent(), time: now().toISOString(), type, action, id, attributes };
       hooks.call('event', event).catch((error: unknown) => log.error({ err: error }, 'event lost'));
     },
-    async settled() {
-      while (busy.size > 0) await Promise.allSettled(busy);
-    },
+    settled: async () => { while (busy.size > 0) await Promise.allSettled(busy); },
     async transact(what, work) {
       const transaction = state.begin(what);
       try {
@@ -69,10 +67,8 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       try {
         for (const [kind, id] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT }));
         const done = work();
-        const forget = (): void => void busy.delete(done);
         busy.add(done);
-        done.then(forget, forget);
-        return await done;
+        return await done.finally(() => busy.delete(done));
       } finally {
         for (const lock of held.reverse()) lock.release();
       }

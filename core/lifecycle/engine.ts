@@ -10,7 +10,7 @@ import { execInContainer } from './exec.ts';
 import { catchUp } from './finish.ts';
 import { createImages } from './images.ts';
 import { inspectContainer } from './inspect.ts';
-import { sweepLayers } from './layers.ts';
+import { sweepingAfterFailure, sweepLayers } from './layers.ts';
 import { newId, newRunId } from './names.ts';
 import { type EngineParts } from './parts.ts';
 import { planRun } from './plan-run.ts';
@@ -91,7 +91,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
   }
   return {
     containers: createContainers(core),
-    images: createImages(core),
+    images: sweepingAfterFailure(core, createImages(core)),
     volumes: createVolumes(core),
     system: createSystem(core),
     async close() {

@@ -1,4 +1,5 @@
 import { describeError } from '../errors/index.ts';
+import { type Images } from '../api/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type Core } from './core.ts';
 import { loadedStorages, storeLock } from './images.ts';
@@ -36,4 +37,10 @@ export async function sweepLayers(core: Core): Promise<readonly string[]> {
     core.parts.log.warn({ err: error }, `layers of no image are left for later: ${describeError(error)}`);
     return [];
   }
+}
+
+/** Loads and imports that fail take the layers with them that they have made so far. */
+export function sweepingAfterFailure(core: Core, images: Images): Images {
+  const sweeping = <T>(work: Promise<T>): Promise<T> => work.catch((error: unknown) => sweepLayers(core).then(() => Promise.reject(error)));
+  return { ...images, load: (options) => sweeping(images.load(options)), import: (options) => sweeping(images.import(options)) };
 }
