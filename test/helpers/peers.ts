@@ -67,7 +67,7 @@ export class Podman {
   readonly folder = mkdtempSync('/var/tmp/engine-podman-');
   constructor() {
     mkdirSync(join(this.folder, 'home'));
-    writeFileSync(join(this.folder, 'containers.conf'), '[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n');
+    writeFileSync(join(this.folder, 'containers.conf'), '[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nlock_type = "file"\nevents_logger = "none"\n');
     writeFileSync(join(this.folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
   }
   get args(): string[] {
