@@ -36,10 +36,12 @@ export async function* followBlob(blob: StagedBlob, signal?: AbortSignal): Async
     return file?.read(buffer, 0, CHUNK, position).then(({ bytesRead }) => buffer.subarray(0, bytesRead));
   };
   let ahead: Promise<Buffer> | undefined;
+  let aheadIsLast = false;
   try {
     for (;;) {
       signal?.throwIfAborted();
-      const last = finished;
+      // a read that began before the end was known says nothing about the end
+      const last = ahead ? aheadIsLast : finished;
       if (failure !== undefined) throw failure;
       file ??= await openIfThere(blob.path);
       const chunk = await (ahead ?? readNext());
@@ -47,6 +49,7 @@ export async function* followBlob(blob: StagedBlob, signal?: AbortSignal): Async
       if (chunk && chunk.length > 0) {
         position += chunk.length;
         // the disk works while this chunk is being hashed
+        aheadIsLast = finished;
         ahead = readNext();
         ahead?.catch(() => {});
         yield chunk;
