@@ -25,13 +25,20 @@ export interface Containers {
    */
   create(request: ContainerRequest, options?: { onWarning?(text: string): void; readonly thenStart?: boolean }): Promise<ContainerRecord>;
   /**
+   * create and start in one: fewer steps for a container that goes with its run (`autoRemove`). `onCreated` is called with the id before anything runs.
+   * Errors: those of both; with `autoRemove` nothing is left then.
+   */
+  run(request: ContainerRequest, options?: StartOptions & { onCreated?(id: string): void }): Promise<Session>;
+  /**
    * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
    * With `attach`, the streams are connected before the program starts, so nothing is lost.
    */
-  start(ref: string, options?: { attach?: AttachStreams; onWarning?(text: string): void; windowSize?: WindowSize }): Promise<Session>;
+  start(ref: string, options?: StartOptions): Promise<Session>;
+  /** stop and start again; a container that doesn't run is started. Counts as no automatic restart. */
+  restart(ref: string, options?: { timeout?: number; signal?: string }): Promise<void>;
   /** The plan that `start` of such a container would run, with origins; runs nothing, makes nothing, needs no root where the spec allows. */
   explain(request: ContainerRequest): Promise<{ readonly steps: readonly PlannedStep[]; readonly bytes: Uint8Array }>;
-  attach(ref: string, streams: AttachStreams): Promise<Session>;
+  attach(ref: string, streams: AttachStreams, options?: { readonly client?: number }): Promise<Session>;
   exec(ref: string, request: ExecRequest): Promise<Session>;
   /** stopSignal, then SIGKILL after `timeout` seconds (default the container's, 10); resolves when the run's undo is done. Not running: success. */
   stop(ref: string, options?: { timeout?: number; signal?: string }): Promise<void>;
@@ -48,6 +55,27 @@ export interface Containers {
   inspect(ref: string, options?: { size?: boolean }): Promise<Record<string, unknown>>;
 }
 
+export interface StartOptions {
+  readonly attach?: AttachStreams;
+  onWarning?(text: string): void;
+  readonly windowSize?: WindowSize;
+  /** A connected stream socket: whoever has its other end gets the streams (frames of the shim's protocol) instead of the Session. Taken over: closed in any case. */
+  readonly client?: number;
+  /** Receives what took how long, see {@link Span}. */
+  readonly trace?: (span: Span) => void;
+}
+/** Something that took time. `begin`, `end`: CLOCK_MONOTONIC in ns, as process.hrtime.bigint() gives it. */
+export interface Span {
+  readonly name: string;
+  /** Who did it: engine (a verb's phase), hook, tap, driver, operation. */
+  readonly kind: 'engine' | 'hook' | 'tap' | 'driver' | 'operation';
+  /** Of the process or thread that did it: `engine`, `shim`, `init`, `stage`, `after`, `helper`. */
+  readonly track: string;
+  readonly begin: bigint;
+  readonly end: bigint;
+  /** Plain text: plugin, slot, path … */
+  readonly details?: Readonly<Record<string, string>>;
+}
 export interface AttachStreams { stdin: boolean; stdout: boolean; stderr: boolean }
 export interface WindowSize { rows: number; cols: number }
 export interface ExecRequest {
@@ -61,6 +89,8 @@ export interface ExecRequest {
   privileged: boolean;
   detached: boolean;
   windowSize?: WindowSize;
+  /** As {@link StartOptions.client}. */
+  client?: number;
 }
 
 /** A connection to the streams of init or of an exec session. */

@@ -40,6 +40,8 @@ export interface ContainerRequest {
   shmSize?: number;
   stopSignal?: string;
   stopTimeout?: number;
+  /** `no` when absent. `maximum`: for on-failure; 0 is for ever. */
+  restart?: { policy: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximum: number };
   ipc?: string; pid?: string; uts?: string; userns?: string; cgroupns?: string;
   cgroupParent?: string;
   groupAdd: string[];

@@ -19,6 +19,8 @@ export interface Native {
   processStartTime(pid: number): bigint | undefined;
   /** /proc/sys/kernel/random/boot_id */
   bootId(): string;
+  /** Two connected ends of a stream socket, close-on-exec. */
+  socketPair(): readonly [number, number];
   /** A pipe as two fds, close-on-exec; for streams of pack and unpack. */
   pipe(): { readonly read: number; readonly write: number };
 }
@@ -30,6 +32,18 @@ export interface SpawnShim {
   readonly lock?: Lock;
   /** Become fds 7.. and registers fd0... */
   readonly streams?: readonly number[];
+  /** Mode `run`: a connected stream socket that becomes a client and gets the streams instead of the returned connection. Taken over: closed here in any case. */
+  readonly client?: number;
+  /**
+   * Mode `run`: go ahead only until so many operations of part `init` are done (and all of part `shim` but `stdio`), say `prepared`, then wait for `resume`. The
+   * plan that comes with it must be the same as this one up to there (`stdio` aside), registers included; its rest is run. Without `resume`: the end of
+   * the connection undoes all.
+   */
+  readonly pool?: number;
+  /** Frames `trace` tell when each operation began and ended. */
+  readonly trace?: boolean;
+  /** A program with arguments that the shim starts when it ends with nobody at its control connection. */
+  readonly wake?: readonly string[];
   /** Extra environment of the shim itself; tests only (halt points). */
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -49,6 +63,8 @@ export interface Frame {
 export interface ShimConnection {
   /** Resolves when the bytes are with the kernel (back-pressure). */
   send(type: number, frame?: { readonly session?: number; readonly argument?: number; readonly payload?: Uint8Array }): Promise<void>;
+  /** Send `adopt` with this fd, which is closed here in any case. */
+  adopt(fd: number): void;
   /** Set once; frames that came before are delivered first, in order. */
   onFrame(listener: (frame: Frame) => void): void;
   /** Stop and go on reading from the socket: back-pressure for output. */

@@ -28,6 +28,10 @@ export const FRAME = {
   state: 10,
   /** stop sending output of this session to this client. */
   detach: 11,
+  /** With SCM_RIGHTS, a connected socket: it becomes a client, and gets (instead of this one) the streams of what this connection attaches, execs or resumes from now on. */
+  adopt: 12,
+  /** To a shim of mode `pool` that is prepared: payload: the plan to go on with, see SpawnShim.pool. Answered as a start is. */
+  resume: 13,
 
   // shim -> client
   /** argument: pid on the host; payload: u64 start time (field 22 of /proc/PID/stat). The program has been exec'd. */
@@ -51,9 +55,17 @@ export const FRAME = {
   error: 73,
   /** this client did not read for too long: nothing more is sent to it. */
   cutOff: 74,
+  /** Mode `pool`: all that is common is done; waiting for `resume`. argument: pid of init. */
+  prepared: 75,
+  /** With SpawnShim.trace, before `started`, `failed` and `gone`: payload: entries of u32 part, u32 index, u64 begin, u64 end (CLOCK_MONOTONIC, ns) since the last one. */
+  trace: 76,
 } as const;
 
 /**
+ * How the shim is called: `engine-shim MODE [OPTION...]`, options being `client` (fd 7 is a connected client, which gets the streams instead of the control
+ * connection; extra fds follow), `pool=N` (mode run only: after N operations of part init, init and shim wait for `resume`), `trace`, and last
+ * `wake PROGRAM ARG...`: run when the shim ends while nobody holds its control connection, detached and with a clean environment.
+ *
  * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
  * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).
  * In `undo` and `helper` the control socket carries warning/failed frames and a last `ok` or `error`.

@@ -1,5 +1,5 @@
 import { type Driver } from '../common/index.ts';
-import { type Engine } from '../../api/index.ts';
+import { type AttachStreams, type Engine, type Session } from '../../api/index.ts';
 
 /** How requests reach the engine: a command line, later a socket API, an OCI runtime's. Features: none yet. */
 export interface Frontend extends Driver {
@@ -18,8 +18,37 @@ export interface Invocation {
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
   readonly version: string;
+  /**
+   * The caller can be connected with a session's streams directly, without this process in between. Absent: the frontend passes everything on itself.
+   * Called before the session exists; `client` is to be handed to `run`, `start`, `attach` or `exec`.
+   */
+  readonly relay?: (options: RelayOptions) => Relay;
+  /** Window of the caller's terminal, undefined without one. */
+  readonly windowSize?: { readonly rows: number; readonly cols: number };
   /** Commands that the host program brings (`config`, `trust`, `plugin`): listed in the help, dispatched by the frontend. */
   readonly commands: readonly HostCommand[];
+}
+export interface RelayOptions {
+  /** Of init; exec sessions are told by `Relay.connect`. */
+  readonly attach: AttachStreams;
+  readonly terminal: boolean;
+  /** The end of the caller's input is the end of the program's. */
+  readonly endInput: boolean;
+  /** Bytes that detach, none when empty. Only with a terminal. */
+  readonly detachKeys: readonly number[];
+  readonly proxySignals: boolean;
+  /** The session's exit code is the answer of the whole invocation. */
+  readonly final: boolean;
+}
+export interface Relay {
+  /** One end of a connected socket, for the shim. */
+  readonly client: number;
+  /**
+   * The session has begun. Resolves when the caller has all of its output and its exit record is known, or the caller has detached (`detached`) or left.
+   */
+  connect(session: Session): Promise<{ readonly detached: boolean }>;
+  /** There will be no session: close what is open. Idempotent. */
+  abandon(): void;
 }
 export interface HostCommand {
   readonly name: string;

@@ -1,0 +1,70 @@
+/**
+ * Frames between the launcher (`bin/engine`, C) and the resident engine, over `engined.sock`; their form is that of core/plan/protocol.ts:
+ *
+ *     u32 payloadLength, u16 type, u16 session (0), u32 argument, payload      (little-endian, 12 bytes of head)
+ *
+ * One connection serves one invocation. The launcher speaks first (`request`); the engine ends with `done` or `local`.
+ */
+export const LAUNCH = {
+  // launcher -> engine
+  /** payload: see LaunchRequest in launch-request.ts. argument: LAUNCH_VERSION. */
+  request: 1,
+  /** payload: bytes of standard input, at most what `want` allowed. */
+  input: 2,
+  /** Standard input has ended. */
+  inputEnd: 3,
+  /** argument: a signal that the launcher got while no relay passes signals on. */
+  signal: 4,
+  /** payload: u16 rows, u16 columns: the terminal has changed. */
+  resize: 5,
+  /** The relay has ended. argument: 0 its session has exited, 1 detached by the keys, 2 its connection was lost, 3 the caller's output is gone (EPIPE), 4 cut off. */
+  relayed: 6,
+
+  // engine -> launcher
+  /** payload: bytes for standard output, and for standard error. */
+  output: 64,
+  error: 65,
+  /** argument: so many more bytes of standard input may be sent. Nothing is read from it before. */
+  want: 66,
+  /** A connected socket to the shim comes along (SCM_RIGHTS). argument: RELAY bits; payload: u32 session, u32 length + the detach keys' bytes. */
+  relay: 67,
+  /** argument: the exit code. The last frame; a relay that has not ended is brought to its end first (all its output written). */
+  done: 68,
+  /** The launcher is to run this itself, in a process of its own. payload: the reason in words (ENGINE_LOG_LEVEL=debug shows it). */
+  local: 69,
+  /** argument: 1 raw, 0 as it was: the caller's terminal. */
+  raw: 70,
+} as const;
+export const LAUNCH_VERSION = 1;
+
+export const RELAY = {
+  /** The session has a terminal: raw mode on the caller's, detach keys, window sizes. */
+  terminal: 1,
+  /** Standard input goes to the session. */
+  stdin: 2,
+  /** Its end is the end of the session's input. */
+  endInput: 4,
+  /** Signals that the launcher gets go to the session. */
+  signals: 8,
+  /** The exit code of the session is the answer when nothing else is to be said (no OOM kill): the launcher ends without waiting for `done`. */
+  final: 16,
+} as const;
+
+/** Bits of the request's `terminals`: which of fds 0, 1, 2 is one. */
+export const TERMINALS = { stdin: 1, stdout: 2, stderr: 4 } as const;
+
+/**
+ * Fds that engined is born with, when the launcher or systemd started it. Socket activation as sd_listen_fds(3): LISTEN_FDS=1 and LISTEN_PID are set,
+ * fd 3 listens. The lock is flock'ed on `engined.lock` beside the socket for as long as the process lives (fd 4; absent with systemd, then it takes it itself).
+ */
+export const ENGINED_FD = { listen: 3, lock: 4 } as const;
+
+/** Files beside `engined.sock`. */
+export const ENGINED_FILES = {
+  socket: 'engined.sock',
+  lock: 'engined.lock',
+  /** JSON {pid, reason, plugin?, time}: why the last one was ended by its watchdog; read (and removed) by the launcher whose call it cut short. Plain text in `reason`. */
+  died: 'engined.died',
+  /** What it says on its standard error, kept short. */
+  log: 'engined.log',
+} as const;
