@@ -95,6 +95,8 @@ export interface ContainerRecord {
   starts: number;
   /** Made by a `run --rm` that has not started it yet: when its maker dies, it goes. */
   provisional?: boolean;
+  /** All it has on disk was made by its one run, and goes with it. */
+  ephemeral?: boolean;
 }
 
 export interface ExitRecord {

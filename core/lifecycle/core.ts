@@ -25,8 +25,8 @@ export interface Core {
   transact<T>(what: string, work: (transaction: Transaction) => Promise<T>): Promise<T>;
   /** Resolves when nothing is done under a lock any more: the state may be closed. */
   settled(): Promise<void>;
-  /** Hold locks (kind and id, in this order) while `work` runs. */
-  locked<T>(locks: readonly (readonly [kind: string, id: string])[], work: () => Promise<T>): Promise<T>;
+  /** Hold locks (kind and id, in this order) while `work` runs; `shared` with others who do so too. */
+  locked<T>(locks: readonly (readonly [kind: string, id: string, shared?: boolean])[], work: () => Promise<T>): Promise<T>;
 }
 
 /** Longest wait for another verb on the same object, ms. */
@@ -65,7 +65,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     async locked(locks, work) {
       const held = [];
       try {
-        for (const [kind, id] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT }));
+        for (const [kind, id, shared = false] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT, shared }));
         const done = work();
         busy.add(done);
         return await done.finally(() => busy.delete(done));

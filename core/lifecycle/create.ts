@@ -8,6 +8,7 @@ import { type Transaction } from '../state/index.ts';
 import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, normalised, type Draft, type DraftVolume } from './draft.ts';
+import { isGoing } from './finish.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
@@ -18,7 +19,7 @@ const withContainer = { none: 'goes with the folder it lies in' } as const;
 const CREATE_NEW = BITS.WRITE.create | BITS.WRITE.exclusive;
 
 /** Folder of the container, its log, and the files that are bound over those of the image. */
-function folderEffects(core: Core, { record, files }: Draft): Effect[] {
+export function folderEffects(core: Core, { record, files }: Draft): Effect[] {
   const folder = core.folderOf(record.id);
   return [
     ensureFolder(path.dirname(folder)),
@@ -39,7 +40,7 @@ function exists(file: string): boolean {
 }
 
 /** `-v` makes a missing source, folder by folder, so that exactly these are undone. */
-function sourceEffects(request: ContainerRequest): Effect[] {
+export function sourceEffects(request: ContainerRequest): Effect[] {
   const made = new Set<string>();
   return bindSources(request).flatMap(({ source, create }) => {
     if (exists(source)) return [];
@@ -61,14 +62,17 @@ function isEmptyFolder(folder: string): boolean {
   }
 }
 
+/** Volumes that are to start with what the image has at their target. */
+export const wantsCopyUp = ({ volumes }: Draft): DraftVolume[] => volumes.filter((v) => v.copyUp && (v.isNew || isEmptyFolder(v.source.driver.mountpoint(v.name))));
+
 /**
  * Docker's copy-up: an empty volume starts with what the image has at its target. In one helper, which sees the container's root in a
  * mount namespace of its own. The undo empties a volume only when nobody else can have written to it: it was made here, or nobody uses it.
  */
 async function copyUpEffects(core: Core, draft: Draft): Promise<Effect[]> {
-  const { record, drivers, volumes } = draft;
+  const { record, drivers } = draft;
   const { state } = core.parts;
-  const wanted = volumes.filter((v) => v.copyUp && (v.isNew || isEmptyFolder(v.source.driver.mountpoint(v.name))));
+  const wanted = wantsCopyUp(draft);
   if (wanted.length === 0 || (record.rootfs.path === undefined && !drivers.storage)) return [];
   const folder = core.folderOf(record.id);
   const run = { container: record.id, run: record.id.slice(0, 16), instance: state.folders.instance, runFolder: folder, explain: false };
@@ -109,22 +113,35 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
   });
 }
 
+/** Errors: ERR_NAME_TAKEN names who has it. A container that is just going away is waited for. */
+export async function refuseTaken(core: Core, name: string): Promise<void> {
+  const holder = core.parts.state.containers.byName(name);
+  if (holder && !(await isGoing(core, holder))) throw fail('ERR_NAME_TAKEN', `the container name "${name}" is already in use by container ${shortId(holder.id)}`, { path: name });
+}
+
 export interface CreateOptions { onWarning?(text: string): void; readonly thenStart?: boolean }
 
-/** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
-export async function createContainer(core: Core, asked: ContainerRequest, { onWarning, thenStart = false }: CreateOptions = {}): Promise<ContainerRecord> {
-  const { state, hooks } = core.parts;
+/** What was asked for, as it will be executed, after the policies; the first draft of it. Errors: those of {@link draftContainer}. */
+export async function requestCreation(core: Core, asked: ContainerRequest): Promise<Draft> {
   const request = normalised(core, asked);
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
-  const name = request.name ?? randomName((n) => state.containers.byName(n) !== undefined);
-  const first = await draftContainer(core, request, newId(), name);
+  return draftContainer(core, request, newId(), request.name ?? randomName((n) => core.parts.state.containers.byName(n) !== undefined));
+}
+
+/** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
+export async function createContainer(core: Core, asked: ContainerRequest, options: CreateOptions = {}): Promise<ContainerRecord> {
+  return createDrafted(core, await requestCreation(core, asked), options);
+}
+
+export async function createDrafted(core: Core, first: Draft, { onWarning, thenStart = false }: CreateOptions): Promise<ContainerRecord> {
+  const { state, hooks } = core.parts;
+  const { name, request } = first.record;
   if (first.image && first.drivers.storage) await ensureUnpacked(core, first.image, first.drivers.storage.driver);
   const named = [...new Set(first.volumes.filter((v) => !v.anonymous).map((v) => v.name))].sort();
   const locks = [...(first.image?.image.rootfs.kind === 'layers' ? [imageLock(first.image.image.id)] : []), ['name', name], ...named.map((n) => ['volume', n])] as [string, string][];
   return core.locked(locks, async () => {
-    const holder = state.containers.byName(name);
-    if (holder) throw fail('ERR_NAME_TAKEN', `the container name "${name}" is already in use by container ${shortId(holder.id)}`, { path: name });
+    await refuseTaken(core, name);
     // the world may have changed until the locks were held: volumes made, the image removed
     const stands = named.length === 0 && (!first.image || (await findImage(core, request.image)).image.id === first.image.image.id);
     const draft = stands ? first : await draftContainer(core, request, first.record.id, name);

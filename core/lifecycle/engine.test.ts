@@ -181,7 +181,7 @@ describe('a policy', () => {
     const streams = { stdin: false, stdout: true, stderr: true };
     const verbs: Record<'containers' | 'images' | 'volumes' | 'system', Record<string, () => unknown>> = {
       containers: {
-        create: () => engine.containers.create(request()), start: () => engine.containers.start(id), explain: () => engine.containers.explain(request()), attach: () => engine.containers.attach(id, streams),
+        create: () => engine.containers.create(request()), run: () => engine.containers.run(request()), start: () => engine.containers.start(id), explain: () => engine.containers.explain(request()), attach: () => engine.containers.attach(id, streams),
         exec: () => engine.containers.exec(id, { args: ['x'], env: [], terminal: false, openStdin: false, attach: streams, privileged: false, detached: false }), stop: () => engine.containers.stop(id),
         kill: () => engine.containers.kill(id, 'KILL'), remove: () => engine.containers.remove(id, { force: true, volumes: false }), wait: () => engine.containers.wait(id), list: () => engine.containers.list({ all: true }),
         logs: async () => { for await (const _ of engine.containers.logs(id, { follow: false })) break; }, diff: () => engine.containers.diff(id), inspect: () => engine.containers.inspect(id),

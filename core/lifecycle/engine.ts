@@ -6,11 +6,12 @@ import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
 import { draftContainer, normalised } from './draft.ts';
 import { driversOf, need } from './drivers.ts';
+import { runContainer } from './ephemeral.ts';
 import { execInContainer } from './exec.ts';
-import { catchUp } from './finish.ts';
+import { catchUp, isGoing, settled } from './finish.ts';
 import { createImages } from './images.ts';
 import { inspectContainer } from './inspect.ts';
-import { sweepingAfterFailure, sweepLayers } from './layers.ts';
+import { sweepContainers, sweepingAfterFailure, sweepLayers } from './layers.ts';
 import { newId, newRunId } from './names.ts';
 import { type EngineParts } from './parts.ts';
 import { planRun } from './plan-run.ts';
@@ -34,6 +35,7 @@ function createContainers(core: Core): Containers {
   const { state } = core.parts;
   return {
     create: (request, options) => createContainer(core, request, options),
+    run: (request, options) => runContainer(core, request, options),
     start: (ref, options) => startContainer(core, ref, options),
     async explain(asked) {
       const request = normalised(core, asked);
@@ -48,10 +50,11 @@ function createContainers(core: Core): Containers {
     kill: (ref, signal) => killContainer(core, ref, signal),
     remove: (ref, options) => removeContainer(core, ref, options),
     wait: (ref, condition) => waitContainer(core, ref, condition),
-    resolve: async (ref) => viewContainer(core, state.containers.resolve(ref)),
+    resolve: async (ref) => viewContainer(core, await settled(core, ref)),
     async list({ all }) {
       await core.request('list', { all });
-      const views = state.containers.list().map((record) => viewContainer(core, record));
+      const views = [];
+      for (const record of state.containers.list()) if (!(await isGoing(core, record))) views.push(viewContainer(core, record));
       return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused');
     },
     logs: (ref, options) => readLogs(core, ref, options),
@@ -61,7 +64,7 @@ function createContainers(core: Core): Containers {
       return diffContainer(core, record);
     },
     async inspect(ref, options) {
-      const record = state.containers.resolve(ref);
+      const record = await settled(core, ref);
       await core.request('inspect', { container: record.id });
       return inspectContainer(core, record, options);
     },
@@ -83,7 +86,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
   hooks.seal();
   // without root nothing can be undone, and explain needs none
   if (parts.machine.uid === 0) {
-    const undone = [...(await state.reconcile()), ...(await catchUp(core))];
+    const undone = [...(await state.reconcile()), ...(await catchUp(core)), ...(await sweepContainers(core))];
     // a load that was killed may have left layers
     if (undone.some((line) => line.startsWith('undone: '))) undone.push(...(await sweepLayers(core)));
     for (const line of undone) log.info(line);

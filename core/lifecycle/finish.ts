@@ -33,6 +33,20 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
   });
 }
 
+/** Has its run with `--rm` ended? Then wait until it is gone. */
+export async function isGoing(core: Core, record: ContainerRecord): Promise<boolean> {
+  const view = record.request.autoRemove ? core.parts.state.runs.find(record.id) : undefined;
+  if (!view?.exit) return false;
+  await finishRun(core, record.id, view.record.run);
+  return true;
+}
+/** The container `ref`, when it is not just going away. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
+export async function settled(core: Core, ref: string): Promise<ContainerRecord> {
+  const { containers } = core.parts.state;
+  const record = containers.resolve(ref);
+  return (await isGoing(core, record)) ? containers.resolve(ref) : record;
+}
+
 /** Made by somebody who was to start it, and is gone. */
 async function isAbandoned(core: Core, record: ContainerRecord): Promise<boolean> {
   if (!record.provisional || core.provisional.has(record.id)) return false;

@@ -1,4 +1,7 @@
+import path from 'node:path';
 import { describeError } from '../errors/index.ts';
+import { removeByRename } from '../contracts/common/index.ts';
+import { names } from '../state/files.ts';
 import { type Images } from '../api/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type Core } from './core.ts';
@@ -37,6 +40,35 @@ export async function sweepLayers(core: Core): Promise<readonly string[]> {
     core.parts.log.warn({ err: error }, `layers of no image are left for later: ${describeError(error)}`);
     return [];
   }
+}
+
+/** Most snapshots of one container: filesystems of this machine's own root. */
+const SNAPSHOTS = 32;
+
+/** Remove what an ephemeral container has on disk when the power went before its row was there, and its run is lost with that boot. */
+export async function sweepContainers(core: Core): Promise<readonly string[]> {
+  const { state } = core.parts;
+  const folder = path.dirname(core.folderOf('x'));
+  const isUnknown = (id: string): boolean => state.containers.get(id) === undefined && state.runs.find(id) === undefined;
+  const ids = names(folder).filter((id) => /^[0-9a-f]{64}$/.test(id) && isUnknown(id));
+  if (ids.length === 0 || state.inFlight()) return [];
+  const done: string[] = [];
+  for (const id of ids) {
+    const lock = await state.lock('container', id, { timeout: 0 }).catch(() => undefined);
+    try {
+      if (!lock || !isUnknown(id)) continue;
+      const storages = await loadedStorages(core);
+      await core.transact(`remove container ${id}, which has no row`, async (transaction) => {
+        for (const { driver, choice } of storages) for (let i = 0; i < SNAPSHOTS; i++) transaction.effects(choice.plugin).onCommit(driver.removeSnapshot(i === 0 ? id : `${id}-${i}`));
+        transaction.effects('core').onCommit(removeByRename(path.join(folder, id), path.join(folder, '.trash')));
+        await transaction.commit(() => {});
+      });
+      done.push(`removed: container ${id}, which has no row`);
+    } finally {
+      lock?.release();
+    }
+  }
+  return done;
 }
 
 /** Loads and imports that fail take the layers with them that they have made so far. */

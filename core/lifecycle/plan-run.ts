@@ -1,6 +1,6 @@
-import { type Asked, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
+import { addSteps, type Asked, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
-import { BITS, encodePlan, op, orderSteps, undoSteps, type Origin, type PlannedStep } from '../plan/index.ts';
+import { BITS, encodePlan, forgiving, op, orderSteps, undoSteps, type Effect, type Origin, type PlannedStep } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type AttachStreams, type ContainerRecord, type WindowSize } from '../api/index.ts';
 import { type Linux, type Spec } from '../spec/index.ts';
@@ -16,6 +16,10 @@ const CLONE: Partial<Record<NonNullable<Linux['namespaces']>[number]['type'], nu
 export interface StreamOptions {
   readonly attach: AttachStreams;
   readonly windowSize?: WindowSize;
+}
+export interface PlanOptions extends StreamOptions {
+  /** What is made for this run alone, and goes with it: before all else. */
+  readonly prepare?: readonly { readonly plugin: string; readonly effects: readonly Effect[] }[];
 }
 /** Bits of BITS.STDIO. */
 export function streamFlags(request: { terminal: boolean; openStdin: boolean; stdinOnce?: boolean }, attach: AttachStreams): number {
@@ -87,7 +91,7 @@ export interface RunPlan {
 }
 
 /** From a container's record to the plan of its next run. Reads only. */
-export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: StreamOptions): Promise<RunPlan> {
+export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: PlanOptions): Promise<RunPlan> {
   const { hooks } = core.parts;
   const drivers = await driversOf(core.registry, record);
   const records = createRecords(record, { writable: true });
@@ -96,6 +100,7 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   checkSections(spec, core.registry.sections(entriesOf(drivers)), drivers.cgroup !== undefined);
   const plan = createPlanCollector({ asked });
   const base: RunBase = { container: record, run, spec, plan, records };
+  for (const { plugin, effects } of streams.prepare ?? []) addSteps(plan.writer(plugin, 'create'), effects.map((e) => ({ ...e, slot: 'shim.stdio' as const, undo: e.undo.map(forgiving) })));
   addStreams(core, plan, drivers, base, streams);
   for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork'] as const) await hooks.call(hook, {}, base);
   addMissing(plan, spec);

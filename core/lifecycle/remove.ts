@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { removeByRename } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
@@ -16,6 +17,12 @@ export async function removeLocked(core: Core, record: ContainerRecord, options:
   await hooks.call('remove', { container: record });
   const anonymous = options.volumes ? record.volumes.filter((v) => v.anonymous && state.volumes.users(v.name).every((id) => id === record.id)) : [];
   const removed: string[] = [];
+  const folder = core.folderOf(record.id);
+  // what its run has made last of all to be undone; after a reboot the run itself is lost, not what it made
+  if (record.ephemeral && !existsSync(folder)) {
+    await state.begin(`remove container ${record.name}`).commit((rows) => rows.deleteContainer(record.id));
+    return core.emit('container', 'destroy', record.id, eventAttributes(record));
+  }
   await core.transact(`remove container ${record.name}`, async (transaction) => {
     const { storage, log } = record.drivers;
     if (storage) {
@@ -24,7 +31,6 @@ export async function removeLocked(core: Core, record: ContainerRecord, options:
         for (const { request } of snapshotsOf(record, driver)) transaction.effects(choice.plugin).onCommit(driver.removeSnapshot(request.key));
       }, missing);
     }
-    const folder = core.folderOf(record.id);
     if (log) {
       await ifLoaded(async () => {
         const { driver, choice } = await registry.resolveDriver('log', log.driver, log);

@@ -2,18 +2,16 @@ import path from 'node:path';
 import { describeError, fail } from '../errors/index.ts';
 import { decodePlan, encodePlan, FRAME, orderSteps, RUN_FILES, type PlannedStep } from '../plan/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
-import { type AttachStreams, type ContainerRecord, type Session, type WindowSize } from '../api/index.ts';
+import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
-import { collectLocked, finishRun } from './finish.ts';
+import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { newRunId } from './names.ts';
-import { planRun } from './plan-run.ts';
+import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { lateExit } from './running.ts';
 import { createSession, type LiveSession } from './session.ts';
-
-export interface StartOptions { readonly attach?: AttachStreams; onWarning?(text: string): void; readonly windowSize?: WindowSize }
 
 const EIO = 5;
 
@@ -83,22 +81,32 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
   return promise;
 }
 
-/** With the container's lock held and no run left over. */
-async function launch(core: Core, record: ContainerRecord, options: StartOptions): Promise<{ readonly session: LiveSession; readonly plugins: ContainerRecord['plugins'] }> {
-  const { state, native, shimEnv } = core.parts;
-  const run = newRunId();
+/** The plan of a container's next run, with the streams that `options` ask for. */
+export function planStart(core: Core, record: ContainerRecord, run: string, options: StartOptions, prepare?: PlanOptions['prepare']): Promise<RunPlan> {
   const attach = options.attach ?? { stdin: false, stdout: false, stderr: false };
-  const { steps, bytes, plugins } = await planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }) });
+  return planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }), ...(prepare && { prepare }) });
+}
+
+/** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
+export async function launch(core: Core, record: ContainerRecord, run: string, { steps, bytes }: RunPlan, options: StartOptions): Promise<LiveSession> {
+  const { state, native, shimEnv } = core.parts;
   const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
   let started: Promise<LiveSession>;
   try {
-    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(shimEnv && { env: shimEnv }) });
+    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(options.client !== undefined && { client: options.client }), ...(shimEnv && { env: shimEnv }) });
     started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
   } finally {
     lock.release();
   }
-  return { session: await started, plugins };
+  return started;
+}
+
+/** The run that could not be started is undone; the first error is the one to tell. */
+export async function undoStart(core: Core, record: ContainerRecord): Promise<void> {
+  const { log } = core.parts;
+  await collectLocked(core, record.id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(record.id)}: ${describeError(late)}`));
+  if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
 }
 
 function started({ provisional: _, ...record }: ContainerRecord, plugins: ContainerRecord['plugins']): ContainerRecord {
@@ -107,8 +115,8 @@ function started({ provisional: _, ...record }: ContainerRecord, plugins: Contai
 
 /** Errors: ERR_ALREADY_RUNNING, and whatever the plan says; its undo is done when this rejects. */
 export async function startContainer(core: Core, ref: string, options: StartOptions = {}): Promise<Session> {
-  const { state, log } = core.parts;
-  const { id } = state.containers.resolve(ref);
+  const { state } = core.parts;
+  const { id } = await settled(core, ref);
   await core.request('start', { container: id, attach: options.attach ?? null });
   return core.locked([['container', id]], async () => {
     const record = state.containers.resolve(id);
@@ -116,14 +124,15 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
     if (view) await collectLocked(core, id);
     try {
-      const { session, plugins } = await launch(core, record, options);
+      const run = newRunId();
+      const plan = await planStart(core, record, run, options);
+      const session = await launch(core, record, run, plan, options);
       await core.transact(`start container ${record.name}`, (transaction) =>
-        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record, plugins))));
+        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record, plan.plugins))));
       core.emit('container', 'start', id, eventAttributes(record));
       return session;
     } catch (error) {
-      await collectLocked(core, id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(id)}: ${describeError(late)}`));
-      if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
+      await undoStart(core, record);
       throw error;
     } finally {
       releaseProvisional(core, id);

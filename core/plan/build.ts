@@ -24,3 +24,6 @@ export function step<S extends Slot, N extends OperationName>(slot: S, operation
 export function effect<N extends OperationName>(operation: Operation<N>, ...undo: EffectUndo<N>): Effect {
   return { operation, ...undoOf(undo[0]) };
 }
+
+/** An undo may find that what it undoes was never done, or has been undone already. */
+export const forgiving = (operation: Operation): Operation => ({ ...operation, flags: { ...operation.flags, okMissing: true } });

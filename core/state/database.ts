@@ -1,3 +1,5 @@
+import * as fs from 'node:fs';
+import { promisify } from 'node:util';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { fail } from '../errors/index.ts';
 import { sleep } from './files.ts';
@@ -32,32 +34,45 @@ const cell = new Int32Array(new SharedArrayBuffer(4));
 type Row = Record<string, unknown>;
 type Value = string | number | bigint | null;
 
+/** Checkpoints the WAL of the database at this path, on another thread and by a connection of its own. */
+export type Compact = (path: string) => Promise<void>;
+/** Commits between two of them; one writes 1 to 5 pages. */
+const COMPACT_EVERY = 250;
+
 /**
  * The SQLite database of a root. WAL, so that readers never wait. SQLite's own busy time-out is 0, because it would block the event
  * loop: writers that find it locked come again from the event loop.
  *
  * Durability: `synchronous=NORMAL` may lose the newest transactions in a power cut (never in a crash of a process), which is right for
- * exits and counters. The commit of a journalled transaction is `FULL`: right after it the journal is deleted, and a commit lost
- * together with its journal would leave files that nobody knows of.
+ * exits and counters. A journalled transaction waits for {@link sync} before its journal is deleted: a commit lost together with its
+ * journal would leave files that nobody knows of. Not `FULL`, whose fsync would hold the event loop: what `sync` does is the same, on
+ * another thread.
  */
 export class Database {
   readonly #path: string;
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #compact: Compact | undefined;
+  #commits = 0;
+  #wal: number | undefined;
+  #syncing: Promise<void> | undefined;
+  #nextSync: Promise<void> | undefined;
 
-  private constructor(path: string, db: DatabaseSync) {
+  private constructor(path: string, db: DatabaseSync, compact: Compact | undefined) {
     this.#path = path;
     this.#db = db;
+    this.#compact = compact;
   }
 
   /** Errors: ERR_STATE when it is damaged or newer than this engine. */
-  static async open(path: string): Promise<Database> {
+  static async open(path: string, compact?: Compact): Promise<Database> {
     let db: DatabaseSync | undefined;
     try {
       db = new DatabaseSync(path, { timeout: 0 });
-      const database = new Database(path, db);
+      const database = new Database(path, db, compact);
       // the change to WAL and the first read of a fresh WAL need the file alone for a moment
       await database.#patiently(() => database.#db.exec('PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON'));
+      if (compact) db.exec('PRAGMA wal_autocheckpoint=0');
       if ((await database.#patiently(() => database.#version())) !== migrations.length) await database.#migrate();
       return database;
     } catch (error) {
@@ -106,6 +121,7 @@ export class Database {
     try {
       const result = change();
       this.#db.exec('COMMIT');
+      this.#committed();
       return result;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
@@ -117,24 +133,29 @@ export class Database {
   }
 
   /** One transaction. `change` is synchronous and may be called again when the database was busy. */
-  async write<T>(change: () => T, options: { durable?: boolean } = {}): Promise<T> {
+  async write<T>(change: () => T): Promise<T> {
     try {
-      return await this.#patiently(() => {
-        if (!options.durable) return this.#transaction(change);
-        this.#db.exec('PRAGMA synchronous=FULL');
-        try {
-          return this.#transaction(change);
-        } finally {
-          this.#db.exec('PRAGMA synchronous=NORMAL');
-        }
-      });
+      return await this.#begin(change);
     } catch (error) {
       throw databaseError(error, this.#path);
     }
   }
+  #committed(): void {
+    if (this.#compact && ++this.#commits % COMPACT_EVERY === 0) void this.#compact(this.#path).catch(() => {});
+  }
+  /** Resolves when all that was committed before the call is on the disk. One fdatasync serves all who wait for the next. */
+  sync(): Promise<void> {
+    return (this.#nextSync ??= (this.#syncing ?? Promise.resolve()).catch(() => {}).then(() => {
+      this.#nextSync = undefined;
+      // the log stays the same file for as long as somebody has the database open
+      this.#wal ??= fs.openSync(`${this.#path}-wal`, 'r');
+      return (this.#syncing = promisify(fs.fdatasync)(this.#wal));
+    }));
+  }
   /** One statement as a transaction of its own, waiting in place for other writers. */
   writeNow(sql: string, ...values: Value[]): void {
     this.#stubbornly(() => this.#prepare(sql).run(...values));
+    this.#committed();
   }
   /** Inside `write`. */
   run(sql: string, ...values: Value[]): number {
@@ -153,6 +174,8 @@ export class Database {
   }
   close(): void {
     if (this.#db.isOpen) this.#db.close();
+    if (this.#wal !== undefined) fs.closeSync(this.#wal);
+    this.#wal = undefined;
   }
 }
 

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { fail } from '../errors/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
 
@@ -73,24 +74,37 @@ function checkOwner(path: string): fs.Stats {
   return stat;
 }
 
-/**
- * Write a file under a temporary name in the same folder and rename it into place. With `durable`, it is also fsynced, after the
- * rename: on ext4, xfs and btrfs that makes the new name durable together with the data, for one fsync instead of two (a reader that
- * finds the file cut short after a power loss knows that the writer had not gone on).
- */
-export function writeAtomic(path: string, data: string | Uint8Array, options: { durable?: boolean } = {}): void {
+/** Write a file under a temporary name in the same folder and rename it into place; its fd is `then`'s to close. */
+function writeRenamed<T>(path: string, data: string | Uint8Array, then: (fd: number) => T): T {
   const temporary = `${path}.tmp-${randomName()}`;
   let fd: number | undefined;
   try {
     fd = fs.openSync(temporary, 'wx', 0o600);
     fs.writeFileSync(fd, data);
     fs.renameSync(temporary, path);
-    if (options.durable) fs.fsyncSync(fd);
   } catch (error) {
-    ifPresent(() => fs.unlinkSync(temporary));
-    throw fail('ERR_STATE', `cannot write ${path}`, { operation: 'write', path, errno: errorCode(error) ?? 'EIO', cause: error });
-  } finally {
     if (fd !== undefined) fs.closeSync(fd);
+    ifPresent(() => fs.unlinkSync(temporary));
+    throw cannotWrite(path, error);
+  }
+  return then(fd);
+}
+const cannotWrite = (path: string, cause: unknown): Error => fail('ERR_STATE', `cannot write ${path}`, { operation: 'write', path, errno: errorCode(cause) ?? 'EIO', cause });
+export const writeAtomic = (path: string, data: string | Uint8Array): void => writeRenamed(path, data, fs.closeSync);
+
+/**
+ * The same, and it resolves when the file is on the disk: fsynced (on another thread), after the rename: on ext4, xfs and btrfs that
+ * makes the new name durable together with the data, for one fsync instead of two (a reader that finds the file cut short after a
+ * power loss knows that the writer had not gone on).
+ */
+export async function writeDurable(path: string, data: string | Uint8Array): Promise<void> {
+  const fd = writeRenamed(path, data, (open) => open);
+  try {
+    await promisify(fs.fsync)(fd);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  } finally {
+    fs.closeSync(fd);
   }
 }
 

@@ -4,10 +4,11 @@ import { type Logger } from 'pino';
 import { fail } from '../errors/index.ts';
 import { type Effects, type EffectsOptions } from '../contracts/common/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
+import { forgiving } from '../plan/build.ts';
 import { encodePlan } from '../plan/encode.ts';
-import { type Effect, type Operation, type Origin, type PlannedStep } from '../plan/types.ts';
+import { type Effect, type Origin, type PlannedStep } from '../plan/types.ts';
 import { type Database } from './database.ts';
-import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeAtomic } from './files.ts';
+import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeDurable } from './files.ts';
 import { describeFailure, hasAfter, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
 import { type Points } from './points.ts';
 import { rowChanges, stateJson } from './tables.ts';
@@ -33,8 +34,6 @@ const CREATING = new Set(['mkdir', 'mknod', 'symlink', 'link', 'writeFile', 'ren
 
 interface Blamed extends Effect { readonly plugin: string }
 const originOf = (plugin: string): Origin => ({ plugin, hook: 'effects' });
-/** An undo may find that what it undoes was never done, or has been undone already. */
-const forgiving = (operation: Operation): Operation => ({ ...operation, flags: { ...operation.flags, okMissing: true } });
 
 function encodeEffects(effects: readonly Blamed[], run: boolean): Uint8Array {
   const steps: PlannedStep[] = run ? effects.map(({ operation, plugin }) => ({ slot: 'helper.main', operation, undo: [], origin: originOf(plugin) })) : [];
@@ -129,7 +128,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
       // what exists already is somebody else's, and the failed operation did not touch it
       const foreign = errnoName(failure.errno) === 'EEXIST' && CREATING.has(effects[failure.index]?.operation.name ?? '');
       done = effects.slice(0, failure.index + (foreign ? 0 : 1));
-      points.around('transaction.amend', () => writeAtomic(join(folder, file), encodeEffects(done, false), { durable: true }));
+      await points.aroundAsync('transaction.amend', () => writeDurable(join(folder, file), encodeEffects(done, false)));
     }
     const failures = done.length === 0 ? [] : await points.aroundAsync('transaction.undo', () => runAfter(context, folder, file, lock));
     if (failures.length > 0) throw fail('ERR_UNDO_FAILED', `${error.message}, and then undoing it failed too: ${failures.join('; ')}`, { cause: error, operation: what });
@@ -144,7 +143,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     const plan = encodeEffects(effects, true);
     const file = `${EFFECTS}${String(calls++).padStart(4, '0')}`;
     const lock = await (opening ??= open());
-    points.around('transaction.journal', () => writeAtomic(join(folder, file), plan, { durable: true }));
+    await points.aroundAsync('transaction.journal', () => writeDurable(join(folder, file), plan));
     const result = await points.aroundAsync('transaction.run', () =>
       runShim(native, { mode: 'helper', plan: join(folder, file), lock, ...(options.streams && { streams: options.streams }) }, {
         onWarning: (warning) => (options.onWarning ?? ((text) => log.warn({ what }, text)))(describeFailure(warning, stepsOf(join(folder, file)).get(warning.index))),
@@ -181,7 +180,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     refuseEnded();
     await Promise.allSettled(busy);
     const lock = deferred.length > 0 ? await (opening ??= open()) : await opening;
-    if (deferred.length > 0) points.around('transaction.redo', () => writeAtomic(join(folder, REDO), encodeRedo(deferred), { durable: true }));
+    if (deferred.length > 0) await points.aroundAsync('transaction.redo', () => writeDurable(join(folder, REDO), encodeRedo(deferred)));
     await points.aroundAsync('transaction.commit', () => db.write(() => {
       const { rows, check } = rowChanges(db);
       change(rows);
@@ -191,10 +190,12 @@ export function beginTransaction(context: StateContext, what: string): Transacti
       }
       check();
       if (lock) db.run('INSERT INTO committed VALUES (?)', id);
-    }, { durable: true }));
+    }));
     ended = 'committed';
+    // without effects there is no journal that could be deleted before the rows are on the disk
     if (!lock) return;
     try {
+      await db.sync();
       const failures = await finishFolder(context, folder, lock);
       // final all the same: the next start repeats it, doctor shows it
       if (failures.length > 0) log.warn({ what, failures }, `${what}: not everything could be removed yet: ${failures.join('; ')}`);

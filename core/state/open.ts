@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { type Logger } from 'pino';
 import { type Native } from '../native/index.ts';
-import { Database } from './database.ts';
+import { Database, type Compact } from './database.ts';
 import { claimFolder, ensurePrivateFolder } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
@@ -23,6 +23,8 @@ export interface StateOptions {
   readonly log: Logger;
   /** Called at every record point, see `checkpointNames`; for tests. */
   readonly checkpoint?: Checkpoint;
+  /** For hosts that live on: how the database is checkpointed. Without it, SQLite does that itself within a commit. */
+  readonly compact?: Compact;
 }
 
 const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
@@ -33,7 +35,7 @@ export function instanceOf(root: string): string {
 }
 
 /** Open, or make, the state of an engine. Errors: ERR_STATE when a folder is not ours or the database is damaged or too new. */
-export async function openState({ root, runRoot, native, log, checkpoint }: StateOptions): Promise<State> {
+export async function openState({ root, runRoot, native, log, checkpoint, compact }: StateOptions): Promise<State> {
   // a crash may have come before the database was made; a filesystem of its own may have been mounted there
   claimFolder(root, (content) => content.includes('state.db') || content.every((name) => ['inflight', 'trash', 'locks', 'lost+found'].includes(name)));
   claimFolder(runRoot, (content) => RUN_FOLDERS.every((name) => content.includes(name)) || content.every((name) => RUN_FOLDERS.includes(name)));
@@ -48,7 +50,7 @@ export async function openState({ root, runRoot, native, log, checkpoint }: Stat
   const lockFolder = inside(realRoot, 'locks');
   const folders = { runs: inside(realRunRoot, 'runs'), leftovers: inside(realRunRoot, 'leftovers'), trash: inside(realRunRoot, 'trash') };
 
-  const db = await Database.open(join(realRoot, 'state.db'));
+  const db = await Database.open(join(realRoot, 'state.db'), compact);
   const points = createPoints(checkpoint);
   const context: StateContext = { native, log, db, points, inflight, trash };
   const runs = createRuns(context, folders);

@@ -27,7 +27,7 @@ export async function ensureStateSchema(db: Database, plugin: string, schema: St
     if (from !== undefined && from > wanted) throw fail('ERR_STATE', `the state of plugin ${plugin} was written by a newer version of it (schema ${from}, this one knows ${wanted})`, { plugin, hint: `install the newer version of ${plugin}` });
     if (from !== undefined) migrate(db, plugin, schema, from);
     db.run('INSERT INTO plugin_schemas VALUES (?, ?) ON CONFLICT DO UPDATE SET version = excluded.version', plugin, wanted);
-  }, { durable: true });
+  });
 }
 
 function migrate(db: Database, plugin: string, schema: StateSchema | undefined, from: number): void {

@@ -23,8 +23,8 @@ export interface State {
   /** Begin a journalled change. `what` for messages and doctor (`create container x`). */
   begin(what: string): Transaction;
   readonly runs: Runs;
-  /** One verb at a time per object. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
-  lock(kind: string, id: string, options?: { timeout?: number }): Promise<Lock>;
+  /** One verb at a time per object, or several that share it. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
+  lock(kind: string, id: string, options?: LockOptions): Promise<Lock>;
   /**
    * Undo or finish everything that can be locked. Returns what was done, in words. Called at every start. `fix`: also undo and remove
    * run folders whose record cannot be read (otherwise they are left for doctor to show).
@@ -39,6 +39,7 @@ export interface State {
   close(): void;
 }
 
+export interface LockOptions { readonly timeout?: number; readonly shared?: boolean }
 export interface Containers {
   /** By full id. */
   get(id: string): ContainerRecord | undefined;
