@@ -10,7 +10,7 @@ import { type ContainerDrivers } from './drivers.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
 import { type ResolvedDriver } from './parts.ts';
-import { planVolumes, type PlannedVolume } from './requested.ts';
+import { planVolumes, reachSources, type PlannedVolume } from './requested.ts';
 import { type Contracts } from '../plugin/index.ts';
 
 export interface DraftVolume extends PlannedVolume {
@@ -112,6 +112,7 @@ export function normalised(core: Core, asked: ContainerRequest): ContainerReques
  */
 export async function draftContainer(core: Core, asked: ContainerRequest, id: string, name: string): Promise<Draft> {
   const { parts, registry } = core;
+  await reachSources(asked);
   const base = await findBase(core, asked);
   const request = normalised(core, asked);
   let shares: ContainerRecord | undefined;

@@ -6,6 +6,7 @@ import { type AttachStreams, type ContainerRecord, type WindowSize } from '../ap
 import { type Linux, type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
 import { driversOf, entriesOf, type ContainerDrivers } from './drivers.ts';
+import { reachSources } from './requested.ts';
 import { checkSections } from './sections.ts';
 
 /** <linux/sched.h>. The cgroup namespace is unshared by init itself once it has joined; a user namespace needs a stage. */
@@ -93,6 +94,7 @@ export interface RunPlan {
 /** From a container's record to the plan of its next run. Reads only. */
 export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: PlanOptions): Promise<RunPlan> {
   const { hooks } = core.parts;
+  await reachSources(record.request);
   const drivers = await driversOf(core.registry, record);
   const records = createRecords(record, { writable: true });
   const { spec, asked } = await configureSpec(core, record, run, records);

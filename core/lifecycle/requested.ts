@@ -1,6 +1,8 @@
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { fail } from '../errors/index.ts';
 import { cleanTarget, type ContainerRequest, type MountRequest } from '../api/index.ts';
+import { reach } from '../contracts/common/index.ts';
 import { type ImageConfig } from '../contracts/image/index.ts';
 
 /** A volume of a container, before it exists. */
@@ -38,4 +40,10 @@ export function bindSources(request: ContainerRequest): readonly { readonly sour
     if (!m.source?.startsWith('/')) throw fail('ERR_INVALID_VALUE', `invalid mount path: '${m.source ?? ''}' mount path must be absolute`, { operation: 'mount', path: m.source ?? '' });
     return { source: m.source, create: m.createSource };
   });
+}
+
+/** Asks once, without blocking, after what the user named on this machine: what looks at it synchronously later finds the answer ready. Errors: ERR_TIMEOUT. */
+export async function reachSources(request: ContainerRequest): Promise<void> {
+  const named = [...bindSources(request).map(({ source }) => source), request.bundle, request.rootfs].filter((p) => p !== undefined);
+  await Promise.all(named.map((p) => reach('stat', p, () => stat(p).catch(() => undefined))));
 }

@@ -1,7 +1,8 @@
 import { closeSync, constants, type Stats } from 'node:fs';
 import { open, readdir, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { fail } from '@engine/core/errors';
+import { reach } from '@engine/core/contracts/common';
+import { fail, isEngineError } from '@engine/core/errors';
 import { decompress, detectCompression, CHUNK, peek } from './chunks.ts';
 import { BrokenFeed, Feed, type MakePipe } from './feed.ts';
 import { MAX_DOCUMENT, type BlobSource, type StagedBlob, type Staging } from './store.ts';
@@ -48,15 +49,16 @@ export async function openArchive(path: string | undefined, stream: NodeJS.Reada
   }
   let found: Stats;
   try {
-    found = await stat(path);
+    found = await reach('stat', path, () => stat(path));
   } catch (cause) {
+    if (isEngineError(cause)) throw cause;
     const errno = (cause as NodeJS.ErrnoException).code;
     if (errno === 'ENOENT') throw fail('ERR_INVALID_VALUE', `no such file: ${path}`, { path });
     throw fail('ERR_INVALID_VALUE', `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });
   }
   const label = path.split('/').filter(Boolean).at(-1)?.replace(/(\.(tar|oci|tgz|gz|zst|zstd))+$/, '') ?? '';
   if (found.isDirectory()) return folderArchive(path, label);
-  const file = await open(path, 'r');
+  const file = found.isFile() ? await reach('open', path, () => open(path, 'r')) : await open(path, 'r');
   try {
     if (found.isFile()) {
       const head = Buffer.alloc(HEAD);

@@ -1,7 +1,7 @@
-import { closeSync, statSync, type Stats } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { fail } from '@engine/core/errors';
-import { uniqueName, type Effects } from '@engine/core/contracts/common';
+import { closeSync, type Stats } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { fail, isEngineError } from '@engine/core/errors';
+import { reach, uniqueName, type Effects } from '@engine/core/contracts/common';
 import { type ImageInfo, type ImportRequest } from '@engine/core/contracts/image';
 import { streamChunks } from './archive.ts';
 import { applyChanges } from './changes.ts';
@@ -60,8 +60,9 @@ async function stageInput({ base }: Workshop, staging: Staging, { path, stream, 
   }
   let found: Stats | undefined;
   try {
-    found = statSync(path);
+    found = await reach('stat', path, () => stat(path));
   } catch (cause) {
+    if (isEngineError(cause)) throw cause;
     const errno = (cause as NodeJS.ErrnoException).code;
     if (errno === 'ENOENT') throw fail('ERR_INVALID_VALUE', `no such file: ${path}`, { path });
     throw fail('ERR_INVALID_VALUE', `cannot read ${path}`, { path, cause, ...(errno ? { errno } : {}) });

@@ -136,3 +136,4 @@ export type Steps = readonly Step[];
 
 export * from './mounts.ts';
 export * from './trees.ts';
+export { reach, REACH_PATIENCE } from './reach.ts';

@@ -2,6 +2,7 @@ import { type Session } from '@engine/core/api';
 import { fail, isEngineError } from '@engine/core/errors';
 import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command } from '../command.ts';
+import { reachFiles } from '../reach-files.ts';
 import { environment } from '../request.ts';
 import { parseInteger } from '../units.ts';
 
@@ -118,6 +119,7 @@ export const execCommand = command({
     const detachKeys = flags['detach-keys'] ?? DEFAULT_KEYS;
     parseDetachKeys(detachKeys);
     if (flags.tty && flags.interactive && !flags.detach && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'leave out -t' });
+    await reachFiles(flags, context.invocation.cwd);
     const engine = await context.open();
     const size = windowSize(context.invocation);
     const attach = flags.detach ? { stdin: false, stdout: false, stderr: false } : { stdin: flags.interactive, stdout: true, stderr: true };

@@ -5,6 +5,7 @@ import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command, type CommandContext } from '../command.ts';
 import { explainJson, explainText } from '../explain.ts';
 import { countArgs, type Values } from '../parse.ts';
+import { reachFiles } from '../reach-files.ts';
 import { buildRequest } from '../request.ts';
 import { createFlags, runFlags } from '../run-flags.ts';
 
@@ -51,6 +52,7 @@ async function create(context: CommandContext, engine: Engine, wanted: Container
 export const createCommand = command({
   name: 'create', usage: '[FLAGS] IMAGE [COMMAND] [ARG...]', summary: 'make a container without starting it', flags: createFlags, args: [0, Infinity], passThrough: true,
   async run(context, flags, args) {
+    await reachFiles(flags, context.invocation.cwd);
     const wanted = request(context, 'create', flags, args);
     if (flags.explain !== undefined) return explain(context, wanted, flags.explain);
     await context.print(`${await create(context, await context.open(), wanted, flags.cidfile, false)}\n`);
@@ -61,6 +63,7 @@ export const createCommand = command({
 export const runCommand = command({
   name: 'run', usage: '[FLAGS] IMAGE [COMMAND] [ARG...]', summary: 'make a container and start it', flags: runFlags, args: [0, Infinity], passThrough: true,
   async run(context, flags, args) {
+    await reachFiles(flags, context.invocation.cwd);
     const wanted = request(context, 'run', flags, args);
     const detachKeys = flags['detach-keys'] ?? 'ctrl-p,ctrl-q';
     parseDetachKeys(detachKeys);
