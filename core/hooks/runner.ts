@@ -7,6 +7,7 @@ import { type Spec } from '../spec/index.ts';
 import { attribute, frozenCopy, type Asked } from './attribution.ts';
 import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RecordHookContext, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
 import { createRecords, type RecordSet } from './records.ts';
+import { openSpan, type Trace } from './trace.ts';
 import { type PlanCollector } from './writer.ts';
 
 /** What the caller of a run's hook brings; the rest of the context is made for each tap. */
@@ -18,9 +19,11 @@ export interface RunBase {
   readonly log?: Logger;
   /** Where taps may set their records; without it they can only be read. */
   readonly records?: RecordSet;
+  /** Receives a span for the hook, each tap and each driver. */
+  readonly trace?: Trace | undefined;
 }
 /** For the other hooks. */
-export interface CallBase { readonly log?: Logger; readonly records?: RecordSet }
+export interface CallBase { readonly log?: Logger; readonly records?: RecordSet; readonly trace?: Trace | undefined }
 export type WaterfallName = { [H in HookName]: (typeof hookTable)[H]['kind'] extends 'waterfall' ? H : never }[HookName];
 type BaseArgument<H extends HookName> = H extends RunHook ? [base: RunBase] : [base?: CallBase];
 
@@ -50,6 +53,7 @@ interface Call {
   readonly log: Logger;
   /** Of the container that the hook is about. */
   readonly records: RecordSet | undefined;
+  readonly trace: Trace | undefined;
   readonly failures: TapFailure[];
   readonly known: WeakSet<object>;
   asked: Asked;
@@ -58,7 +62,7 @@ interface Call {
 }
 /** Who is to be blamed while a tap runs. */
 interface Running { plugin: string; open: boolean; readonly signal: AbortSignal; readonly call: Call; readonly hook: HookName }
-interface EngineTap { readonly plugin: string; readonly deadline: number }
+interface EngineTap { readonly name: string; readonly plugin: string; readonly deadline: number }
 type AnyTap = (context: TapContext, value: unknown) => unknown;
 type HookArguments = [value: unknown, call: Call];
 type EngineHook = tapable.AsyncSeriesHook<HookArguments, EngineTap> | tapable.AsyncSeriesWaterfallHook<HookArguments, unknown, EngineTap>;
@@ -80,14 +84,18 @@ export async function onBehalf<C extends TapContext, R>(context: C, plugin: stri
   const state = running.get(context);
   if (!state) throw fail('ERR_INTERNAL', 'onBehalf needs the context of a tap');
   const previous = state.plugin;
+  const { trace } = state.call;
+  const end = trace && openSpan(trace, 'driver', plugin, { plugin, hook: state.hook });
   state.plugin = plugin;
   try {
     const result = await work(makeContext(state) as C);
     // several drivers may edit within one tap of the core: each is named for its own part
     return hookTable[state.hook].kind === 'waterfall' && result !== undefined ? (takeValue(state.call, result, plugin) as R) : result;
   } catch (error) {
+    end?.(error);
     throw blame(error, state.hook, plugin);
   } finally {
+    end?.();
     state.plugin = previous;
   }
 }
@@ -113,9 +121,10 @@ function blame(error: unknown, hook: HookName, plugin: string): Error {
 }
 
 /** Run one tap with its own context and deadline. A late result is dropped; a late failure has nobody left to hear it. */
-async function runTap(tap: AnyTap, { plugin, deadline }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
+async function runTap(tap: AnyTap, { name, plugin, deadline }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
   const controller = new AbortController();
   const state: Running = { plugin, open: true, signal: controller.signal, call, hook };
+  const end = call.trace && openSpan(call.trace, 'tap', name === plugin ? name : `${plugin}: ${name}`, { plugin, hook });
   let timer: NodeJS.Timeout | undefined;
   try {
     const result = tap(makeContext(state), value);
@@ -129,8 +138,10 @@ async function runTap(tap: AnyTap, { plugin, deadline }: EngineTap, hook: HookNa
     });
     return await Promise.race([result, overrun]);
   } catch (error) {
+    end?.(error);
     throw blame(error, hook, state.plugin);
   } finally {
+    end?.();
     clearTimeout(timer);
     state.open = false;
   }
@@ -213,7 +224,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
   const newCall = (base: RunBase | CallBase | undefined, value: unknown): Call => {
     const run = base && 'plan' in base ? { ...base, spec: frozenCopy(base.spec, known) } : undefined;
     const container = run?.container ?? (value as { container?: ContainerRecord }).container;
-    return { run, log: base?.log ?? log, records: base?.records ?? (container && createRecords(container)), failures: [], known, asked: new Map(), current: undefined };
+    return { run, log: base?.log ?? log, records: base?.records ?? (container && createRecords(container)), trace: base?.trace, failures: [], known, asked: new Map(), current: undefined };
   };
 
   return {
@@ -223,15 +234,19 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
       const tapped = hooks[hook];
       if (tapped.taps.length === 0) return [];
       const call = newCall(base, value);
+      const end = base?.trace && openSpan(base.trace, 'hook', hook);
       // a copy: what one tap has judged, no other may change
-      await tapped.promise(frozenCopy(value, call.known), call);
+      const done = tapped.promise(frozenCopy(value, call.known), call);
+      await (end ? done.finally(end) : done);
       return call.failures;
     },
     async callWaterfall(hook, value, ...[base]) {
       refuseWaiting(hook);
       const call = newCall(base, value);
       const first = frozenCopy(value, call.known);
-      const last = await hooks[hook].promise(first, call);
+      const end = base?.trace && openSpan(base.trace, 'hook', hook);
+      const done = hooks[hook].promise(first, call);
+      const last = await (end ? done.finally(end) : done);
       return { value: last as typeof value, asked: call.asked };
     },
     seal() {

@@ -1,8 +1,10 @@
 import path from 'node:path';
 import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
+import { openPhases, openSpan, type Phase, type Trace } from '../hooks/index.ts';
 import { type Transaction } from '../state/index.ts';
 import { type Lock } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
+import { Shapes } from './shapes.ts';
 
 /** What the verbs share. */
 export interface Core {
@@ -12,8 +14,12 @@ export interface Core {
   closing: boolean;
   /** Held for containers that are made but not started yet by a `run --rm`: see ContainerRecord.provisional. */
   readonly provisional: Map<string, Lock>;
+  readonly shapes: Shapes;
   /** Connections that end with the engine. */
   readonly connections: Set<{ close(): void }>;
+  /** Of the running verb, when somebody wants to know what takes how long; see {@link withTrace}. */
+  readonly trace?: Trace | undefined;
+  readonly phase?: Phase | undefined;
   now(): Date;
   /** Folder of a container below root. */
   folderOf(id: string): string;
@@ -36,15 +42,17 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
   const { state, hooks, log } = parts;
   const now = (): Date => parts.now?.() ?? new Date();
   const busy = new Set<Promise<unknown>>();
-  return {
+  let shapes: Shapes | undefined;
+  const core: Core = {
     parts, registry, now,
+    get shapes(): Shapes { return (shapes ??= new Shapes(core)); },
     closing: false,
     provisional: new Map(),
     connections: new Set(),
     folderOf: (id) => path.join(state.folders.root, 'containers', id),
     async request(verb, args) {
       const caller = parts.caller?.() ?? { uid: process.getuid?.() ?? 0, pid: process.pid };
-      await hooks.call('request', { verb, arguments: args, caller, config: parts.config.sources });
+      await hooks.call('request', { verb, arguments: args, caller, config: parts.config.sources }, { trace: this.trace });
     },
     emit(type, action, id, attributes = {}) {
       if (hooks.taps('event').length === 0) return;
@@ -54,12 +62,15 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     settled: async () => { while (busy.size > 0) await Promise.allSettled(busy); },
     async transact(what, work) {
       const transaction = state.begin(what);
+      const end = this.trace && openSpan(this.trace, 'engine', what);
       try {
         return await work(transaction);
       } catch (error) {
         // the first error is the one to tell; what could not be undone is undone by the next start
         await transaction.rollback().catch((undo: unknown) => log.error({ err: undo }, `could not undo: ${what}`));
         throw error;
+      } finally {
+        end?.();
       }
     },
     async locked(locks, work) {
@@ -74,6 +85,19 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       }
     },
   };
+  return core;
+}
+
+/** Run a verb whose spans go to `trace`; without one nothing is different. */
+export async function withTrace<T>(core: Core, trace: Trace | undefined, work: (core: Core) => Promise<T>): Promise<T> {
+  if (!trace) return work(core);
+  const phase = openPhases(trace);
+  try {
+    return await work(Object.assign(Object.create(core) as Core, { trace, phase }));
+  } catch (error) {
+    phase();
+    throw error;
+  }
 }
 
 /** Attributes of a container's events, as Docker names them. */

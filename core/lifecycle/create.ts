@@ -11,6 +11,7 @@ import { draftContainer, normalised, type Draft, type DraftVolume } from './draf
 import { isGoing } from './finish.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
+import { checkRestart } from './restart.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
 import { bindSources } from './requested.ts';
 
@@ -124,20 +125,26 @@ export interface CreateOptions { onWarning?(text: string): void; readonly thenSt
 /** What was asked for, as it will be executed, after the policies; the first draft of it. Errors: those of {@link draftContainer}. */
 export async function requestCreation(core: Core, asked: ContainerRequest): Promise<Draft> {
   const request = normalised(core, asked);
+  core.phase?.('request');
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
+  checkRestart(request);
+  core.phase?.('draft');
   return draftContainer(core, request, newId(), request.name ?? randomName((n) => core.parts.state.containers.byName(n) !== undefined));
 }
 
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
 export async function createContainer(core: Core, asked: ContainerRequest, options: CreateOptions = {}): Promise<ContainerRecord> {
-  return createDrafted(core, await requestCreation(core, asked), options);
+  const request = await requestCreation(core, asked);
+  return createDrafted(core, await draftContainer(core, request, newId(), request.name ?? newName(core)), options);
 }
 
 export async function createDrafted(core: Core, first: Draft, { onWarning, thenStart = false }: CreateOptions): Promise<ContainerRecord> {
   const { state, hooks } = core.parts;
   const { name, request } = first.record;
+  core.phase?.('unpack');
   if (first.image && first.drivers.storage) await ensureUnpacked(core, first.image, first.drivers.storage.driver);
+  core.phase?.('lock');
   const named = [...new Set(first.volumes.filter((v) => !v.anonymous).map((v) => v.name))].sort();
   const locks = [...(first.image?.image.rootfs.kind === 'layers' ? [imageLock(first.image.image.id)] : []), ['name', name], ...named.map((n) => ['volume', n])] as [string, string][];
   return core.locked(locks, async () => {
@@ -147,7 +154,8 @@ export async function createDrafted(core: Core, first: Draft, { onWarning, thenS
     const draft = stands ? first : await draftContainer(core, request, first.record.id, name);
     if (draft.image && draft.drivers.storage) await ensureUnpacked(core, draft.image, draft.drivers.storage.driver);
     const records = createRecords(draft.record, { writable: true });
-    await hooks.call('create', { container: draft.record }, { records });
+    core.phase?.('create');
+    await hooks.call('create', { container: draft.record }, { records, trace: core.trace });
     const plugins = records.changed();
     if (plugins) draft.record.plugins = plugins;
     if (thenStart && request.autoRemove) {

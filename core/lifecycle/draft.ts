@@ -96,7 +96,7 @@ async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; f
   const { hooks } = core.parts;
   if (hooks.taps('compile').length === 0) throw fail('ERR_PLUGIN_MISSING', 'no plugin turns requests into OCI specs: none taps compile');
   const empty: Spec = { ociVersion: '1.2.0', process: { cwd: '/', user: {} }, root: { path: 'rootfs' } };
-  return (await hooks.callWaterfall('compile', { facts, spec: empty, files: {} })).value;
+  return (await hooks.callWaterfall('compile', { facts, spec: empty, files: {} }, { trace: core.trace })).value;
 }
 
 /** A request of our own, with what it leaves to the configuration: what policies judge is what is executed. */

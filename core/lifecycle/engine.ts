@@ -1,7 +1,7 @@
 import { type Containers, type Engine } from '../api/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { tapAdapters } from './adapters.ts';
-import { createCore, type Core } from './core.ts';
+import { createCore, withTrace, type Core } from './core.ts';
 import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
 import { draftContainer, normalised } from './draft.ts';
@@ -35,8 +35,8 @@ function createContainers(core: Core): Containers {
   const { state } = core.parts;
   return {
     create: (request, options) => createContainer(core, request, options),
-    run: (request, options) => runContainer(core, request, options),
-    start: (ref, options) => startContainer(core, ref, options),
+    run: (request, options) => withTrace(core, options?.trace, (own) => runContainer(own, request, options)),
+    start: (ref, options) => withTrace(core, options?.trace, (own) => startContainer(own, ref, options)),
     async explain(asked) {
       const request = normalised(core, asked);
       await core.request('explain', { request });

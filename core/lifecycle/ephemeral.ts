@@ -1,13 +1,15 @@
 import { isEngineError } from '../errors/index.ts';
-import { type ContainerRecord, type ContainerRequest, type Session, type StartOptions } from '../api/index.ts';
+import { type ContainerRequest, type Session, type StartOptions } from '../api/index.ts';
 import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, type Core } from './core.ts';
-import { createDrafted, folderEffects, refuseTaken, requestCreation, sourceEffects, wantsCopyUp } from './create.ts';
-import { type Draft } from './draft.ts';
-import { ensureUnpacked, imageLock } from './images.ts';
-import { newRunId } from './names.ts';
+import { namesDrawn } from '../contracts/common/index.ts';
+import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, sourceEffects, wantsCopyUp } from './create.ts';
+import { draftContainer, type Draft } from './draft.ts';
+import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
+import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
 import { snapshotsOf } from './rootfs.ts';
+import { rowText, wholeRow, type Made } from './shapes.ts';
 import { launch, planStart, startContainer, undoStart } from './start.ts';
 
 export interface RunOptions extends StartOptions { onCreated?(id: string): void }
@@ -24,55 +26,71 @@ async function prepared(core: Core, draft: Draft): Promise<NonNullable<PlanOptio
   return groups;
 }
 
+/** Compile all of it: hooks, drivers, plan. */
+async function make(core: Core, draft: Draft, options: RunOptions): Promise<Made> {
+  const { value, names } = await namesDrawn(async () => {
+    const records = createRecords(draft.record, { writable: true });
+    await core.parts.hooks.call('create', { container: draft.record }, { records });
+    const run = newRunId();
+    const kept = records.changed();
+    const plan = await planStart(core, kept ? { ...draft.record, plugins: kept } : draft.record, run, options, await prepared(core, draft));
+    const plugins = plan.plugins ?? kept;
+    return { record: { ...draft.record, ...(plugins && { plugins }), starts: 1, ephemeral: true }, run, plan };
+  });
+  return { ...value, names, text: rowText(value.record) };
+}
+
 /**
  * A container and its run. When nothing of it outlives the run, its creation is part of the run's plan: no journal, no helper. A crash at any
  * point leaves a run to undo, or a row without a run, which says the same. Errors: those of create and start; with `autoRemove` nothing is left.
  */
 export async function runContainer(core: Core, asked: ContainerRequest, options: RunOptions = {}): Promise<Session> {
-  const { hooks } = core.parts;
-  const draft = await requestCreation(core, asked);
-  const { record, image } = draft;
-  if (!isEphemeral(draft)) {
-    await createDrafted(core, draft, { thenStart: true, ...(options.onWarning && { onWarning: options.onWarning }) });
-    options.onCreated?.(record.id);
-    return startContainer(core, record.id, options);
+  const request = await requestCreation(core, asked);
+  const image = request.bundle === undefined && request.rootfs === undefined ? await findImage(core, request.image) : undefined;
+  const key = core.shapes.key(request, image, options);
+  const name = request.name ?? newName(core);
+  const known = key === undefined ? undefined : core.shapes.take(key, name);
+  if (known) return launchMade(core, known, image, options);
+  const draft = await draftContainer(core, request, newId(), name);
+  if (isEphemeral(draft)) {
+    return launchMade(core, () => make(core, draft, options).then((made) => { if (key !== undefined) core.shapes.learn(key, made, draft.drivers); return made; }), image, options, draft.record.id);
   }
-  await core.request('start', { container: record.id, attach: options.attach ?? null });
-  const storage = draft.drivers.storage?.driver;
-  const locks: [string, string, shared?: boolean][] = [['container', record.id]];
+  const { id } = await createDrafted(core, draft, { thenStart: true, ...(options.onWarning && { onWarning: options.onWarning }) });
+  options.onCreated?.(id);
+  return startContainer(core, id, options);
+}
+
+async function launchMade(core: Core, make: Made | (() => Promise<Made>), image: FoundImage | undefined, options: RunOptions, id = (make as Made).record.id): Promise<Session> {
+  await core.request('start', { container: id, attach: options.attach ?? null });
+  const locks: [string, string, shared?: boolean][] = [['container', id]];
   if (image?.image.rootfs.kind === 'layers') locks.push([...imageLock(image.image.id), true]);
   return core.locked(locks, async () => {
-    if (image && storage) await ensureUnpacked(core, image, storage);
-    const records = createRecords(record, { writable: true });
-    await hooks.call('create', { container: record }, { records });
-    const run = newRunId();
-    const kept = records.changed();
-    const plan = await planStart(core, kept ? { ...record, plugins: kept } : record, run, options, await prepared(core, draft));
-    const plugins = plan.plugins ?? kept;
-    const row: ContainerRecord = { ...record, ...(plugins && { plugins }), starts: 1, ephemeral: true };
-    await insert(core, row);
+    if (image) await ensureUnpacked(core, image, (await core.registry.chosen('storage')).driver);
+    const made = typeof make === 'function' ? await make() : make;
+    const { record } = made;
+    await insert(core, made);
     try {
-      options.onCreated?.(row.id);
-      core.emit('container', 'create', row.id, eventAttributes(row));
-      const session = await launch(core, row, run, plan, options);
-      core.emit('container', 'start', row.id, eventAttributes(row));
+      options.onCreated?.(record.id);
+      core.emit('container', 'create', record.id, eventAttributes(record));
+      const session = await launch(core, record, made.run, made.plan, options);
+      core.emit('container', 'start', record.id, eventAttributes(record));
       return session;
     } catch (error) {
-      await undoStart(core, row);
+      await undoStart(core, record);
       throw error;
     }
   });
 }
 
 /** The row alone: it is the run that has something to undo. */
-async function insert(core: Core, row: ContainerRecord): Promise<void> {
-  const { state } = core.parts;
-  const commit = (): Promise<void> => state.begin(`run container ${row.name}`).commit((rows) => rows.insertContainer(row));
+async function insert(core: Core, made: Made): Promise<void> {
+  const { name } = made.record;
+  const commit = (): Promise<void> => core.parts.state.begin(`run container ${name}`).commit((rows) => rows.insertContainer(made.record, wholeRow(made)));
   try {
     await commit();
   } catch (error) {
     if (!isEngineError(error, 'ERR_NAME_TAKEN')) throw error;
-    await refuseTaken(core, row.name);
+    await refuseTaken(core, name);
     await commit();
   }
 }

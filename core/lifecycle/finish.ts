@@ -13,8 +13,8 @@ export async function collectLocked(core: Core, id: string): Promise<ExitRecord 
   const record = state.containers.get(id);
   if (!collected || !record) return collected?.exit;
   const { exit, failures } = collected;
-  await hooks.call('exited', { container: record, exit });
-  await hooks.call('postExitCleanup', { container: record, failures });
+  await hooks.call('exited', { container: record, exit }, { trace: core.trace });
+  await hooks.call('postExitCleanup', { container: record, failures }, { trace: core.trace });
   if (exit.oom?.killed) core.emit('container', 'oom', id, eventAttributes(record));
   core.emit('container', 'die', id, { ...eventAttributes(record), exitCode: String(exit.code) });
   return exit;
@@ -24,12 +24,14 @@ export async function collectLocked(core: Core, id: string): Promise<ExitRecord 
 export async function finishRun(core: Core, id: string, run: string): Promise<void> {
   const { state, log } = core.parts;
   if (core.closing) return;
+  core.phase?.('collect');
   await core.locked([['container', id]], async () => {
     const view = state.runs.find(id);
     if (view && view.record.run !== run) return;
     if (view) await collectLocked(core, id);
     const record = state.containers.get(id);
     if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text));
+    core.phase?.();
   });
 }
 

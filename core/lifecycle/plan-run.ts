@@ -1,6 +1,6 @@
 import { addSteps, type Asked, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
-import { BITS, encodePlan, forgiving, op, orderSteps, undoSteps, type Effect, type Origin, type PlannedStep } from '../plan/index.ts';
+import { BITS, encodePlan, forgiving, op, orderSteps, slots, undoSteps, type Effect, type Origin, type PlannedStep } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type AttachStreams, type ContainerRecord, type WindowSize } from '../api/index.ts';
 import { type Linux, type Spec } from '../spec/index.ts';
@@ -36,7 +36,7 @@ export async function configureSpec(core: Core, record: ContainerRecord, run: Ru
   if (record.request.bundle !== undefined) return { spec: record.spec, asked: new Map() };
   const plan = createPlanCollector();
   plan.close();
-  const { value, asked } = await core.parts.hooks.callWaterfall('configure', record.spec, { container: record, run, spec: record.spec, plan, ...(records && { records }) });
+  const { value, asked } = await core.parts.hooks.callWaterfall('configure', record.spec, { container: record, run, spec: record.spec, plan, trace: core.trace, ...(records && { records }) });
   return { spec: value, asked };
 }
 
@@ -83,10 +83,17 @@ function undoOf(steps: readonly PlannedStep[]): readonly PlannedStep[] {
   return [...kills, ...undo.filter((s) => s.operation.name !== 'cgroupKill')];
 }
 
+/** Slots of init before the first that depends on its program, its user or its limits. */
+const COMMON: ReadonlySet<string> = new Set(slots.init.slice(0, slots.init.indexOf('limits')).map((name) => `init.${name}`));
+
 export interface RunPlan {
   readonly spec: Spec;
   readonly steps: readonly PlannedStep[];
   readonly bytes: Uint8Array;
+  /** Operations of part init that do not depend on what is run, or as whom: see SpawnShim.pool. */
+  readonly prefix: number;
+  /** Of barriers, ms, by the index of their operation. */
+  readonly deadlines: ReadonlyMap<number, number>;
   /** What plugins keep with the container from this run on, when one of them said so. */
   readonly plugins?: NonNullable<ContainerRecord['plugins']>;
 }
@@ -95,13 +102,15 @@ export interface RunPlan {
 export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: PlanOptions): Promise<RunPlan> {
   const { hooks } = core.parts;
   await reachSources(record.request);
+  core.phase?.('drivers');
   const drivers = await driversOf(core.registry, record);
+  core.phase?.('plan');
   const records = createRecords(record, { writable: true });
   const { spec, asked } = await configureSpec(core, record, run, records);
   if (!spec.process?.args?.length) throw fail('ERR_INVALID_VALUE', 'no command specified');
   checkSections(spec, core.registry.sections(entriesOf(drivers)), drivers.cgroup !== undefined);
   const plan = createPlanCollector({ asked });
-  const base: RunBase = { container: record, run, spec, plan, records };
+  const base: RunBase = { container: record, run, spec, plan, records, trace: core.trace };
   for (const { plugin, effects } of streams.prepare ?? []) addSteps(plan.writer(plugin, 'create'), effects.map((e) => ({ ...e, slot: 'shim.stdio' as const, undo: e.undo.map(forgiving) })));
   addStreams(core, plan, drivers, base, streams);
   for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork'] as const) await hooks.call(hook, {}, base);
@@ -111,5 +120,8 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   const steps = [...forward, ...undoOf(forward)];
   await hooks.call('beforeStart', { steps }, base);
   const plugins = records.changed();
-  return { spec, steps, bytes: encodePlan({ steps }), ...(plugins && { plugins }) };
+  core.phase?.('encode');
+  const prefix = steps.filter(({ slot }) => COMMON.has(slot)).length;
+  const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
+  return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, ...(plugins && { plugins }) };
 }

@@ -14,7 +14,7 @@ export async function removeLocked(core: Core, record: ContainerRecord, options:
   const { state, hooks } = core.parts;
   const { registry } = core;
   const missing = (error: Error): void => onWarning(`container ${record.name}: ${error.message}: its data is left behind`);
-  await hooks.call('remove', { container: record });
+  await hooks.call('remove', { container: record }, { trace: core.trace });
   const anonymous = options.volumes ? record.volumes.filter((v) => v.anonymous && state.volumes.users(v.name).every((id) => id === record.id)) : [];
   const removed: string[] = [];
   const folder = core.folderOf(record.id);

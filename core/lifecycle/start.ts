@@ -6,7 +6,7 @@ import { type ContainerRecord, type Session, type StartOptions } from '../api/in
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
-import { blame, readBarrier, warningText } from './frames.ts';
+import { blame, readBarrier, traceOperations, warningText } from './frames.ts';
 import { newRunId } from './names.ts';
 import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
@@ -53,6 +53,8 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
   core.connections.add(handle);
   connection.onFrame((frame) => {
     if (frame.type === FRAME.warning) return onWarning(warningText(bytes, frame.payload));
+    if (frame.type === FRAME.trace) return core.trace && traceOperations(bytes, frame.payload, core.trace);
+    if (frame.type === FRAME.exit && frame.session === 0) core.phase?.('undo', 'after');
     if (session) return session.receive(frame);
     switch (frame.type) {
       case FRAME.started:
@@ -60,6 +62,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
           connection, container: record.id, run, number: 0, pid: frame.argument, startedAt: core.now().toISOString(),
           finish: () => finishRun(core, record.id, run), lateExit: () => lateExit(core, record.id, run), onClose: () => core.connections.delete(handle),
         });
+        core.phase?.('program', 'program');
         for (const waiting of early) session.receive(waiting);
         return resolve(session);
       case FRAME.failed:
@@ -91,10 +94,13 @@ export function planStart(core: Core, record: ContainerRecord, run: string, opti
 export async function launch(core: Core, record: ContainerRecord, run: string, { steps, bytes }: RunPlan, options: StartOptions): Promise<LiveSession> {
   const { state, native, shimEnv } = core.parts;
   const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
+  core.phase?.('run folder');
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
   let started: Promise<LiveSession>;
   try {
-    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(options.client !== undefined && { client: options.client }), ...(shimEnv && { env: shimEnv }) });
+    core.phase?.('spawn the shim');
+    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(options.client !== undefined && { client: options.client }), ...(core.trace && { trace: true }), ...(shimEnv && { env: shimEnv }) });
+    core.phase?.('wait for the start', 'shim');
     started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
   } finally {
     lock.release();
@@ -105,6 +111,7 @@ export async function launch(core: Core, record: ContainerRecord, run: string, {
 /** The run that could not be started is undone; the first error is the one to tell. */
 export async function undoStart(core: Core, record: ContainerRecord): Promise<void> {
   const { log } = core.parts;
+  core.phase?.('collect');
   await collectLocked(core, record.id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(record.id)}: ${describeError(late)}`));
   if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
 }
@@ -117,7 +124,9 @@ function started({ provisional: _, ...record }: ContainerRecord, plugins: Contai
 export async function startContainer(core: Core, ref: string, options: StartOptions = {}): Promise<Session> {
   const { state } = core.parts;
   const { id } = await settled(core, ref);
+  core.phase?.('request');
   await core.request('start', { container: id, attach: options.attach ?? null });
+  core.phase?.('lock');
   return core.locked([['container', id]], async () => {
     const record = state.containers.resolve(id);
     const view = state.runs.find(id);
