@@ -243,7 +243,7 @@ function guard(engine: Engine, machine: Machine, close: () => Promise<void>): En
     containers: only(engine.containers, ['explain']),
     images: only(engine.images, []),
     volumes: only(engine.volumes, []),
-    system: only(engine.system, ['info', 'plugins', 'doctor']),
+    system: only(engine.system, ['info', 'plugins', 'doctor', 'needed']),
     close,
   };
 }

@@ -43,6 +43,8 @@ export interface Containers {
   /** stopSignal, then SIGKILL after `timeout` seconds (default the container's, 10); resolves when the run's undo is done. Not running: success. */
   stop(ref: string, options?: { timeout?: number; signal?: string }): Promise<void>;
   kill(ref: string, signal: string): Promise<void>;
+  /** Change what can be changed of a container, running or not. Errors: ERR_INVALID_VALUE with the same words as create. */
+  update(ref: string, changes: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void>;
   remove(ref: string, options: { force: boolean; volumes: boolean }): Promise<void>;
   /** Resolves with the exit record of the current or the last run. `condition` as Docker's. */
   wait(ref: string, condition?: 'not-running' | 'next-exit' | 'removed'): Promise<ExitRecord>;
@@ -135,6 +137,8 @@ export interface DriverReport { readonly contract: ContractName; readonly driver
 export interface Orphan { readonly kind: string; readonly path: string; readonly owner: string; readonly fixed: boolean }
 export interface System {
   readonly machine: Machine;
+  /** Why an engine has to stay, in words, one reason each: what plugins will have to do without anybody asking. Empty: nothing is lost when it goes. */
+  needed(): readonly string[];
   /** Counts, roots, drivers, versions. */
   info(): Promise<Record<string, unknown>>;
   plugins(): readonly { readonly manifest: PluginManifest; readonly builtin: boolean; readonly source: string }[];

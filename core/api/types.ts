@@ -111,10 +111,14 @@ export interface ExitRecord {
   droppedLogBytes?: number;
 }
 
+/** How often a container was started again by itself; `next`: when it will be tried again, while it doesn't run; `error`: why the last try failed. */
+export interface RestartView { readonly count: number; readonly next?: string; readonly error?: string }
 export type ContainerState = 'creating' | 'created' | 'running' | 'paused' | 'stopped';
 export interface ContainerView {
   readonly record: ContainerRecord;
   readonly state: ContainerState;
+  /** By the plugin that starts containers again; absent without one, or without a policy. */
+  readonly restarts?: RestartView;
   readonly run?: { readonly id: string; readonly pid: number; readonly startTime: bigint; readonly startedAt: string; readonly folder: string };
 }
 

@@ -32,9 +32,10 @@ export const hookTable = {
   exec: { kind: 'series', when: 'a session in a running container is planned' },
   pause: { kind: 'series', when: 'before a container is frozen' },
   resume: { kind: 'series', when: 'before a container is thawed' },
-  update: { kind: 'series', when: 'before limits of a running container change' },
+  update: { kind: 'series', when: 'before the limits or the restart policy of a container change' },
   stats: { kind: 'waterfall', when: 'numbers of a running container are collected' },
   checkpoint: { kind: 'series', when: 'before a container is dumped' },
+  stop: { kind: 'notification', when: 'somebody asks a container to end (stop, kill, restart), before the signal; also when it does not run' },
   exited: { kind: 'notification', when: 'a run has ended: exit status and OOM truth' },
   postExitCleanup: { kind: 'notification', when: 'the undo of a run is done; taps run in reverse order, failures are collected' },
   remove: { kind: 'series', when: 'a container is about to be removed' },
@@ -125,6 +126,8 @@ export interface HookValues {
   update: { readonly container: ContainerRecord };
   stats: Record<string, number>;
   checkpoint: { readonly container: ContainerRecord };
+  /** `run`: the one that is to end; absent when none is there. */
+  stop: { readonly container: ContainerRecord; readonly verb: 'stop' | 'kill' | 'restart'; readonly signal: number; readonly run?: string };
   exited: { readonly container: ContainerRecord; readonly exit: ExitRecord };
   postExitCleanup: { readonly container: ContainerRecord; readonly failures: readonly string[] };
   remove: { readonly container: ContainerRecord };

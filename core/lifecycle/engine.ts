@@ -15,6 +15,7 @@ import { sweepContainers, sweepingAfterFailure, sweepLayers } from './layers.ts'
 import { newId, newRunId } from './names.ts';
 import { type EngineParts } from './parts.ts';
 import { planRun } from './plan-run.ts';
+import { restartContainer, updateContainer } from './restart.ts';
 import { createRegistry } from './registry.ts';
 import { attachContainer, killContainer, removeContainer, stopContainer, viewContainer, waitContainer } from './running.ts';
 import { runContext, startContainer } from './start.ts';
@@ -47,6 +48,8 @@ function createContainers(core: Core): Containers {
     attach: (ref, streams) => attachContainer(core, ref, streams),
     exec: (ref, request) => execInContainer(core, ref, request),
     stop: (ref, options) => stopContainer(core, ref, options),
+    restart: (ref, options) => restartContainer(core, ref, options),
+    update: (ref, changes) => updateContainer(core, ref, changes),
     kill: (ref, signal) => killContainer(core, ref, signal),
     remove: (ref, options) => removeContainer(core, ref, options),
     wait: (ref, condition) => waitContainer(core, ref, condition),
@@ -55,7 +58,7 @@ function createContainers(core: Core): Containers {
       await core.request('list', { all });
       const views = [];
       for (const record of state.containers.list()) if (!(await isGoing(core, record))) views.push(viewContainer(core, record));
-      return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused');
+      return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused' || v.restarts?.next);
     },
     logs: (ref, options) => readLogs(core, ref, options),
     async diff(ref) {

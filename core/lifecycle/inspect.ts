@@ -10,11 +10,12 @@ const NEVER = '0001-01-01T00:00:00Z';
 function stateOf(core: Core, record: ContainerRecord): Record<string, unknown> {
   const view = viewContainer(core, record);
   const exit = view.record.lastExit;
+  const waiting = view.restarts?.next !== undefined;
   const running = view.state === 'running';
   const status = { creating: 'created', created: 'created', running: 'running', paused: 'paused', stopped: 'exited' }[view.state];
   return {
-    Status: status, Running: running, Paused: view.state === 'paused', Restarting: false, Dead: false, Pid: view.run?.pid ?? 0,
-    OOMKilled: !running && (exit?.oom?.killed ?? false), ExitCode: running ? 0 : (exit?.code ?? 0), Error: running ? '' : (exit?.error ?? ''),
+    Status: waiting ? 'restarting' : status, Running: running || waiting, Paused: view.state === 'paused', Restarting: waiting, Dead: false, Pid: view.run?.pid ?? 0,
+    OOMKilled: !running && (exit?.oom?.killed ?? false), ExitCode: running ? 0 : (exit?.code ?? 0), Error: running ? '' : (view.restarts?.error ?? exit?.error ?? ''),
     StartedAt: view.run?.startedAt ?? exit?.startedAt ?? NEVER, FinishedAt: running ? (record.lastExit?.finishedAt ?? NEVER) : (exit?.finishedAt ?? NEVER),
   };
 }
@@ -41,7 +42,7 @@ function hostConfig(record: ContainerRecord): Record<string, unknown> {
     Binds: listed(r.mounts.filter((m) => m.type === 'bind' || (m.type === 'volume' && m.source)).map((m) => `${m.source}:${m.target}${m.readonly ? ':ro' : ''}`)),
     LogConfig: { Type: r.log.driver ?? '', Config: r.log.options }, NetworkMode: r.network,
     PortBindings: Object.fromEntries(r.ports.map((p) => [`${p.containerPort}/${p.protocol}`, [{ HostIp: p.hostAddress ?? '', HostPort: String(p.hostPort ?? '') }]])),
-    RestartPolicy: { Name: 'no', MaximumRetryCount: 0 }, AutoRemove: r.autoRemove, CapAdd: listed(r.capAdd.map(capability)), CapDrop: listed(r.capDrop.map(capability)), CgroupnsMode: r.cgroupns || 'private',
+    RestartPolicy: { Name: r.restart?.policy ?? 'no', MaximumRetryCount: r.restart?.maximum ?? 0 }, AutoRemove: r.autoRemove, CapAdd: listed(r.capAdd.map(capability)), CapDrop: listed(r.capDrop.map(capability)), CgroupnsMode: r.cgroupns || 'private',
     Dns: r.dns ?? [], DnsOptions: r.dnsOptions ?? [], DnsSearch: r.dnsSearch ?? [], ExtraHosts: r.addHosts, GroupAdd: r.groupAdd,
     IpcMode: r.ipc || 'private', PidMode: r.pid ?? '', UTSMode: r.uts ?? '', UsernsMode: r.userns ?? '', OomScoreAdj: r.oomScoreAdj ?? 0, Privileged: r.privileged,
     ReadonlyRootfs: r.readonlyRootfs, SecurityOpt: r.securityOptions, StorageOpt: r.storageOptions, ShmSize: r.shmSize ?? 64 << 20, Sysctls: r.sysctls, Init: r.init,
@@ -83,7 +84,7 @@ export async function inspectContainer(core: Core, record: ContainerRecord, opti
   const view = viewContainer(core, record);
   return defined({
     Id: record.id, Created: record.created, Path: command ?? '', Args: args, State: stateOf(core, record), Image: record.image.id,
-    ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: file('log/container.log'), Name: `/${record.name}`, RestartCount: 0,
+    ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: file('log/container.log'), Name: `/${record.name}`, RestartCount: view.restarts?.count ?? 0,
     Driver: record.drivers.storage?.driver ?? '', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: record.spec.process?.apparmorProfile ?? '', ExecIDs: null,
     HostConfig: hostConfig(record), GraphDriver: { Name: record.drivers.storage?.driver ?? '', Data: {} }, SizeRw: size, Mounts: mountsOf(record), Config: configOf(record),
     NetworkSettings: { Ports: {}, Networks: { [record.request.network.split(':', 1)[0] ?? '']: { IPAddress: '', Gateway: '', MacAddress: '' } } },

@@ -4,7 +4,7 @@ import { type Native } from '../native/index.ts';
 import { type State } from '../state/index.ts';
 import { type Driver, type Machine, type Probe } from '../contracts/common/index.ts';
 import { type BarrierHandler, type ContractName, type Contracts, type PluginInstance, type PluginManifest } from '../plugin/index.ts';
-import { type DriverChoice } from '../api/types.ts';
+import { type ContainerRecord, type DriverChoice, type RestartView } from '../api/types.ts';
 
 /** A plugin whose manifest was read; its code may not be loaded yet. */
 export interface PluginEntry {
@@ -93,6 +93,10 @@ export interface Registry {
   all<C extends ContractName>(contract: C): Promise<readonly ResolvedDriver<Contracts[C]>[]>;
   /** Every driver there is with its probe; one that can't be loaded is unavailable, with its error as the reason. */
   report(): Promise<readonly { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }[]>;
+  /** The plugins that are loaded. */
+  readonly instances: readonly PluginInstance[];
+  /** What the plugin that starts containers again says of this one. */
+  restarts(container: ContainerRecord): RestartView | undefined;
   handler(name: string): Promise<{ readonly plugin: string; readonly handler: BarrierHandler }>;
   /**
    * Which plugin compiles which section of the spec, when the drivers of `used` take part: theirs and those of the eager plugins.

@@ -26,6 +26,7 @@ interface Provided { readonly entry: PluginEntry; readonly at: number; readonly 
 export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices: DriverChoices; machine: Machine; log: Logger }): Registry {
   const { plugins: entries, choices, machine, log } = parts;
   const loaded = new Map<PluginEntry, Promise<PluginInstance>>();
+  const instances: PluginInstance[] = [];
   const probes = new Map<Driver, Promise<Probe>>();
   const picks = new Map<string, Promise<ResolvedDriver>>();
 
@@ -35,6 +36,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
       instance = (async () => {
         const made = await entry.load();
         if (made.start) await withDeadline(entry, 'start', made.start());
+        instances.push(made);
         return made;
       })();
       loaded.set(entry, instance);
@@ -144,7 +146,8 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
   }
 
   return {
-    entries, resolveDriver, chosen, network, report,
+    entries, instances, resolveDriver, chosen, network, report,
+    restarts: (container) => ((container.request.restart?.policy ?? 'no') === 'no' ? undefined : instances.map((made) => made.restarts?.(container)).find((found) => found !== undefined)),
     async start() {
       for (const entry of entries) if (entry.eager) await load(entry);
     },

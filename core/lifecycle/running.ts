@@ -39,6 +39,12 @@ export function connect(core: Core, view: RunView): Promise<ShimConnection> {
   return core.parts.native.connectShim(path.join(view.folder, RUN_FILES.socket));
 }
 
+/** Tell who cares that somebody wants a container to end, before it does. */
+function announceStop(core: Core, container: ContainerRecord, verb: 'stop' | 'kill' | 'restart', signal: number): Promise<unknown> {
+  const run = core.parts.state.runs.find(container.id)?.record.run;
+  return core.parts.hooks.call('stop', { container, verb, signal, ...(run !== undefined && { run }) });
+}
+
 /** A client of a run that only waits. Undefined when the shim is gone. */
 async function watch(core: Core, view: RunView): Promise<{ connection: ShimConnection; exit: Promise<ExitRecord | undefined> } | undefined> {
   let connection: ShimConnection;
@@ -102,11 +108,18 @@ async function killLocked(core: Core, id: string): Promise<void> {
   if (view) await collectLocked(core, id);
 }
 
-export async function stopContainer(core: Core, ref: string, options: { timeout?: number; signal?: string } = {}): Promise<void> {
-  const { state, defaults } = core.parts;
-  const record = state.containers.resolve(ref);
+export interface StopOptions { timeout?: number; signal?: string }
+export async function stopContainer(core: Core, ref: string, options: StopOptions = {}): Promise<void> {
+  const record = core.parts.state.containers.resolve(ref);
   await core.request('stop', { container: record.id, ...options });
+  await endRun(core, record, 'stop', options);
+}
+
+/** The signal that asks, then the one that doesn't; returns when the run's undo is done. */
+export async function endRun(core: Core, record: ContainerRecord, verb: 'stop' | 'restart', options: StopOptions): Promise<void> {
+  const { defaults } = core.parts;
   const signal = parseSignal(options.signal ?? record.request.stopSignal ?? record.imageConfig.StopSignal ?? 'TERM');
+  await announceStop(core, record, verb, signal);
   const view = await currentRun(core, record.id);
   if (!view) return;
   const watched = await watch(core, view);
@@ -124,6 +137,9 @@ export async function killContainer(core: Core, ref: string, signalName: string)
   const record = core.parts.state.containers.resolve(ref);
   const signal = parseSignal(signalName);
   await core.request('kill', { container: record.id, signal });
+  await announceStop(core, record, 'kill', signal);
+  // as Docker: one that is about to be started again is not, and that is what was wanted
+  if (viewContainer(core, record).restarts?.next !== undefined) return;
   const view = await requireRun(core, record, 'kill');
   const watched = await watch(core, view);
   await signalRun(core, view, watched?.connection, signal);
@@ -218,7 +234,9 @@ export function viewContainer(core: Core, record: ContainerRecord): ContainerVie
   const state: ContainerState = isRunning(view) ? 'running' : view?.alive && !view.exit ? 'creating' : over;
   // an exit that was not collected yet is known all the same
   const shown = view?.exit && record.lastExit?.run !== view.exit.run ? { ...record, lastExit: view.exit } : record;
-  if (!isRunning(view)) return { record: shown, state };
+  const restarts = core.registry.restarts(shown);
+  const known = { record: shown, ...(restarts && { restarts }) };
+  if (!isRunning(view)) return { ...known, state };
   const { pid, startTime, startedAt } = view.started;
-  return { record: shown, state, run: { id: view.record.run, pid, startTime, startedAt, folder: view.folder } };
+  return { ...known, state, run: { id: view.record.run, pid, startTime, startedAt, folder: view.folder } };
 }

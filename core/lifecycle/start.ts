@@ -136,9 +136,10 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
       const run = newRunId();
       const plan = await planStart(core, record, run, options);
       const session = await launch(core, record, run, plan, options);
-      await core.transact(`start container ${record.name}`, (transaction) =>
-        transaction.commit((rows) => rows.updateContainer(started(state.containers.get(id) ?? record, plan.plugins))));
-      core.emit('container', 'start', id, eventAttributes(record));
+      const now = started(state.containers.get(id) ?? record, plan.plugins);
+      await core.transact(`start container ${record.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(now)));
+      const { count } = core.registry.restarts(now) ?? {};
+      core.emit('container', 'start', id, { ...eventAttributes(record), ...(count && { restartCount: String(count) }) });
       return session;
     } catch (error) {
       await undoStart(core, record);

@@ -12,6 +12,7 @@ export function createSystem(core: Core): System {
   return {
     machine,
     plugins: () => registry.entries.map(({ manifest, builtin, source }) => ({ manifest, builtin, source })),
+    needed: () => registry.instances.flatMap((made) => made.needed?.() ?? []),
     async info() {
       await core.request('info', {});
       const states = state.containers.list().map((record) => viewContainer(core, record).state);

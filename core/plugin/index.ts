@@ -9,6 +9,7 @@ import { type ImageSource } from '../contracts/image/index.ts';
 import { type Frontend } from '../contracts/frontend/index.ts';
 import { type HookName, type TapFunction } from '../hooks/declare.ts';
 import { type Engine } from '../api/engine.ts';
+import { type ContainerRecord, type RestartView } from '../api/types.ts';
 
 /** Contracts and what implements them. */
 export interface Contracts {
@@ -60,6 +61,10 @@ export interface PluginInstance {
   /** The drivers, one per `provides` entry, each with that entry's name. */
   readonly drivers?: readonly Driver[];
   readonly handlers?: Readonly<Record<string, BarrierHandler>>;
+  /** Why an engine must stay, see System.needed. Asked often: answers from memory. */
+  needed?(): readonly string[];
+  /** For the plugin that starts containers again: what is to be shown of one. Synchronous; asked for containers with a restart policy. */
+  restarts?(container: ContainerRecord): RestartView | undefined;
   /** Asynchronous work belongs here, not in create. */
   start?(): Promise<void>;
   stop?(): Promise<void>;

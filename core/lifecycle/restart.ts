@@ -1,0 +1,45 @@
+import { fail, isEngineError } from '../errors/index.ts';
+import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { eventAttributes, type Core } from './core.ts';
+import { settled } from './finish.ts';
+import { endRun, type StopOptions } from './running.ts';
+import { startContainer } from './start.ts';
+
+/** Errors: ERR_NOT_SUPPORTED for one that goes with its run, and those of start. */
+export async function restartContainer(core: Core, ref: string, options: StopOptions = {}): Promise<void> {
+  const record = await settled(core, ref);
+  await core.request('restart', { container: record.id, ...options });
+  if (record.request.autoRemove && record.starts > 0) throw fail('ERR_NOT_SUPPORTED', `cannot restart container ${record.name}: it goes with its run (--rm)`, { operation: 'restart', path: record.name, hint: 'make it without --rm', exitCode: 1 });
+  await endRun(core, record, 'restart', options);
+  try {
+    (await startContainer(core, record.id)).detach();
+  } catch (error) {
+    // whoever was faster has done what was asked for
+    if (!isEngineError(error, 'ERR_ALREADY_RUNNING')) throw error;
+  }
+  core.emit('container', 'restart', record.id, eventAttributes(record));
+}
+
+/** The policy must go with the rest of the request. Errors: ERR_INVALID_VALUE. */
+export function checkRestart({ restart, autoRemove }: Pick<ContainerRequest, 'restart' | 'autoRemove'>): void {
+  if (!restart) return;
+  const { policy, maximum } = restart;
+  const wrong = (message: string): Error => fail('ERR_INVALID_VALUE', message, { operation: '--restart', path: policy });
+  if (policy !== 'on-failure' && maximum !== 0) throw wrong(`maximum retry count cannot be used with restart policy '${policy}'`);
+  if (maximum < 0) throw wrong('maximum retry count cannot be negative');
+  if (autoRemove && policy !== 'no') throw wrong('conflicting options: --restart and --rm');
+}
+
+export async function updateContainer(core: Core, ref: string, { restart }: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void> {
+  const { state, hooks } = core.parts;
+  const { id } = await settled(core, ref);
+  await core.request('update', { container: id, restart });
+  await core.locked([['container', id]], async () => {
+    const old = state.containers.resolve(id);
+    const record: ContainerRecord = { ...old, request: { ...old.request, restart } };
+    checkRestart(record.request);
+    await hooks.call('update', { container: record });
+    await core.transact(`update container ${old.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(record)));
+    core.emit('container', 'update', id, eventAttributes(record));
+  });
+}
