@@ -10,7 +10,7 @@ function connected({ number = 0, lateExit }: { number?: number; lateExit?: () =>
   const closed = Promise.withResolvers<void>();
   const connection: ShimConnection = {
     send: async (type, frame = {}) => void sent.push({ type, argument: frame.argument, payload: Buffer.from(frame.payload ?? []).toString('latin1') }),
-    onFrame: () => {}, pause: () => flow.push('pause'), resume: () => flow.push('resume'), closed: closed.promise, close: () => closed.resolve(),
+    adopt: () => {}, onFrame: () => {}, pause: () => flow.push('pause'), resume: () => flow.push('resume'), closed: closed.promise, close: () => closed.resolve(),
   };
   const finished: string[] = [];
   const session = createSession({ connection, container: 'c'.repeat(64), run: 'r1', number, pid: 7, finish: async () => void finished.push('run'), onClose: () => finished.push('close'), ...(lateExit ? { lateExit } : {}) });

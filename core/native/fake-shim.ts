@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { decodePlan, type DecodedStep } from '../plan/decode.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
 import { parts, type Part } from '../plan/slots.ts';
-import { type FakePeer } from './fake-connection.ts';
+import { type FakeFrame, type FakePeer } from './fake-connection.ts';
 import { errnoNumber } from './fake-operations.ts';
 import { type Frame } from './index.ts';
 
@@ -91,34 +91,78 @@ export class FakeShim {
   readonly #release: () => void;
   readonly #clients = new Set<FakePeer>();
   readonly #attached = new Map<number, Set<FakePeer>>();
+  /** Who gets the streams of what a client attaches, undefined: one that has gone. */
+  readonly #streams = new Map<FakePeer, FakePeer | undefined>();
+  readonly #relays = new Set<FakePeer>();
+  readonly #pool: number | undefined;
+  readonly #trace: boolean;
+  readonly #owner: object;
+  #resume: ((plan: Uint8Array | undefined) => void) | undefined;
   readonly #sessions = new Map<number, Session>();
   readonly #pid: number;
   #plan: Uint8Array;
   #barrier: ((reply: Frame) => void) | undefined;
   dead = false;
 
-  constructor(options: { folder: string; plan: Uint8Array; pid: number; perform: Perform; program: RunProgram; release: () => void }) {
+  constructor(options: {
+    folder: string; plan: Uint8Array; pid: number; perform: Perform; program: RunProgram; release: () => void; pool: number | undefined; trace: boolean;
+    /** Whose control connection it is. */
+    owner: object;
+  }) {
     this.#folder = options.folder;
     this.#plan = options.plan;
     this.#pid = options.pid;
     this.#perform = options.perform;
     this.#program = options.program;
     this.#release = options.release;
+    this.#pool = options.pool;
+    this.#trace = options.trace;
+    this.#owner = options.owner;
   }
 
-  connect(peer: FakePeer): void {
+  connect(peer: FakePeer, handed?: { client: FakePeer | undefined }): void {
     this.#clients.add(peer);
+    if (handed) this.#adopt(peer, handed.client);
     peer.onFrame((frame) => void this.#receive(peer, frame));
+    if (this.#pool !== undefined) void peer.whenClosed.then(() => this.#resume?.(undefined));
+  }
+  /** This engine has been killed: what only waits for it ends. */
+  abandon(owner: object): void {
+    if (owner === this.#owner) this.#resume?.(undefined);
+  }
+  #adopt(owner: FakePeer, relay: FakePeer | undefined): void {
+    this.#streams.set(owner, relay);
+    if (relay) this.#relays.add(relay);
+  }
+  /** Output goes to `peer` or to who was adopted for it, which is heard from then on. */
+  #attach(id: number, peer: FakePeer): void {
+    const to = this.#streams.has(peer) ? this.#streams.get(peer) : peer;
+    if (!to) return;
+    this.#attached.set(id, (this.#attached.get(id) ?? new Set()).add(to));
+    if (to !== peer) to.onFrame((frame) => void this.#receive(to, frame));
   }
   /** SIGKILL: the lock is free, nothing is written. */
   kill(): void {
     this.dead = true;
-    for (const client of this.#clients) client.close();
+    for (const client of [...this.#clients, ...this.#relays]) client.close();
     this.#release();
   }
 
   #broadcast(type: number, frame: { session?: number; argument?: number; payload?: Uint8Array }): void {
-    if (!this.dead) for (const client of this.#clients) client.send(type, frame);
+    if (this.dead) return;
+    for (const client of this.#clients) client.send(type, frame);
+    for (const relay of type === FRAME.exit ? (this.#attached.get(frame.session ?? 0) ?? []) : []) if (this.#relays.has(relay)) relay.send(type, frame);
+  }
+  #traced(steps: readonly DecodedStep[]): void {
+    if (!this.#trace) return;
+    const payload = Buffer.alloc(steps.length * 24);
+    for (const [i, step] of steps.entries()) {
+      payload.writeUInt32LE(parts.indexOf(step.part), i * 24);
+      payload.writeUInt32LE(step.index, i * 24 + 4);
+      payload.writeBigUInt64LE(BigInt(i * 1000), i * 24 + 8);
+      payload.writeBigUInt64LE(BigInt(i * 1000 + 500), i * 24 + 16);
+    }
+    this.#broadcast(FRAME.trace, { payload });
   }
   #output(session: number, stream: number, data: string | Uint8Array): void {
     for (const client of this.#attached.get(session) ?? []) client.send(FRAME.output, { session, argument: stream, payload: Buffer.from(data) });
@@ -138,8 +182,8 @@ export class FakeShim {
   }
 
   /** Undefined when all went well, null when the shim was killed. */
-  async #runPart(plan: Uint8Array, part: Part): Promise<{ step: DecodedStep; error: unknown } | null | undefined> {
-    for (const step of decodePlan(plan).steps.filter((candidate) => candidate.part === part)) {
+  async #runPart(plan: Uint8Array, part: Part, wanted: (step: DecodedStep, i: number) => boolean = () => true): Promise<{ step: DecodedStep; error: unknown } | null | undefined> {
+    for (const step of decodePlan(plan).steps.filter((candidate) => candidate.part === part).filter(wanted)) {
       try {
         if (step.operation.name === 'barrier') await this.#waitAtBarrier(step);
         else if ((await this.#perform(step, part)) === null) return null;
@@ -163,12 +207,24 @@ export class FakeShim {
 
   /** From the plan to the end of its undo. */
   async run(): Promise<void> {
-    for (const part of ['shim', 'stage', 'init'] as const) {
-      const problem = await this.#runPart(this.#plan, part);
+    const common = this.#pool ?? 0;
+    const late = (step: DecodedStep): boolean => step.operation.name === 'stdio' || step.slot === 'shim.started';
+    const waited = this.#pool !== undefined;
+    type Phase = readonly [part: Part | 'wait', wanted?: (step: DecodedStep, i: number) => boolean];
+    const phases: Phase[] = waited
+      ? [['shim', (step) => !late(step)], ['stage'], ['init', (_step, i) => i < common], ['wait'], ['shim', late], ['init', (_step, i) => i >= common]]
+      : [['shim'], ['stage'], ['init']];
+    for (const [part, wanted] of phases) {
+      if (part === 'wait') {
+        if (!(await this.#waitForPlan())) return this.dead ? undefined : this.#finish();
+        continue;
+      }
+      const problem = await this.#runPart(this.#plan, part, wanted);
       if (problem === null) return this.kill();
       if (problem) {
         const { payload, json } = failure(problem.step, part, problem.error);
         this.#write(RUN_FILES.failed, json);
+        this.#traced([problem.step]);
         this.#broadcast(FRAME.failed, { payload });
         return this.#finish();
       }
@@ -177,7 +233,8 @@ export class FakeShim {
     if (!exec) return this.#finish();
     const startedAt = nowNs();
     const stdioFlags = Number(decodePlan(this.#plan).steps.find((step) => step.operation.name === 'stdio')?.operation.args['flags'] ?? 0);
-    if (stdioFlags & 0b111000) this.#attached.set(0, new Set(this.#clients));
+    for (const client of this.#clients) if (stdioFlags & 0b111000 || this.#streams.has(client)) this.#attach(0, client);
+    this.#traced(decodePlan(this.#plan).steps.filter(({ part }) => part === 'shim' || part === 'stage' || part === 'init'));
     this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
     const session = this.#start(0, exec);
     const { code, signal } = await session.ended;
@@ -188,6 +245,17 @@ export class FakeShim {
     session.exitPayload = Buffer.from(JSON.stringify(exit));
     this.#broadcast(FRAME.exit, { argument: code, payload: session.exitPayload });
     await this.#finish();
+  }
+  /** Mode `pool`: false when nobody wants it any more. */
+  async #waitForPlan(): Promise<boolean> {
+    const next = new Promise<Uint8Array | undefined>((resolve) => (this.#resume = resolve));
+    if ([...this.#clients].some((client) => client.closed)) this.#resume?.(undefined);
+    this.#broadcast(FRAME.prepared, { argument: this.#pid });
+    const plan = await next;
+    this.#resume = undefined;
+    if (!plan || this.dead) return false;
+    this.#plan = plan;
+    return true;
   }
   async #finish(): Promise<void> {
     const failures: unknown[] = [];
@@ -200,19 +268,18 @@ export class FakeShim {
       if (this.dead) return;
     }
     this.#write(RUN_FILES.undone, { failures });
+    this.#traced(decodePlan(this.#plan).steps.filter(({ part }) => part === 'after'));
     this.#broadcast(FRAME.gone, { argument: failures.length });
     this.kill();
   }
 
-  async #receive(peer: FakePeer, frame: Frame): Promise<void> {
+  async #receive(peer: FakePeer, frame: FakeFrame): Promise<void> {
     const { session: id } = frame;
     const session = this.#sessions.get(id);
     switch (frame.type) {
-      case FRAME.attach: {
-        const set = this.#attached.get(id) ?? new Set();
-        this.#attached.set(id, set.add(peer));
-        return;
-      }
+      case FRAME.attach: return this.#attach(id, peer);
+      case FRAME.adopt: return this.#adopt(peer, frame.adopted);
+      case FRAME.resume: return this.#resume?.(frame.payload);
       case FRAME.detach: return void this.#attached.get(id)?.delete(peer);
       case FRAME.stdin: return session?.input(frame.payload);
       case FRAME.stdinEof: return session?.endInput();
@@ -233,7 +300,7 @@ export class FakeShim {
     }
   }
   async #exec(peer: FakePeer, { session: id, argument, payload }: Frame): Promise<void> {
-    if (argument & 0b111000) this.#attached.set(id, (this.#attached.get(id) ?? new Set()).add(peer));
+    if (argument & 0b111000 || this.#streams.has(peer)) this.#attach(id, peer);
     const problem = await this.#runPart(payload, 'exec');
     if (problem === null) return this.kill();
     if (problem) return peer.send(FRAME.failed, { session: id, payload: failure(problem.step, 'exec', problem.error).payload });

@@ -6,11 +6,11 @@ import { decodePlan, type DecodedStep } from '../plan/decode.ts';
 import { type OperationName, type Origin } from '../plan/types.ts';
 import { type Part } from '../plan/slots.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
-import { fakeConnection } from './fake-connection.ts';
+import { fakeConnection, type FakePeer } from './fake-connection.ts';
 import { errno } from './fake-entries.ts';
 import { FakeFiles, type FakeIoctl } from './fake-operations.ts';
 import { defaultProgram, fakeHelper, FakeShim, type RunProgram } from './fake-shim.ts';
-import { type Lock, type Native } from './index.ts';
+import { type Lock, type Native, type ShimConnection } from './index.ts';
 
 export { defaultProgram, type FakeProgram, type RunProgram } from './fake-shim.ts';
 
@@ -51,6 +51,8 @@ export interface FakeNative extends Native {
   restart(options?: { reboot?: boolean }): FakeNative;
   /** SIGKILL for the shim of a run's folder. */
   killShim(runFolder: string): void;
+  /** What whoever holds this end of a `socketPair` sees when the other end was given to a shim. */
+  endOf(fd: number): ShimConnection;
 }
 export interface FakeNativeOptions {
   readonly prefix: string;
@@ -86,6 +88,13 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
   let resolveCrashed: () => void = () => {};
   const crashed = new Promise<void>((resolve) => (resolveCrashed = resolve));
 
+  const pairs = new Map<number, ReturnType<typeof fakeConnection>>();
+  const take = (fd: number): FakePeer | undefined => {
+    const pair = pairs.get(fd);
+    pairs.delete(fd);
+    fs.closeSync(fd);
+    return pair?.shim;
+  };
   const drop = (description: Description): void => {
     if (--description.references > 0) return;
     const set = world.locks.get(description.key);
@@ -95,6 +104,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
   const die = (): void => {
     if (dead) return;
     dead = true;
+    for (const shim of world.shims.values()) shim.abandon(native);
     for (const [description, fd] of mine) {
       fs.closeSync(fd);
       drop(description);
@@ -187,7 +197,14 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       return lock;
     },
 
-    spawnShim({ mode, plan: planPath, runFolder, lock, streams = [] }) {
+    endOf(fd) {
+      const pair = pairs.get(fd);
+      if (!pair) throw fail('ERR_INTERNAL', 'no end of a pair');
+      return pair.engine;
+    },
+
+    spawnShim({ mode, plan: planPath, runFolder, lock, streams = [], client: clientFd, pool, trace = false }) {
+      const client = clientFd === undefined ? undefined : take(clientFd);
       alive();
       const plan = fs.readFileSync(planPath);
       const writes = new Set(decodePlan(plan).steps.filter((step) => step.operation.name === 'pack').map((step) => step.operation.args['stream']));
@@ -201,7 +218,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         if (shared) drop(shared);
         shared = undefined;
       };
-      const { engine, shim: peer } = fakeConnection(() => dead);
+      const { engine, shim: peer } = fakeConnection(() => dead, take);
       const perform = performer(new FakeFiles(prefix, own, ioctl));
       busy++;
       const end = (): void => {
@@ -213,9 +230,9 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         if (runFolder === undefined) throw fail('ERR_INTERNAL', 'a run needs its folder');
         const socket = join(runFolder, RUN_FILES.socket);
         busy--;
-        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, release: () => (release(), void world.shims.delete(socket)) });
+        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, pool, trace, owner: native, release: () => (release(), void world.shims.delete(socket)) });
         world.shims.set(socket, shim);
-        shim.connect(peer);
+        shim.connect(peer, clientFd === undefined ? undefined : { client });
         setImmediate(() => void shim.run());
       } else {
         setImmediate(() => void fakeHelper(mode, plan, peer, perform, runFolder).finally(end));
@@ -226,12 +243,20 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       alive();
       const shim = world.shims.get(path);
       if (!shim) throw fail('ERR_SHIM_GONE', 'nobody listens on the shim\'s socket', { path });
-      const { engine, shim: peer } = fakeConnection(() => dead);
+      const { engine, shim: peer } = fakeConnection(() => dead, take);
       shim.connect(peer);
       return engine;
     },
     processStartTime: (pid) => (pid === process.pid ? (dead ? undefined : 1n) : pid >= 4_000_000 && pid < world.nextPid ? 1n : undefined),
     bootId: () => `fake-boot-${world.boot}`,
+    socketPair() {
+      alive();
+      // real fds, so that whoever owns one may close it
+      const ends = [fs.openSync('/dev/null', 'r'), fs.openSync('/dev/null', 'r')] as const;
+      const pair = fakeConnection(() => false);
+      for (const fd of ends) pairs.set(fd, pair);
+      return ends;
+    },
     pipe() {
       alive();
       const path = join(prefix, `.fake-pipe-${process.pid}-${world.nextPid++}`);

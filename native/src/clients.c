@@ -22,6 +22,10 @@ struct client {
 	struct source source; /* first: the source is the client */
 	struct client *next;
 	bool control, cut;
+	bool relay, begun;      /* see client_adopt */
+	bool handed;            /* its streams go to `streams`, NULL: to one that has gone */
+	struct client *streams;
+	int passed;             /* came along by SCM_RIGHTS, for the frame that is being read */
 	bool stalled; /* its stdin waits for the container */
 	/* output: a ring, there only while something waits */
 	uint8_t *queue;
@@ -43,6 +47,9 @@ static uint8_t input[CHUNK];
 bool client_alive(const struct client *c) { return c->source.fd >= 0 && !c->cut; }
 bool client_full(const struct client *c) { return client_alive(c) && c->used >= CLIENT_BUFFER; }
 
+bool client_is_relay(const struct client *c) { return c->relay; }
+struct client *client_streams(struct client *c) { return c->handed ? c->streams : c; }
+
 struct client *clients_control(void) {
 	for (struct client *c = clients; c; c = c->next)
 		if (c->control && client_alive(c)) return c;
@@ -53,6 +60,11 @@ static void client_close(struct client *c) {
 	if (c->source.fd < 0) return;
 	request_client_gone(c);
 	source_close(&c->source);
+	if (c->passed >= 0) close(c->passed);
+	c->passed = -1;
+	for (struct client *owner = clients; c->relay && owner; owner = owner->next)
+		if (owner->streams == c) owner->streams = NULL;
+	client_drop_relay(c);
 	free(c->queue);
 	free(c->payload);
 	c->queue = c->payload = NULL;
@@ -162,7 +174,10 @@ void client_send(struct client *c, uint32_t type, uint32_t session, uint32_t arg
 }
 
 void clients_broadcast(uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length) {
-	for (struct client *c = clients; c; c = c->next) client_send(c, type, session, argument, payload, length);
+	for (struct client *c = clients; c; c = c->next) {
+		const struct session *s = c->relay && type == FRAME_EXIT ? session_find((uint16_t)session) : NULL;
+		if (!c->relay || (s && session_has(s, c))) client_send(c, type, session, argument, payload, length);
+	}
 }
 
 /* -- input --------------------------------------------------------------------------------------------------------------------- */
@@ -179,6 +194,33 @@ static int receive(struct client *c, uint8_t *to, uint32_t size, uint32_t *got) 
 	return -1;
 }
 
+/* As `receive`, with an fd that may come along: it is read with the first byte of the message that carries it, the head of its frame. */
+static int receive_head(struct client *c) {
+	if (c->relay) return receive(c, c->head_bytes + c->head_got, FRAME_HEAD - c->head_got, &c->head_got);
+	struct iovec iov = { c->head_bytes + c->head_got, FRAME_HEAD - c->head_got };
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+	ssize_t n = recvmsg(c->source.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
+	if (n <= 0) {
+		client_close(c);
+		return -1;
+	}
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS || h->cmsg_len < CMSG_LEN(sizeof(int))) continue;
+		if (c->passed >= 0) close(c->passed);
+		memcpy(&c->passed, CMSG_DATA(h), sizeof c->passed);
+	}
+	c->head_got += (uint32_t)n;
+	return 1;
+}
+
+int client_take_fd(struct client *c) {
+	int fd = c->passed;
+	c->passed = -1;
+	return fd;
+}
+
 static void frame_done(struct client *c) {
 	uint8_t *payload = c->payload;
 	struct frame_head head = c->head;
@@ -186,6 +228,7 @@ static void frame_done(struct client *c) {
 	c->head_got = c->got = 0;
 	if (head.type != FRAME_STDIN) request(c, &head, &payload);
 	free(payload);
+	if (c->passed >= 0) close(client_take_fd(c));
 }
 
 static int head_done(struct client *c) {
@@ -193,7 +236,7 @@ static int head_done(struct client *c) {
 	memcpy(&c->head.type, c->head_bytes + 4, 2);
 	memcpy(&c->head.session, c->head_bytes + 6, 2);
 	memcpy(&c->head.argument, c->head_bytes + 8, 4);
-	bool large = c->head.type == FRAME_EXEC || c->head.type == FRAME_BARRIER_REPLY;
+	bool large = !c->relay && (c->head.type == FRAME_EXEC || c->head.type == FRAME_BARRIER_REPLY || c->head.type == FRAME_RESUME);
 	if (c->head.type == FRAME_STDIN) return c->head.length <= MAX_PLAN ? 0 : -1;
 	if (c->head.length > (large ? MAX_PLAN : MAX_PAYLOAD)) return -1;
 	c->payload = malloc(c->head.length + 1); /* +1: a NUL for texts */
@@ -205,7 +248,7 @@ static int head_done(struct client *c) {
 /* One step of reading; false when there is nothing more to do now. */
 static bool client_step(struct client *c) {
 	if (c->head_got < FRAME_HEAD) {
-		if (receive(c, c->head_bytes + c->head_got, FRAME_HEAD - c->head_got, &c->head_got) <= 0) return false;
+		if (receive_head(c) <= 0) return false;
 		if (c->head_got < FRAME_HEAD) return true;
 		if (head_done(c)) {
 			client_close(c);
@@ -215,6 +258,7 @@ static bool client_step(struct client *c) {
 	uint32_t left = c->head.length - c->got;
 	if (left && c->head.type == FRAME_STDIN) {
 		struct session *s = session_find(c->head.session);
+		if (s && c->relay && !session_has(s, c)) s = NULL;
 		if (s && !session_takes_input(s)) {
 			c->stalled = true;
 			return false;
@@ -244,18 +288,59 @@ static void client_ready(struct source *source, uint32_t events) {
 
 /* -- life ---------------------------------------------------------------------------------------------------------------------- */
 
-void client_add(int fd, bool control) {
+static uint32_t wanted(const struct client *c) {
+	if (c->relay && !c->begun) return 0;
+	return (c->stalled ? 0u : (uint32_t)EPOLLIN) | (c->used ? (uint32_t)EPOLLOUT : 0u);
+}
+
+static struct client *client_make(int fd, bool control, bool relay) {
 	struct client *c = calloc(1, sizeof *c);
 	if (!c) {
 		close(fd);
-		return;
+		return NULL;
 	}
+	c->relay = relay;
+	c->passed = -1;
 	c->source.fd = fd;
 	c->source.ready = client_ready;
 	c->control = control;
 	c->next = clients;
 	clients = c;
-	source_want(&c->source, EPOLLIN);
+	source_want(&c->source, wanted(c));
+	return c;
+}
+
+struct client *client_add(int fd, bool control) { return client_make(fd, control, false); }
+
+static unsigned client_count(void) {
+	unsigned count = 0;
+	for (struct client *c = clients; c; c = c->next) count++;
+	return count;
+}
+
+int client_adopt(struct client *owner, int fd) {
+	int type = 0;
+	socklen_t size = sizeof type;
+	/* the last one may have had its sessions; without one nobody would see it go */
+	client_drop_relay(owner);
+	owner->handed = true;
+	owner->streams = NULL;
+	int failed = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ? errno : type != SOCK_STREAM ? EPROTOTYPE : client_count() >= MAX_CLIENTS ? EMFILE : 0;
+	if (failed) {
+		close(fd);
+		return failed;
+	}
+	owner->streams = client_make(fd, false, true);
+	return owner->streams ? 0 : ENOMEM;
+}
+
+void client_begin(struct client *c) {
+	c->begun = true;
+	source_want(&c->source, wanted(c));
+}
+
+void client_drop_relay(struct client *c) {
+	if (c->streams && !c->streams->begun) client_close(c->streams);
 }
 
 static void listener_ready(struct source *source, uint32_t events) {
@@ -264,9 +349,7 @@ static void listener_ready(struct source *source, uint32_t events) {
 	if (fd < 0) return;
 	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t size = sizeof peer;
-	unsigned count = 0;
-	for (struct client *c = clients; c; c = c->next) count++;
-	if (count >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || (peer.uid != 0 && peer.uid != geteuid())) {
+	if (client_count() >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || (peer.uid != 0 && peer.uid != geteuid())) {
 		close(fd);
 		return;
 	}
@@ -322,7 +405,7 @@ int clients_update(void) {
 			struct session *s = session_find(c->head.session);
 			if (!s || session_takes_input(s)) c->stalled = false;
 		}
-		source_want(&c->source, (c->stalled ? 0u : (uint32_t)EPOLLIN) | (c->used ? (uint32_t)EPOLLOUT : 0u));
+		source_want(&c->source, wanted(c));
 		at = &c->next;
 	}
 	return (int)wait;

@@ -26,6 +26,7 @@ static void refuse(struct client *c, uint16_t id, int error, const char *text) {
 	struct failure f = make_failure(PART_EXEC, error, "%s", text);
 	uint8_t payload[16 + MAX_DETAIL];
 	uint32_t length = failure_payload(&f, payload);
+	client_drop_relay(c);
 	client_send(c, FRAME_FAILED, id, 0, payload, length);
 }
 
@@ -38,7 +39,7 @@ static bool joins_first(const struct plan *plan) {
 static void tell(struct session *s, uint32_t type, uint32_t argument, const void *payload, uint32_t length) {
 	for (struct attachment *a = s->attachments, *next; a; a = next) {
 		next = a->next;
-		if (a->wants_exit) client_send(a->client, type, s->id, argument, payload, length);
+		if (a->wants_exit && (type == FRAME_EXIT || !client_is_relay(a->client))) client_send(a->client, type, s->id, argument, payload, length);
 	}
 }
 

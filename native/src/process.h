@@ -25,6 +25,16 @@ int sync_send(int socket, enum sync_kind kind, uint32_t value, const struct fail
 /* 1 = a message, 0 = end of file, -errno. `timeout` ms, -1 for ever; `*fd` is -1 or an fd that came along. */
 int sync_receive(int socket, struct sync_message *m, int *fd, int timeout);
 
+/* How the shim was called. */
+struct options {
+	bool client;     /* fd 7 gets the streams */
+	bool pool;       /* wait for `resume` after `common` operations of part init */
+	uint32_t common;
+	bool trace;
+	char **wake;     /* program and arguments, NULL-terminated */
+};
+extern struct options options;
+
 /* The run in mode `run`. */
 struct run {
 	int folder, lock, plan_fd;

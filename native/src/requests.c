@@ -41,10 +41,29 @@ static void answer_state(struct client *c) {
 	client_send(c, FRAME_STATE_REPLY, 0, 0, buffer, (uint32_t)t.used);
 }
 
+/* A relay speaks for its own session alone, and changes nothing but it. */
+static bool relay_may(struct client *c, const struct session *s, uint16_t type) {
+	if (type != FRAME_STDIN_EOF && type != FRAME_RESIZE && type != FRAME_SIGNAL && type != FRAME_DETACH && type != FRAME_WAIT) return false;
+	return s ? session_has(s, c) : type == FRAME_WAIT;
+}
+
+static void adopt(struct client *c) {
+	int fd = client_take_fd(c);
+	int failed = fd < 0 ? EBADF : client_adopt(c, fd);
+	if (failed) refuse(c, 0, failed, "cannot adopt this client");
+}
+
 void request(struct client *c, const struct frame_head *head, uint8_t **payload) {
 	struct session *s = session_find(head->session);
 	int failed = 0;
+	if (client_is_relay(c) && !relay_may(c, s, head->type)) {
+		refuse(c, head->session, s ? EPERM : ESRCH, "not for this client");
+		return;
+	}
 	switch (head->type) {
+	case FRAME_ADOPT:
+		adopt(c);
+		return;
 	case FRAME_EXEC:
 		exec_start(c, head->session, head->argument, *payload, head->length);
 		return;
@@ -73,6 +92,7 @@ void request(struct client *c, const struct frame_head *head, uint8_t **payload)
 		return;
 	}
 	if (!s) {
+		if (head->type == FRAME_ATTACH) client_drop_relay(c);
 		refuse(c, head->session, ESRCH, "no such session");
 		return;
 	}

@@ -177,7 +177,9 @@ int mode_run(void) {
 	run.lock = SHIM_FD_LOCK;
 	run.plan_fd = SHIM_FD_PLAN;
 	if (events_open() || !watch_children()) return 1;
-	client_add(SHIM_FD_CONTROL, true);
+	struct client *control = client_add(SHIM_FD_CONTROL, true);
+	if (!control) return 1;
+	if (options.client) client_adopt(control, SHIM_FD_FIRST_EXTRA);
 	run.init = session_new(0, 0, 0, 0);
 	if (!run.init) return 1;
 	int failed = plan_open(&run.plan, run.plan_fd, &why);

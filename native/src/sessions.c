@@ -166,7 +166,7 @@ int session_pipes(struct session *s) {
 		s->child_fds[i] = child;
 		nonblocking(ours);
 		if (i) s->out[i - 1].source.fd = ours;
-		else if (s->flags & STDIO_STDIN) s->in.source.fd = ours;
+		else if (s->flags & STDIO_STDIN && !s->in.eof) s->in.source.fd = ours;
 		else close(ours); /* no -i: end of file at once */
 	}
 	return 0;
@@ -219,10 +219,22 @@ static struct attachment *attachment(struct session *s, struct client *c) {
 }
 
 void session_attach(struct session *s, struct client *c, uint32_t bits) {
-	struct attachment *a = attachment(s, c);
-	if (!a) return;
-	a->bits = bits & (STDIO_ATTACH_STDIN | STDIO_ATTACH_STDOUT | STDIO_ATTACH_STDERR);
-	a->wants_exit = true;
+	struct client *to = client_streams(c);
+	if (to != c) session_want_exit(s, c);
+	struct attachment *a = to ? attachment(s, to) : NULL;
+	if (a) {
+		a->bits = bits & (STDIO_ATTACH_STDIN | STDIO_ATTACH_STDOUT | STDIO_ATTACH_STDERR);
+		a->wants_exit = true;
+	} else if (!to && bits & STDIO_ATTACH_STDIN && s->flags & STDIO_STDIN_ONCE) {
+		session_input_eof(s); /* it came and went */
+	}
+	if (a && to != c) client_begin(to);
+}
+
+bool session_has(const struct session *s, const struct client *c) {
+	for (const struct attachment *a = s->attachments; a; a = a->next)
+		if (a->client == c) return true;
+	return false;
 }
 
 void session_want_exit(struct session *s, struct client *c) {

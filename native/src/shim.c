@@ -66,8 +66,30 @@ static void clean_start(void) {
 	}
 }
 
+struct options options;
+
+/* Options after the mode, as core/plan/protocol.ts has them. */
+static bool read_options(char **arguments) {
+	for (char **a = arguments; *a; a++) {
+		if (!strcmp(*a, "client")) {
+			options.client = true;
+		} else if (!strcmp(*a, "trace")) {
+			options.trace = true;
+		} else if (!strncmp(*a, "pool=", 5)) {
+			options.pool = true;
+			options.common = (uint32_t)strtoul(*a + 5, NULL, 10);
+		} else if (!strcmp(*a, "wake") && a[1]) {
+			options.wake = a + 1;
+			return true;
+		} else {
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv) {
-	if (argc != 2 || fcntl(SHIM_FD_CONTROL, F_GETFD) < 0) {
+	if (argc < 2 || !read_options(argv + 2) || fcntl(SHIM_FD_CONTROL, F_GETFD) < 0) {
 		static const char text[] = "engine-shim is started by the engine\n";
 		ssize_t n = write(2, text, sizeof text - 1);
 		(void)n;

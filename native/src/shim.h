@@ -39,7 +39,22 @@ uint64_t now_ns(void); /* realtime */
 /* -- clients.c ------------------------------------------------------------------------------------------------------------------ */
 
 struct client;
-void client_add(int fd, bool control);
+/* NULL when there is no memory; the fd is closed then. */
+struct client *client_add(int fd, bool control);
+/*
+ * `fd` becomes a client that gets the streams of what `owner` attaches, execs or resumes from now on, instead of it. Such a relay gets output and the exit
+ * of its session, nothing else, may ask for little, and is read only from when it has a session, so that what it sends early waits. 0 or errno; takes the fd.
+ */
+int client_adopt(struct client *owner, int fd);
+bool client_is_relay(const struct client *c);
+/* It has a session now: read from it. */
+void client_begin(struct client *c);
+/* Who gets the streams of what `c` attaches: a relay, itself, or NULL when its relay has gone. */
+struct client *client_streams(struct client *c);
+/* What was asked for in its name came to nothing: a relay without a session is closed. */
+void client_drop_relay(struct client *c);
+/* An fd that came with the frame in hand; -1 when there is none. The callee's from now on. */
+int client_take_fd(struct client *c);
 /* Listen on RUN/shim.sock. 0 or errno. */
 int clients_listen(int run_folder);
 void clients_stop_listening(int run_folder);
@@ -113,7 +128,9 @@ int session_pipes(struct session *s);
 void session_close_child_fds(struct session *s);
 /* Take the pty's master from init. */
 void session_take_terminal(struct session *s, int master);
+/* By client_streams(c); the exit is told to `c` as well. */
 void session_attach(struct session *s, struct client *c, uint32_t bits);
+bool session_has(const struct session *s, const struct client *c);
 void session_detach(struct session *s, struct client *c, bool gone);
 void session_want_exit(struct session *s, struct client *c);
 /* Bytes for stdin. */

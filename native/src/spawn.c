@@ -28,7 +28,7 @@ static int shim_stdio(struct machine *m, const struct op_stdio *o) {
 	s->rows = (uint16_t)o->rows;
 	s->cols = (uint16_t)o->cols;
 	struct client *control = clients_control();
-	if (control && o->flags & (STDIO_ATTACH_STDIN | STDIO_ATTACH_STDOUT | STDIO_ATTACH_STDERR)) session_attach(s, control, o->flags);
+	if (control && (client_streams(control) != control || o->flags & (STDIO_ATTACH_STDIN | STDIO_ATTACH_STDOUT | STDIO_ATTACH_STDERR))) session_attach(s, control, o->flags);
 	if (o->log_dir.n) {
 		int failed = log_open(o->log_dir.p, o->max_size, o->max_files, o->ring);
 		if (failed) return machine_fail(m, failed, "cannot open the log in %s", o->log_dir.p);

@@ -170,3 +170,21 @@ EXPORT int engine_pipe(int *fds)
 	fcntl(fds[1], F_SETPIPE_SZ, 1 << 20);
 	return 0;
 }
+
+/* sendmsg of `length` bytes with `fd` by SCM_RIGHTS. How many went, or -errno (-EAGAIN where the socket does not block). */
+EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	struct iovec iov = { (void *)(uintptr_t)bytes, (size_t)length };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+	memset(&control, 0, sizeof control);
+	struct cmsghdr *head = CMSG_FIRSTHDR(&m);
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(head), &fd, sizeof fd);
+	for (;;) {
+		ssize_t n = sendmsg(socket, &m, MSG_NOSIGNAL);
+		if (n >= 0) return (int)n;
+		if (errno != EINTR) return -errno;
+	}
+}

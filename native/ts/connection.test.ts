@@ -7,6 +7,7 @@ import { expect, it } from 'vitest';
 import { FRAME } from '@engine/core/plan';
 import { encodeFrame } from './frames.ts';
 import { createConnection } from './shim.ts';
+import { createRecordingSyscalls } from './syscalls.ts';
 
 it('delivers what a shim said before it ended to one who writes to it afterwards', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'engine-connection-'));
@@ -18,7 +19,7 @@ it('delivers what a shim said before it ended to one who writes to it afterwards
     await once(server, 'listening');
     const socket = connect(join(folder, 'socket'));
     await once(socket, 'connect');
-    const connection = createConnection(socket);
+    const connection = createConnection(socket, () => createRecordingSyscalls());
     connection.pause();
     const seen: number[] = [];
     connection.onFrame((frame) => seen.push(frame.type));

@@ -42,7 +42,7 @@ export function createNative(options: NativeOptions = {}): Native {
       program ??= calls().executable(options.shimPath ?? join(binaryFolder(), 'engine-shim'));
       return spawnShim(calls(), program, request);
     },
-    connectShim,
+    connectShim: (path) => connectShim(path, calls),
     processStartTime(pid) {
       let line: string;
       try {
@@ -54,6 +54,7 @@ export function createNative(options: NativeOptions = {}): Native {
       return field === undefined ? undefined : BigInt(field);
     },
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
+    socketPair: () => calls().socketPair(),
     pipe: () => calls().pipe(),
   };
 }

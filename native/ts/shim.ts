@@ -1,18 +1,23 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { connect, Socket } from 'node:net';
 import { dirname, join } from 'node:path';
+import { FRAME } from '@engine/core/plan';
 import { fail } from '@engine/core/errors';
 import { type Frame, type ShimConnection, type SpawnShim } from '@engine/core/native';
 import { encodeFrame, FrameReader } from './frames.ts';
 import { type Syscalls } from './syscalls.ts';
 
-/** A connection over a connected stream socket. */
-export function createConnection(socket: Socket): ShimConnection {
+/** What of Syscalls a connection needs. */
+export type SendFd = Pick<Syscalls, 'sendWithFd' | 'close'>;
+
+/** A connection over a connected stream socket. `calls` are asked for at the first `adopt`. */
+export function createConnection(socket: Socket, calls: () => SendFd): ShimConnection {
   const reader = new FrameReader();
   const early: Frame[] = [];
   let listener: ((frame: Frame) => void) | undefined;
   let paused = false;
   let broken: Error | undefined;
+  const passing = passFds(socket, calls);
   outliveWrites(socket, (error) => (broken = error));
   // undelivered frames hold the socket back too
   const deliver = (): void => {
@@ -52,6 +57,16 @@ export function createConnection(socket: Socket): ShimConnection {
         });
       });
     },
+    adopt(fd) {
+      if (socket.destroyed || !socket.writable || broken) {
+        calls().close(fd);
+        return;
+      }
+      const head = Buffer.from(encodeFrame(FRAME.adopt));
+      passing.set(head, fd);
+      // a write in the queue keeps its place among the others; the callback also comes when the socket was destroyed meanwhile
+      socket.write(head, () => passing.drop(head));
+    },
     onFrame(next) {
       listener = next;
       deliver();
@@ -72,6 +87,52 @@ export function createConnection(socket: Socket): ShimConnection {
 }
 
 /**
+ * Let single writes carry an fd. Node can't send one over a plain socket: such a write is a sendmsg of our own, at its place in the queue (when its turn comes,
+ * all before it is with the kernel). Writes are therefore not put together into one.
+ */
+function passFds(socket: Socket, calls: () => SendFd): { set(bytes: Uint8Array, fd: number): void; drop(bytes: Uint8Array): void } {
+  const fds = new Map<unknown, number>();
+  const drop = (bytes: unknown): void => {
+    const fd = fds.get(bytes);
+    if (fd === undefined) return;
+    fds.delete(bytes);
+    calls().close(fd);
+  };
+  const write = socket._write;
+  const send = (bytes: Uint8Array, done: (error?: Error | null) => void): void => {
+    const { fd: own } = (socket as Socket & { _handle?: { fd?: number } | null })._handle ?? {};
+    const fd = fds.get(bytes);
+    if (own === undefined || own < 0 || fd === undefined || socket.destroyed) {
+      drop(bytes);
+      done(new Error('the connection is closed'));
+      return;
+    }
+    try {
+      calls().sendWithFd(own, bytes, fd);
+    } catch (error) {
+      if ((error as { errno?: string }).errno === 'EAGAIN') {
+        setTimeout(send, 1, bytes, done);
+        return;
+      }
+      drop(bytes);
+      done(error as Error);
+      return;
+    }
+    drop(bytes);
+    done();
+  };
+  socket._write = (chunk, encoding, done) => (fds.has(chunk) ? send(chunk as Uint8Array, done) : write.call(socket, chunk, encoding, done));
+  return {
+    set(bytes, fd) {
+      // the first one: from now on one by one, whoever put several together would overtake it
+      if (fds.size === 0) Object.defineProperty(socket, '_writev', { value: null, configurable: true, writable: true });
+      fds.set(bytes, fd);
+    },
+    drop,
+  };
+}
+
+/**
  * A write to a shim that has just ended fails (EPIPE). Node would then throw away what the shim had said before, its exit frame too:
  * instead the failure is told, and reading goes on to the end.
  */
@@ -87,7 +148,7 @@ function outliveWrites(socket: Socket, onFailure: (error: Error) => void): void 
 }
 
 /** Connect to `shim.sock`. Errors: ERR_SHIM_GONE. */
-export function connectShim(path: string): Promise<ShimConnection> {
+export function connectShim(path: string, calls: () => SendFd): Promise<ShimConnection> {
   // sun_path holds 107 bytes: a longer path goes through an fd of its folder
   let folder: number | undefined;
   let address = path;
@@ -105,7 +166,7 @@ export function connectShim(path: string): Promise<ShimConnection> {
     socket.once('error', refused);
     socket.once('connect', () => {
       socket.off('error', refused);
-      resolve(createConnection(socket));
+      resolve(createConnection(socket, calls));
     });
   }).finally(() => {
     if (folder !== undefined) closeSync(folder);
@@ -113,7 +174,7 @@ export function connectShim(path: string): Promise<ShimConnection> {
 }
 
 /**
- * Start the shim. It inherits nothing but what is named here: the fds of SHIM_FD and streams, and `env`.
+ * Start the shim. It inherits nothing but what is named here: the fds of SHIM_FD, client and streams, and `env`. `client` is closed in any case.
  * Errors: ERR_NATIVE; ERR_STATE-free: the plan must exist.
  */
 export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShim): ShimConnection {
@@ -134,13 +195,22 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     const [mine, theirs] = syscalls.socketPair();
     ours = mine;
     opened.push(theirs);
+    // in the order of core/plan/protocol.ts: `wake` takes all that follows
+    const options = [
+      ...(request.client === undefined ? [] : ['client']),
+      ...(request.pool === undefined ? [] : [`pool=${request.pool}`]),
+      ...(request.trace ? ['trace'] : []),
+      ...(request.wake?.length ? ['wake', ...request.wake] : []),
+    ];
+    const extra = [...(request.client === undefined ? [] : [request.client]), ...(request.streams ?? [])];
     const env = Object.entries(request.env ?? {}).map(([key, value]) => `${key}=${value}`);
-    syscalls.spawn(program, ['engine-shim', request.mode], env, [theirs, request.lock?.fd ?? -1, folder, plan, ...(request.streams ?? [])]);
+    syscalls.spawn(program, ['engine-shim', request.mode, ...options], env, [theirs, request.lock?.fd ?? -1, folder, plan, ...extra]);
     const socket = new Socket({ fd: mine, readable: true, writable: true });
     ours = undefined;
     socket.resume();
-    return createConnection(socket);
+    return createConnection(socket, () => syscalls);
   } finally {
+    if (request.client !== undefined) syscalls.close(request.client);
     for (const fd of opened) closeSync(fd);
     if (ours !== undefined) closeSync(ours);
   }

@@ -11,6 +11,8 @@ export interface Syscalls {
   pipe(): { readonly read: number; readonly write: number };
   /** Two ends of a stream socket. */
   socketPair(): readonly [number, number];
+  /** sendmsg of `bytes` on `socket` with `fd` by SCM_RIGHTS; how many bytes went. ERR_NATIVE with EAGAIN where the socket is full and does not block. */
+  sendWithFd(socket: number, bytes: Uint8Array, fd: number): number;
   /** An fd that can be executed but not written to by anyone: a sealed memfd, or a detached read-only mount of the file. */
   executable(path: string): number;
   /** Start `program` with `fds[i]` as fd 3+i (-1: none). It is nobody's child. Returns its pid. */
@@ -44,6 +46,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_lock: { args: ['str', 'int', 'int'], result: 'int' },
     engine_pipe: { args: ['bytes'], result: 'int' },
     engine_socketpair: { args: ['bytes'], result: 'int' },
+    engine_send_fd: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int' },
   }, {
@@ -76,6 +79,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
       return { read, write };
     },
     socketPair: () => pair(library.engine_socketpair, 'socketpair'),
+    sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fd(socket, bytes, bytes.byteLength, fd).value),
     executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
     spawn: (program, argv, env, fds) => checked('spawn', library.engine_spawn(program, argv, env, Int32Array.from(fds), fds.length).value),
   };
@@ -110,6 +114,7 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     },
     pipe: () => ({ read: fd(), write: fd() }),
     socketPair: () => [fd(), fd()],
+    sendWithFd: (_socket, bytes) => bytes.byteLength,
     executable: () => fd(),
     spawn: () => 4242,
   };

@@ -3,7 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Frame, type Lock, type Native, type ShimConnection } from '@engine/core/native';
+import { type Frame, type Lock, type Native, type ShimConnection, type SpawnShim } from '@engine/core/native';
 import { BITS, encodePlan, FRAME, op, orderSteps, step, undoSteps, type PlannedStep, type Step } from '@engine/core/plan';
 import { CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, MS } from './constants.ts';
 import { decodeFailure } from './frames.ts';
@@ -88,15 +88,15 @@ export class Bench {
   }
 
   /** Write the plan, take the lock, start the shim. The lock is the shim's alone afterwards. */
-  start(container: Container, env?: Record<string, string>): Talk {
-    return this.startPlan(bytesOf(this.steps(container)), env);
+  start(container: Container, env?: Record<string, string>, options?: Partial<SpawnShim>): Talk {
+    return this.startPlan(bytesOf(this.steps(container)), env, options);
   }
 
-  startPlan(plan: Uint8Array, env?: Record<string, string>): Talk {
+  startPlan(plan: Uint8Array, env?: Record<string, string>, options?: Partial<SpawnShim>): Talk {
     writeFileSync(join(this.run, 'plan'), plan);
     this.#lock = this.native.tryLock(join(this.run, 'lock'), { create: true });
     if (!this.#lock) throw new Error('the lock is taken');
-    const connection = this.native.spawnShim({ mode: 'run', plan: join(this.run, 'plan'), runFolder: this.run, lock: this.#lock, ...(env ? { env } : {}) });
+    const connection = this.native.spawnShim({ mode: 'run', plan: join(this.run, 'plan'), runFolder: this.run, lock: this.#lock, ...(env ? { env } : {}), ...options });
     this.#lock.release();
     return this.#talk(connection);
   }
