@@ -35,6 +35,7 @@ export const manifestSchema = {
     },
     taps: names,
     handlers: names,
+    repeatable: { type: 'boolean' },
     options: { type: 'object' },
     core: { type: 'string' },
   },

@@ -122,16 +122,17 @@ export async function refuseTaken(core: Core, name: string): Promise<void> {
 
 export interface CreateOptions { onWarning?(text: string): void; readonly thenStart?: boolean }
 
-/** What was asked for, as it will be executed, after the policies; the first draft of it. Errors: those of {@link draftContainer}. */
-export async function requestCreation(core: Core, asked: ContainerRequest): Promise<Draft> {
+/** What was asked for, as it will be executed, after the policies. */
+export async function requestCreation(core: Core, asked: ContainerRequest): Promise<ContainerRequest> {
   const request = normalised(core, asked);
   core.phase?.('request');
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
   checkRestart(request);
   core.phase?.('draft');
-  return draftContainer(core, request, newId(), request.name ?? randomName((n) => core.parts.state.containers.byName(n) !== undefined));
+  return request;
 }
+export const newName = (core: Core): string => randomName((name) => core.parts.state.containers.byName(name) !== undefined);
 
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
 export async function createContainer(core: Core, asked: ContainerRequest, options: CreateOptions = {}): Promise<ContainerRecord> {

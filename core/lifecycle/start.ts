@@ -91,9 +91,8 @@ export function planStart(core: Core, record: ContainerRecord, run: string, opti
 }
 
 /** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
-export async function launch(core: Core, record: ContainerRecord, run: string, { steps, bytes }: RunPlan, options: StartOptions): Promise<LiveSession> {
+export async function launch(core: Core, record: ContainerRecord, run: string, { bytes, deadlines }: Pick<RunPlan, 'bytes' | 'deadlines'>, options: StartOptions): Promise<LiveSession> {
   const { state, native, shimEnv } = core.parts;
-  const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
   core.phase?.('run folder');
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
   let started: Promise<LiveSession>;

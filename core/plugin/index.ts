@@ -37,6 +37,11 @@ export interface PluginManifest {
   readonly taps?: readonly HookName[];
   /** Barrier handlers it has. */
   readonly handlers?: readonly string[];
+  /**
+   * Its drivers and its taps on the hooks of creation and run answer by what they are given, their options and the machine alone, and only by operations:
+   * the plan of a request that comes again within a second is then not asked for again.
+   */
+  readonly repeatable?: boolean;
   /** JSON Schema of `options.<name>` in .enginerc. */
   readonly options?: object;
   /** Semver range of @engine/core it works with (peerDependencies). */

@@ -84,8 +84,8 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
     for (const { name } of record.volumes) db.run('INSERT OR IGNORE INTO container_volumes VALUES (?, ?)', record.id, name);
   };
   const rows: Rows = {
-    insertContainer(record) {
-      named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, toJson(record)));
+    insertContainer(record, json = toJson(record)) {
+      named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, json));
       uses(record);
     },
     updateContainer(record) {

@@ -76,7 +76,7 @@ export interface Transaction {
 /** Row changes, inside the commit's SQLite transaction. */
 export interface Rows {
   /** Errors: ERR_NAME_TAKEN. */
-  insertContainer(record: ContainerRecord): void;
+  insertContainer(record: ContainerRecord, json?: string): void;
   updateContainer(record: ContainerRecord): void;
   deleteContainer(id: string): void;
   insertVolume(record: VolumeRecord): void;

@@ -9,9 +9,22 @@ export const RENAME_NOREPLACE = 1;
 /** Undo of something that lies in a staging folder, whose own undo removes it. */
 export const goesWithStaging = { none: 'removed with the folder it lies in' } as const;
 
+const listening = new Set<string[]>();
 /** A name that no other call gets. */
 export function uniqueName(): string {
-  return randomBytes(8).toString('hex');
+  const name = randomBytes(8).toString('hex');
+  for (const names of listening) names.push(name);
+  return name;
+}
+/** The names that were drawn while `work` ran (perhaps by others too). */
+export async function namesDrawn<T>(work: () => Promise<T>): Promise<{ readonly value: T; readonly names: readonly string[] }> {
+  const names: string[] = [];
+  listening.add(names);
+  try {
+    return { value: await work(), names };
+  } finally {
+    listening.delete(names);
+  }
 }
 
 /** Make a folder that a driver keeps for ever (0700 unless told otherwise); there already is success. */
