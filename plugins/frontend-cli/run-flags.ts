@@ -1,4 +1,5 @@
 import { type Flags } from './parse.ts';
+import { traceFlag } from './trace.ts';
 
 /** Flags of `create`; `run` adds its own. Names and meaning are Docker's. */
 export const createFlags = {
@@ -72,4 +73,5 @@ export const runFlags = {
   ...createFlags,
   detach: { type: 'boolean', short: 'd', help: 'run in the background and print the id' },
   'sig-proxy': { type: 'string', value: 'BOOL', help: 'pass signals on to the process (true)' },
+  trace: traceFlag,
 } as const satisfies Flags;

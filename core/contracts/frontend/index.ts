@@ -1,5 +1,5 @@
 import { type Driver } from '../common/index.ts';
-import { type AttachStreams, type Engine, type Session } from '../../api/index.ts';
+import { type AttachStreams, type Engine, type Session, type Span } from '../../api/index.ts';
 
 /** How requests reach the engine: a command line, later a socket API, an OCI runtime's. Features: none yet. */
 export interface Frontend extends Driver {
@@ -25,6 +25,8 @@ export interface Invocation {
   readonly relay?: (options: RelayOptions) => Relay;
   /** Window of the caller's terminal, undefined without one. */
   readonly windowSize?: { readonly rows: number; readonly cols: number };
+  /** What this process did for the command before it was served, for `--trace`. */
+  readonly startup?: () => readonly Span[];
   /** Commands that the host program brings (`config`, `trust`, `plugin`): listed in the help, dispatched by the frontend. */
   readonly commands: readonly HostCommand[];
 }

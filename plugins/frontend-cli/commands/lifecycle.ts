@@ -4,6 +4,7 @@ import { connect, parseDetachKeys, windowSize } from '../attach.ts';
 import { command } from '../command.ts';
 import { reachFiles } from '../reach-files.ts';
 import { environment } from '../request.ts';
+import { traced, traceFlag } from '../trace.ts';
 import { parseInteger } from '../units.ts';
 
 const keys = { type: 'string', value: 'KEYS', help: 'keys that detach (default ctrl-p,ctrl-q)' } as const;
@@ -11,14 +12,14 @@ const DEFAULT_KEYS = 'ctrl-p,ctrl-q';
 
 export const startCommand = command({
   name: 'start', usage: '[FLAGS] CONTAINER...', summary: 'start containers', args: [1, Infinity],
-  flags: { attach: { type: 'boolean', short: 'a', help: 'attach its output' }, interactive: { type: 'boolean', short: 'i', help: 'attach its input' }, 'detach-keys': keys },
-  async run(context, flags, refs) {
+  flags: { attach: { type: 'boolean', short: 'a', help: 'attach its output' }, interactive: { type: 'boolean', short: 'i', help: 'attach its input' }, 'detach-keys': keys, trace: traceFlag },
+  run: (context, flags, refs) => traced(context, flags.trace, async (context, tracing) => {
     const engine = await context.open();
     const onWarning = (text: string): void => context.warn(text);
     if (!flags.attach && !flags.interactive) {
       return context.forEach(refs, async (ref) => {
         try {
-          (await engine.containers.start(ref, { onWarning })).detach();
+          (await engine.containers.start(ref, { ...tracing, onWarning })).detach();
         } catch (error) {
           // as Docker: what runs already is fine
           if (!isEngineError(error, 'ERR_ALREADY_RUNNING')) throw error;
@@ -31,11 +32,11 @@ export const startCommand = command({
     const { record } = await engine.containers.resolve(ref);
     const attach = { stdin: flags.interactive && record.request.openStdin, stdout: true, stderr: true };
     const size = windowSize(context.invocation);
-    const session = await engine.containers.start(ref, { attach, onWarning, ...(size ? { windowSize: size } : {}) });
+    const session = await engine.containers.start(ref, { ...tracing, attach, onWarning, ...(size ? { windowSize: size } : {}) });
     const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true });
     if (!detached) await session.gone;
     return code;
-  },
+  }),
 });
 
 export const stopCommand = command({

@@ -8,6 +8,7 @@ import { countArgs, type Values } from '../parse.ts';
 import { reachFiles } from '../reach-files.ts';
 import { buildRequest } from '../request.ts';
 import { createFlags, runFlags } from '../run-flags.ts';
+import { traced, type Tracing } from '../trace.ts';
 
 type RunValues = Partial<Values<typeof runFlags>>;
 
@@ -62,7 +63,7 @@ export const createCommand = command({
 
 export const runCommand = command({
   name: 'run', usage: '[FLAGS] IMAGE [COMMAND] [ARG...]', summary: 'make a container and start it', flags: runFlags, args: [0, Infinity], passThrough: true,
-  async run(context, flags, args) {
+  run: (context, flags, args) => traced(context, flags.trace, async (context, tracing) => {
     await reachFiles(flags, context.invocation.cwd);
     const wanted = request(context, 'run', flags, args);
     const detachKeys = flags['detach-keys'] ?? 'ctrl-p,ctrl-q';
@@ -74,7 +75,7 @@ export const runCommand = command({
     const engine = await context.open();
     const id = await create(context, engine, wanted, flags.cidfile, true);
     const attached = wanted.attach.stdin || wanted.attach.stdout || wanted.attach.stderr;
-    const session = await start(engine, id, wanted, flags.cidfile, context);
+    const session = await start(engine, id, wanted, flags.cidfile, context, tracing);
     if (!attached) {
       await context.print(`${id}\n`);
       if (!wanted.detached) return 0;
@@ -86,13 +87,13 @@ export const runCommand = command({
     });
     if (!detached) await session.gone;
     return code;
-  },
+  }),
 });
 
 /** A run that cannot start leaves no container behind with --rm, as Docker does. */
-async function start(engine: Engine, id: string, wanted: ContainerRequest, cidfile: string | undefined, context: CommandContext): Promise<Awaited<ReturnType<Engine['containers']['start']>>> {
+async function start(engine: Engine, id: string, wanted: ContainerRequest, cidfile: string | undefined, context: CommandContext, tracing: Tracing): Promise<Awaited<ReturnType<Engine['containers']['start']>>> {
   try {
-    return await engine.containers.start(id, { attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
+    return await engine.containers.start(id, { ...tracing, attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
   } catch (error) {
     if (wanted.autoRemove) {
       await engine.containers.remove(id, { force: true, volumes: true }).catch((left: unknown) => isEngineError(left, 'ERR_NO_SUCH_CONTAINER') || context.warn(`container ${id} was not removed: ${String(left)}`));
