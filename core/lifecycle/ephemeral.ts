@@ -30,7 +30,7 @@ async function prepared(core: Core, draft: Draft): Promise<NonNullable<PlanOptio
 async function make(core: Core, draft: Draft, options: RunOptions): Promise<Made> {
   const { value, names } = await namesDrawn(async () => {
     const records = createRecords(draft.record, { writable: true });
-    await core.parts.hooks.call('create', { container: draft.record }, { records });
+    await core.parts.hooks.call('create', { container: draft.record }, { records, trace: core.trace });
     const run = newRunId();
     const kept = records.changed();
     const plan = await planStart(core, kept ? { ...draft.record, plugins: kept } : draft.record, run, options, await prepared(core, draft));
@@ -51,6 +51,7 @@ export async function runContainer(core: Core, asked: ContainerRequest, options:
   const name = request.name ?? newName(core);
   const known = key === undefined ? undefined : core.shapes.take(key, name);
   if (known) return launchMade(core, known, image, options);
+  core.phase?.('draft');
   const draft = await draftContainer(core, request, newId(), name);
   if (isEphemeral(draft)) {
     return launchMade(core, () => make(core, draft, options).then((made) => { if (key !== undefined) core.shapes.learn(key, made, draft.drivers); return made; }), image, options, draft.record.id);
@@ -61,13 +62,18 @@ export async function runContainer(core: Core, asked: ContainerRequest, options:
 }
 
 async function launchMade(core: Core, make: Made | (() => Promise<Made>), image: FoundImage | undefined, options: RunOptions, id = (make as Made).record.id): Promise<Session> {
+  core.phase?.('request');
   await core.request('start', { container: id, attach: options.attach ?? null });
   const locks: [string, string, shared?: boolean][] = [['container', id]];
   if (image?.image.rootfs.kind === 'layers') locks.push([...imageLock(image.image.id), true]);
+  core.phase?.('lock');
   return core.locked(locks, async () => {
+    core.phase?.('unpack');
     if (image) await ensureUnpacked(core, image, (await core.registry.chosen('storage')).driver);
+    core.phase?.('create');
     const made = typeof make === 'function' ? await make() : make;
     const { record } = made;
+    core.phase?.('database');
     await insert(core, made);
     try {
       options.onCreated?.(record.id);
