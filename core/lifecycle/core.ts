@@ -61,7 +61,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     },
     settled: async () => { while (busy.size > 0) await Promise.allSettled(busy); },
     async transact(what, work) {
-      const transaction = state.begin(what);
+      const transaction = state.begin(what, this.trace);
       const end = this.trace && openSpan(this.trace, 'engine', what);
       try {
         return await work(transaction);

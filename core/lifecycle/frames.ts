@@ -1,10 +1,9 @@
 import { type EngineError, fail } from '../errors/index.ts';
-import { type Trace } from '../hooks/index.ts';
-import { decodePlan, parts, type DecodedStep } from '../plan/index.ts';
+import { decodePlan, type DecodedStep } from '../plan/index.ts';
 import { type ExitRecord } from '../api/index.ts';
 import { type Frame } from '../native/index.ts';
 import { errnoName } from '../state/files.ts';
-import { operationFailed, readFailure, subjectOf, type Failure } from '../state/helper.ts';
+import { operationFailed, readFailure, type Failure } from '../state/helper.ts';
 import { parseExit } from '../state/run-files.ts';
 
 /** Payload of an `exit` frame: the run's exit file. A shim that says less still gives the code. */
@@ -64,16 +63,4 @@ export function warningText(plan: Uint8Array, payload: Buffer): string {
   const failure = readFailure(payload);
   const error = operationFailed(failure, stepOf(plan, failure));
   return `${error.message} (${errnoName(failure.errno)})`;
-}
-
-/** Payload of a `trace` frame: a span per operation of `plan`, on the track of the part it belongs to. */
-export function traceOperations(plan: Uint8Array, payload: Buffer, trace: Trace): void {
-  const { steps } = decodePlan(plan);
-  for (let at = 0; at + 24 <= payload.length; at += 24) {
-    const [track, index, begin, end] = [parts[payload.readUInt32LE(at)] ?? 'shim', payload.readUInt32LE(at + 4), payload.readBigUInt64LE(at + 8), payload.readBigUInt64LE(at + 16)];
-    const step = steps.find((s) => s.index === index && s.part === track);
-    const path = subjectOf(step);
-    const details = { index: String(index), ...(step && { slot: step.slot, ...step.origin }), ...(path && { path }) };
-    trace({ name: step?.operation.name ?? `operation ${index}`, kind: 'operation', track, begin, end: end < begin ? begin : end, details });
-  }
 }

@@ -6,7 +6,8 @@ import { type ContainerRecord, type Session, type StartOptions } from '../api/in
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
-import { blame, readBarrier, traceOperations, warningText } from './frames.ts';
+import { blame, readBarrier, warningText } from './frames.ts';
+import { traceOperations } from '../state/helper.ts';
 import { newRunId } from './names.ts';
 import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';

@@ -3,6 +3,8 @@ import { fail, type EngineError } from '../errors/index.ts';
 import { type Native, type SpawnShim } from '../native/index.ts';
 import { decodePlan, readsAfter, type DecodedStep } from '../plan/decode.ts';
 import { FRAME } from '../plan/protocol.ts';
+import { parts } from '../plan/slots.ts';
+import { type Span } from '../api/engine.ts';
 import { errnoName } from './files.ts';
 
 /** A failure that a shim reported. */
@@ -25,6 +27,18 @@ export function readFailure(payload: Buffer): Failure {
 export function subjectOf(step: DecodedStep | undefined): string {
   const { path, to, target, from, source, fromRoot } = (step?.operation.args ?? {}) as Record<string, unknown>;
   return String(path ?? to ?? target ?? from ?? source ?? fromRoot ?? '');
+}
+
+/** Payload of a `trace` frame: a span per operation of `plan`, on the track of the part it belongs to. */
+export function traceOperations(plan: Uint8Array, payload: Buffer, trace: (span: Span) => void): void {
+  const { steps } = decodePlan(plan);
+  for (let at = 0; at + 24 <= payload.length; at += 24) {
+    const [track, index, begin, end] = [parts[payload.readUInt32LE(at)] ?? 'shim', payload.readUInt32LE(at + 4), payload.readBigUInt64LE(at + 8), payload.readBigUInt64LE(at + 16)];
+    const step = steps.find((s) => s.index === index && s.part === track);
+    const path = subjectOf(step);
+    const details = { index: String(index), ...(step && { slot: step.slot, ...step.origin }), ...(path && { path }) };
+    trace({ name: step?.operation.name ?? `operation ${index}`, kind: 'operation', track, begin, end: end < begin ? begin : end, details });
+  }
 }
 
 /** A failure in words: `mkdir /x: EEXIST, detail [plugin y]`. */
@@ -68,14 +82,17 @@ export function hasAfter(planPath: string): boolean {
  * Run a plan's helper part, or its after part (`undo`), and wait for the end. In `undo` every operation is tried and all failures are
  * collected; in `helper` the first ends it.
  */
-export async function runShim(native: Native, request: SpawnShim, options: { onWarning?: (failure: Failure) => void; signal?: AbortSignal } = {}): Promise<HelperResult> {
-  const connection = native.spawnShim(request);
+export async function runShim(native: Native, request: SpawnShim, options: { onWarning?: (failure: Failure) => void; signal?: AbortSignal; trace?: ((span: Span) => void) | undefined } = {}): Promise<HelperResult> {
+  const { trace } = options;
+  const begin = trace && process.hrtime.bigint();
+  const connection = native.spawnShim(trace ? { ...request, trace: true } : request);
   const failures: Failure[] = [];
   let ended: HelperResult['ended'] = 'gone';
   let message = '';
   connection.onFrame((frame) => {
     if (frame.type === FRAME.failed) failures.push(readFailure(frame.payload));
     else if (frame.type === FRAME.warning && request.mode === 'undo') failures.push(readFailure(frame.payload));
+    else if (frame.type === FRAME.trace && trace) traceOperations(fs.readFileSync(request.plan), frame.payload, trace);
     else if (frame.type === FRAME.warning) options.onWarning?.(readFailure(frame.payload));
     else if (frame.type === FRAME.ok) {
       ended = 'ok';
@@ -96,6 +113,7 @@ export async function runShim(native: Native, request: SpawnShim, options: { onW
   } finally {
     options.signal?.removeEventListener('abort', abort);
     connection.close();
+    if (begin !== undefined) trace?.({ name: `process for ${request.mode}`, kind: 'engine', track: 'helper', begin, end: process.hrtime.bigint() });
   }
   return { ended, failures, message };
 }

@@ -1,6 +1,7 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { type Logger } from 'pino';
+import { type Span } from '../api/engine.ts';
 import { fail } from '../errors/index.ts';
 import { type Effects, type EffectsOptions } from '../contracts/common/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
@@ -22,6 +23,8 @@ export interface StateContext {
   readonly points: Points;
   readonly inflight: string;
   readonly trash: string;
+  /** Told what the processes of a transaction take. */
+  readonly trace?: ((span: Span) => void) | undefined;
 }
 /** record.json of an in-flight folder; pid and startTime only tell how long waiting for its lock makes sense. */
 export interface InflightRecord { readonly what: string; readonly created: string; readonly pid: number; readonly startTime: string }
@@ -50,7 +53,7 @@ function encodeRedo(effects: readonly Blamed[]): Uint8Array {
 async function runAfter(context: StateContext, folder: string, file: string, lock: Lock): Promise<string[]> {
   const plan = join(folder, file);
   if (!hasAfter(plan)) return [];
-  const result = await runShim(context.native, { mode: 'undo', plan, runFolder: folder, lock });
+  const result = await runShim(context.native, { mode: 'undo', plan, runFolder: folder, lock }, { trace: context.trace });
   if (result.ended === 'ok' && result.failures.length === 0) return [];
   const steps = stepsOf(plan);
   // the power went before all of it was on the disk, so none of its effects had begun
@@ -83,7 +86,8 @@ export async function forgetFolder(context: StateContext, folder: string, id: st
 }
 export const isCommitted = (db: Database, id: string): boolean => db.get('SELECT 1 FROM committed WHERE id = ?', id) !== undefined;
 
-export function beginTransaction(context: StateContext, what: string): Transaction {
+export function beginTransaction(shared: StateContext, what: string, trace?: StateContext['trace']): Transaction {
+  const context = trace ? { ...shared, trace } : shared;
   const { native, db, points, inflight, log } = context;
   const id = `${Date.now().toString(36)}-${randomName()}`;
   const folder = join(inflight, id);
@@ -147,7 +151,7 @@ export function beginTransaction(context: StateContext, what: string): Transacti
     const result = await points.aroundAsync('transaction.run', () =>
       runShim(native, { mode: 'helper', plan: join(folder, file), lock, ...(options.streams && { streams: options.streams }) }, {
         onWarning: (warning) => (options.onWarning ?? ((text) => log.warn({ what }, text)))(describeFailure(warning, stepsOf(join(folder, file)).get(warning.index))),
-        ...(options.signal && { signal: options.signal }),
+        trace, ...(options.signal && { signal: options.signal }),
       }));
     if (result.ended === 'ok' && result.failures.length === 0) return;
     await undoCall(file, effects, result, lock, options.signal);

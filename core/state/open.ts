@@ -65,7 +65,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     runs,
     pluginState: (plugin) => pluginState(db, plugin),
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),
-    begin: (what) => beginTransaction(context, what),
+    begin: (what, trace) => beginTransaction(context, what, trace),
     lock: (kind, id, options) => locks.lock(kind, id, options),
     reconcile: (options) => reconciler.reconcile(options),
     inFlight: () => reconciler.inFlight(),

@@ -1,4 +1,5 @@
 import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
+import { type Span } from '../api/engine.ts';
 import { type Effects, type EffectsOptions, type PluginState, type StateSchema } from '../contracts/common/index.ts';
 import { type Effect } from '../plan/types.ts';
 import { type Lock } from '../native/index.ts';
@@ -21,7 +22,7 @@ export interface State {
   /** Bring the state of a plugin to the version that its code knows. Errors: ERR_STATE when it is newer, ERR_PLUGIN_FAILED. */
   ensureStateSchema(plugin: string, schema: StateSchema | undefined): Promise<void>;
   /** Begin a journalled change. `what` for messages and doctor (`create container x`). */
-  begin(what: string): Transaction;
+  begin(what: string, trace?: (span: Span) => void): Transaction;
   readonly runs: Runs;
   /** One verb at a time per object, or several that share it. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
   lock(kind: string, id: string, options?: LockOptions): Promise<Lock>;
