@@ -143,12 +143,14 @@ export type ContextOf<H extends HookName> = H extends RunHook ? RunHookContext :
 export type Tap<H extends HookName> = (context: ContextOf<H>, value: HookValues[H]) =>
   (typeof hookTable)[H]['kind'] extends 'waterfall' ? HookValues[H] | undefined | void | Promise<HookValues[H] | undefined | void> : void | Promise<void>;
 
-export interface TapOptions {
+export interface TapOptions<H extends HookName = HookName> {
   /** Unique per hook; default the plugin's name. */
   readonly name?: string;
   /** Run before the tap of this name; unknown names are an error. */
   readonly before?: string;
   /** Milliseconds until `signal` fires and the tap is reported; default 10000. */
   readonly deadline?: number;
+  /** Is this tap concerned? Must only look, and at once: it gets what nobody has copied yet. When no tap is, the hook costs nothing. */
+  when?(value: HookValues[H]): boolean;
 }
-export type TapFunction = <H extends HookName>(hook: H, tap: Tap<H>, options?: TapOptions) => void;
+export type TapFunction = <H extends HookName>(hook: H, tap: Tap<H>, options?: TapOptions<H>) => void;

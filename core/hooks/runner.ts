@@ -62,7 +62,7 @@ interface Call {
 }
 /** Who is to be blamed while a tap runs. */
 interface Running { plugin: string; open: boolean; readonly signal: AbortSignal; readonly call: Call; readonly hook: HookName }
-interface EngineTap { readonly name: string; readonly plugin: string; readonly deadline: number }
+interface EngineTap { readonly name: string; readonly plugin: string; readonly deadline: number; when?(value: unknown): boolean }
 type AnyTap = (context: TapContext, value: unknown) => unknown;
 type HookArguments = [value: unknown, call: Call];
 type EngineHook = tapable.AsyncSeriesHook<HookArguments, EngineTap> | tapable.AsyncSeriesWaterfallHook<HookArguments, unknown, EngineTap>;
@@ -120,13 +120,23 @@ function blame(error: unknown, hook: HookName, plugin: string): Error {
   return fail('ERR_PLUGIN_FAILED', `plugin ${plugin} failed in hook ${hook}: ${text}`, { plugin, operation: hook, cause: error, hint: '' });
 }
 
+/** One that cannot say is called, and blamed then. */
+function isConcerned({ when }: EngineTap, value: unknown): boolean {
+  try {
+    return when?.(value) !== false;
+  } catch {
+    return true;
+  }
+}
+
 /** Run one tap with its own context and deadline. A late result is dropped; a late failure has nobody left to hear it. */
-async function runTap(tap: AnyTap, { name, plugin, deadline }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
+async function runTap(tap: AnyTap, { name, plugin, deadline, when }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
   const controller = new AbortController();
   const state: Running = { plugin, open: true, signal: controller.signal, call, hook };
   const end = call.trace && openSpan(call.trace, 'tap', name === plugin ? name : `${plugin}: ${name}`, { plugin, hook });
   let timer: NodeJS.Timeout | undefined;
   try {
+    if (when?.(value) === false) return undefined;
     const result = tap(makeContext(state), value);
     if (!(result instanceof Promise) && typeof (result as { then?: unknown } | undefined)?.then !== 'function') return result;
     const overrun = new Promise<never>((_resolve, reject) => {
@@ -211,7 +221,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     const stage = hook === 'postExitCleanup' ? -taken.size : 0;
     const { before } = options;
     const register = (): void => {
-      const full = { name, stage, plugin, deadline: options.deadline ?? defaultDeadline, ...(before === undefined ? {} : { before }) };
+      const full = { name, stage, plugin, ...(options.when && { when: options.when as EngineTap['when'] }), deadline: options.deadline ?? defaultDeadline, ...(before === undefined ? {} : { before }) };
       hooks[hook].tapPromise(full, tap as unknown as (value: unknown, call: Call) => Promise<never>);
     };
     if (before === undefined || hasTap(hook, before)) register();
@@ -232,7 +242,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     async call(hook, value, ...[base]) {
       refuseWaiting(hook);
       const tapped = hooks[hook];
-      if (tapped.taps.length === 0) return [];
+      if (!tapped.taps.some((tap) => isConcerned(tap as unknown as EngineTap, value))) return [];
       const call = newCall(base, value);
       const end = base?.trace && openSpan(base.trace, 'hook', hook);
       // a copy: what one tap has judged, no other may change

@@ -96,7 +96,7 @@ export interface Registry {
   /** The plugins that are loaded. */
   readonly instances: readonly PluginInstance[];
   /** What the plugin that starts containers again says of this one. */
-  restarts(container: ContainerRecord): RestartView | undefined;
+  restarts(container: ContainerRecord, running: boolean): RestartView | undefined;
   handler(name: string): Promise<{ readonly plugin: string; readonly handler: BarrierHandler }>;
   /**
    * Which plugin compiles which section of the spec, when the drivers of `used` take part: theirs and those of the eager plugins.

@@ -147,7 +147,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
 
   return {
     entries, instances, resolveDriver, chosen, network, report,
-    restarts: (container) => ((container.request.restart?.policy ?? 'no') === 'no' ? undefined : instances.map((made) => made.restarts?.(container)).find((found) => found !== undefined)),
+    restarts: (container, running) => ((container.request.restart?.policy ?? 'no') === 'no' ? undefined : instances.map((made) => made.restarts?.(container, running)).find((found) => found !== undefined)),
     async start() {
       for (const entry of entries) if (entry.eager) await load(entry);
     },

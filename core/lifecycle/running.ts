@@ -234,7 +234,7 @@ export function viewContainer(core: Core, record: ContainerRecord): ContainerVie
   const state: ContainerState = isRunning(view) ? 'running' : view?.alive && !view.exit ? 'creating' : over;
   // an exit that was not collected yet is known all the same
   const shown = view?.exit && record.lastExit?.run !== view.exit.run ? { ...record, lastExit: view.exit } : record;
-  const restarts = core.registry.restarts(shown);
+  const restarts = core.registry.restarts(shown, view?.alive === true && !view.exit);
   const known = { record: shown, ...(restarts && { restarts }) };
   if (!isRunning(view)) return { ...known, state };
   const { pid, startTime, startedAt } = view.started;

@@ -138,7 +138,7 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
       const session = await launch(core, record, run, plan, options);
       const now = started(state.containers.get(id) ?? record, plan.plugins);
       await core.transact(`start container ${record.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(now)));
-      const { count } = core.registry.restarts(now) ?? {};
+      const { count } = core.registry.restarts(now, true) ?? {};
       core.emit('container', 'start', id, { ...eventAttributes(record), ...(count && { restartCount: String(count) }) });
       return session;
     } catch (error) {

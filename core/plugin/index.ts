@@ -69,7 +69,7 @@ export interface PluginInstance {
   /** Why an engine must stay, see System.needed. Asked often: answers from memory. */
   needed?(): readonly string[];
   /** For the plugin that starts containers again: what is to be shown of one. Synchronous; asked for containers with a restart policy. */
-  restarts?(container: ContainerRecord): RestartView | undefined;
+  restarts?(container: ContainerRecord, running: boolean): RestartView | undefined;
   /** Asynchronous work belongs here, not in create. */
   start?(): Promise<void>;
   stop?(): Promise<void>;
