@@ -186,6 +186,7 @@ export function toEntry(
   plugin: KnownPlugin,
   create: (plugin: KnownPlugin, definition: PluginDefinition) => PluginInstance,
   prepare?: (plugin: KnownPlugin, definition: PluginDefinition) => Promise<void>,
+  importing: (plugin: KnownPlugin, load: () => Promise<PluginDefinition>) => Promise<PluginDefinition> = (_plugin, load) => load(),
 ): PluginEntry {
   const { manifest, builtin, source, optionsDigest, eager } = plugin;
   return {
@@ -195,7 +196,7 @@ export function toEntry(
     optionsDigest,
     eager,
     async load() {
-      const definition = await plugin.definition();
+      const definition = await importing(plugin, () => plugin.definition());
       await prepare?.(plugin, definition);
       try {
         const instance: unknown = create(plugin, definition);
