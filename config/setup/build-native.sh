@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the static shim, its test build and libengine.so into dist/bin, when a source is newer. Needs gcc (musl-gcc where there is one).
+# Build the static shim, its test build, the launcher and libengine.so into dist/bin, when a source is newer; the launcher is installed as bin/engine. Needs gcc (musl-gcc where there is one).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -35,13 +35,17 @@ fi
 
 header=native/src/gen/operations.h
 # the generator writes the header only when it changes, so its age says nothing about when it was checked
-if [ ! -f "$header" ] || [ ! -f "$out/.header" ] || [ -n "$(find core/plan native/ts/generate.ts -name '*.ts' -newer "$out/.header" -print -quit)" ]; then
+if [ ! -f "$header" ] || [ ! -f native/src/gen/launch.h ] || [ ! -f "$out/.header" ] ||
+	[ -n "$(find core/plan native/ts/generate.ts native/ts/launch.ts -name '*.ts' -newer "$out/.header" -print -quit)" ]; then
 	"$node" --disable-warning=ExperimentalWarning native/ts/generate.ts
 	touch "$out/.header"
 fi
 
-# true when $1 is missing or older than a source
-stale() { [ ! -f "$1" ] || [ -n "$(find native/src config/setup/build-native.sh -maxdepth 2 \( -name '*.[ch]' -o -name build-native.sh \) -not -path '*/test/*' -newer "$1" -print -quit)" ]; }
+# true when $1 is missing or older than a source in the folders that follow
+stale() {
+	target=$1; shift
+	[ ! -f "$target" ] || [ -n "$(find "$@" config/setup/build-native.sh -maxdepth 1 \( -name '*.[ch]' -o -name build-native.sh \) -newer "$target" -print -quit)" ]
+}
 
 shim_sources() { for file in native/src/*.c; do [ "$file" = native/src/spawn_library.c ] || echo "$file"; done; }
 
@@ -51,15 +55,25 @@ build() {
 	"$@" -o "$target.new" || { rm -f "$target.new"; echo "engine: building $target failed" >&2; exit 1; }
 	mv "$target.new" "$target"
 }
-if stale "$out/engine-shim"; then
+if stale "$out/engine-shim" native/src native/src/gen; then
 	# shellcheck disable=SC2046,SC2086
 	build "$out/engine-shim" $static $warnings $hardening $small $kernel_headers -static -s $(shim_sources)
 fi
-if stale "$out/engine-shim-test"; then
+if stale "$out/engine-shim-test" native/src native/src/gen; then
 	# shellcheck disable=SC2046,SC2086
 	build "$out/engine-shim-test" $static $warnings $kernel_headers -DENGINE_TEST -g -static $(shim_sources)
 fi
-if stale "$out/libengine.so"; then
+if stale "$out/libengine.so" native/src; then
 	# shellcheck disable=SC2086
 	build "$out/libengine.so" $compiler $warnings $hardening -fPIC -fvisibility=hidden -shared native/src/spawn_library.c
+fi
+if stale "$out/engine-launcher" native/src/launcher native/src/gen; then
+	# shellcheck disable=SC2086
+	build "$out/engine-launcher" $static $warnings $hardening $small $kernel_headers -static -s native/src/launcher/*.c
+fi
+# renamed over the old one, which may be running
+if ! cmp -s "$out/engine-launcher" bin/engine; then
+	mkdir -p bin
+	cp "$out/engine-launcher" "bin/.engine-$$"
+	mv "bin/.engine-$$" bin/engine
 fi

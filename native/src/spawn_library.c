@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ABI 1
+#define ABI 2
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -162,6 +162,18 @@ EXPORT int engine_lock(const char *path, int create, int shared) {
 }
 
 EXPORT int engine_socketpair(int *fds) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0; }
+
+/* Who connected a unix socket: pid, uid, gid. */
+EXPORT int engine_peer(int socket, int32_t *ids) {
+	struct ucred peer;
+	socklen_t size = sizeof peer;
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size)) return -errno;
+	ids[0] = peer.pid;
+	ids[1] = (int32_t)peer.uid;
+	ids[2] = (int32_t)peer.gid;
+	return 0;
+}
+
 /* Layers go through these: 1 MiB instead of 64 KiB saves a wake-up for every 64 KiB. Beyond the user's quota it stays as it is. */
 EXPORT int engine_pipe(int *fds)
 {
@@ -171,7 +183,7 @@ EXPORT int engine_pipe(int *fds)
 	return 0;
 }
 
-/* sendmsg of `length` bytes with `fd` by SCM_RIGHTS. How many went, or -errno (-EAGAIN where the socket does not block). */
+/* sendmsg of `length` bytes with `fd` by SCM_RIGHTS. Never waits. How many went, or -errno (-EAGAIN: the socket is full, nothing has gone). */
 EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
 	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
 	struct iovec iov = { (void *)(uintptr_t)bytes, (size_t)length };
@@ -183,7 +195,7 @@ EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
 	head->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(head), &fd, sizeof fd);
 	for (;;) {
-		ssize_t n = sendmsg(socket, &m, MSG_NOSIGNAL);
+		ssize_t n = sendmsg(socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0) return (int)n;
 		if (errno != EINTR) return -errno;
 	}

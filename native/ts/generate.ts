@@ -1,7 +1,8 @@
-/** Writes the C header of the plan format from the one table in core: `node native/ts/generate.ts > native/src/gen/operations.h`. */
+/** Writes the C headers of the plan format, from the one table in core, and of the launcher's frames: `node native/ts/generate.ts`. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { BITS, ENTRY, FRAME, MAX_DATA, MAX_DEPTH, MAX_PATH, MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, parts, PLAN_MAGIC, PLAN_VERSION, SHIM_FD, slotNumber, type OperationEntry } from '@engine/core/plan';
+import { ENGINED_FD, ENGINED_FILES, LAUNCH, LAUNCH_VERSION, RELAY, TERMINALS } from './launch.ts';
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`).replace(/[.-]/g, '_');
 const upper = (name: string): string => snake(name).replace(/_$/, '_REPLY').toUpperCase();
@@ -104,12 +105,30 @@ const header = [
   '#endif\n',
 ].join('\n');
 
-const target = join(import.meta.dirname, '..', 'src', 'gen', 'operations.h');
-mkdirSync(dirname(target), { recursive: true });
-let old = '';
-try {
-  old = readFileSync(target, 'utf8');
-} catch {
-  // first time
+const constants = (prefix: string, values: Record<string, number>): string[] => Object.entries(values).map(([name, value]) => `#define ${prefix}_${upper(name)} ${value}u`);
+const launcher = [
+  '/* generated from native/ts/launch.ts and core/plan/protocol.ts by native/ts/generate.ts: do not edit */',
+  '#ifndef ENGINE_GEN_LAUNCH_H',
+  '#define ENGINE_GEN_LAUNCH_H',
+  `#define LAUNCH_VERSION ${LAUNCH_VERSION}u`,
+  ...constants('LAUNCH', LAUNCH),
+  ...constants('RELAY', RELAY),
+  ...constants('TERMINALS', TERMINALS),
+  ...constants('ENGINED_FD', ENGINED_FD),
+  ...Object.entries(ENGINED_FILES).map(([name, value]) => `#define ENGINED_FILE_${upper(name)} ${JSON.stringify(value)}`),
+  ...constants('FRAME', FRAME),
+  '#endif\n',
+].join('\n');
+
+const folder = join(import.meta.dirname, '..', 'src', 'gen');
+mkdirSync(folder, { recursive: true });
+for (const [name, text] of [['operations.h', header], ['launch.h', launcher]] as const) {
+  const target = join(folder, name);
+  let old = '';
+  try {
+    old = readFileSync(target, 'utf8');
+  } catch {
+    // first time
+  }
+  if (old !== text) writeFileSync(target, text);
 }
-if (old !== header) writeFileSync(target, header);

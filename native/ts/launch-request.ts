@@ -13,9 +13,11 @@ export interface LaunchRequest {
   /** Inodes of /proc/self/ns/{mnt,net,user,pid,cgroup}, then device and inode of `/`, as decimal text joined by spaces: the caller's world. */
   readonly world: string;
   readonly umask: number;
+  /** Folder of the launcher's own installation (that of `bin/`): another one than engined's may be another version. Empty when it is not told. */
+  readonly home: string;
 }
 
-/** Payload: u32 terminals, u16 rows, u16 cols, u32 umask, str world, str cwd, strs argv, strs env. Errors: ERR_SHIM_PROTOCOL. */
+/** Payload: u32 terminals, u16 rows, u16 cols, u32 umask, str world, str cwd, strs argv, strs env, str home. Errors: ERR_SHIM_PROTOCOL. */
 export function decodeRequest(payload: Buffer): LaunchRequest {
   let at = 0;
   const number = (bytes: 2 | 4): number => {
@@ -46,5 +48,22 @@ export function decodeRequest(payload: Buffer): LaunchRequest {
     const equals = entry.indexOf('=');
     if (equals > 0) env[entry.slice(0, equals)] = entry.slice(equals + 1);
   }
-  return { argv, cwd, env, terminals, rows, cols, world, umask };
+  const home = at < payload.length ? text() : '';
+  return { argv, cwd, env, terminals, rows, cols, world, umask, home };
+}
+
+/** The payload of a request, for clients in TypeScript. */
+export function encodeRequest(request: LaunchRequest): Buffer {
+  const u32 = (value: number): Buffer => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(value >>> 0);
+    return bytes;
+  };
+  const text = (value: string): Buffer => Buffer.concat([u32(Buffer.byteLength(value)), Buffer.from(value)]);
+  const texts = (values: readonly string[]): Buffer => Buffer.concat([u32(values.length), ...values.map(text)]);
+  const size = Buffer.alloc(4);
+  size.writeUInt16LE(request.rows, 0);
+  size.writeUInt16LE(request.cols, 2);
+  const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
+  return Buffer.concat([u32(request.terminals), size, u32(request.umask), text(request.world), text(request.cwd), texts(request.argv), texts(env)]);
 }

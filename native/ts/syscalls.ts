@@ -11,15 +11,18 @@ export interface Syscalls {
   pipe(): { readonly read: number; readonly write: number };
   /** Two ends of a stream socket. */
   socketPair(): readonly [number, number];
-  /** sendmsg of `bytes` on `socket` with `fd` by SCM_RIGHTS; how many bytes went. ERR_NATIVE with EAGAIN where the socket is full and does not block. */
+  /** sendmsg of `bytes` on `socket` with `fd` by SCM_RIGHTS; how many bytes went. Never waits: ERR_NATIVE with EAGAIN when the socket is full and nothing has gone. */
   sendWithFd(socket: number, bytes: Uint8Array, fd: number): number;
   /** An fd that can be executed but not written to by anyone: a sealed memfd, or a detached read-only mount of the file. */
   executable(path: string): number;
   /** Start `program` with `fds[i]` as fd 3+i (-1: none). It is nobody's child. Returns its pid. */
   spawn(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): number;
+  /** Who is at the other end of a unix socket, as it was when it connected (or listened). */
+  peer(socket: number): Peer;
 }
+export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 1;
+const ABI = 2;
 const EAGAIN = 11;
 const ENOENT = 2;
 const ESTALE = 116;
@@ -49,6 +52,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_send_fd: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int' },
+    engine_peer: { args: ['int', 'bytes'], result: 'int' },
   }, {
     check: (bound) => {
       const { value } = bound.engine_abi();
@@ -82,6 +86,12 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fd(socket, bytes, bytes.byteLength, fd).value),
     executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
     spawn: (program, argv, env, fds) => checked('spawn', library.engine_spawn(program, argv, env, Int32Array.from(fds), fds.length).value),
+    peer(socket) {
+      const ids = new Int32Array(3);
+      checked('ask for the peer', library.engine_peer(socket, ids).value);
+      const [pid = 0, uid = 0, gid = 0] = ids;
+      return { pid, uid: uid >>> 0, gid: gid >>> 0 };
+    },
   };
 }
 
@@ -117,6 +127,7 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     sendWithFd: (_socket, bytes) => bytes.byteLength,
     executable: () => fd(),
     spawn: () => 4242,
+    peer: () => ({ pid: 4242, uid: 0, gid: 0 }),
   };
   const recorded = Object.fromEntries((Object.keys(fakes) as (keyof Syscalls)[]).map((name) => [name, (...args: unknown[]) => {
     calls.push({ name, args });

@@ -1,0 +1,40 @@
+/* bin/engine */
+#include "launcher.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A file that is opened later must not become one of the three: who started us may have closed them. */
+static void standard_files(void) {
+	struct pollfd three[3] = { { .fd = 0 }, { .fd = 1 }, { .fd = 2 } };
+	if (poll(three, 3, 0) <= 0) return;
+	for (int fd = 0; fd < 3; fd++)
+		if (three[fd].revents & POLLNVAL && open("/dev/null", O_RDWR) < 0) _exit(EXIT_ENGINE);
+}
+
+int main(int argc, char **argv) {
+	standard_files();
+	if (argc < 1) return EXIT_ENGINE;
+	if (argc > 1 && !strcmp(argv[1], "engined")) engined_command(argc, argv);
+	bool no_daemon;
+	find_verb(argc, argv, &no_daemon);
+	const char *resident = variable("ENGINE_RESIDENT"), *why;
+	static struct place place;
+	if (no_daemon || (resident && !strcmp(resident, "off")) || !engined_place(&place)) run_local(argc, argv);
+	int folder, fd = connect_engined(&place, &folder, &why);
+	if (fd < 0) {
+		const char *level = variable("ENGINE_LOG_LEVEL");
+		if (level && !strcmp(level, "debug")) say("engine: no resident engine: ", why, NULL);
+		run_local(argc, argv);
+	}
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	uint32_t terminals = terminals_now();
+	if (!send_request(fd, argc, argv, terminals)) {
+		close(fd);
+		run_local(argc, argv);
+	}
+	serve(fd, folder, argc, argv, terminals, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+}

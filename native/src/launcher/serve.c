@@ -1,0 +1,235 @@
+/* The one loop: engined, the relay, signals and the caller's three files; nothing in it waits but the poll. */
+#include "launcher.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define PATIENCE_MS 1000 /* for engined to end after a signal */
+
+static uint8_t in[2 * CHUNK], out[2 * CHUNK];
+struct conn engined = { .fd = -1, .in = in, .out = out };
+
+static struct {
+	int argc, folder;
+	char **argv;
+	int64_t asked_ns;
+	uint64_t wanted; /* bytes of standard input that engined takes */
+	bool input_ended;
+	bool done;
+	uint32_t code;
+	int dying; /* the signal that ends us when engined does not */
+	int64_t deadline;
+	bool told_gone;
+} state;
+
+void finish(uint32_t code) {
+	terminal_restore();
+	for (int i = 0; i < 2; i++) {
+		if (!sinks[i].error) continue;
+		say("engine: cannot write to standard ", i ? "error" : "output", ": ", errno_text(sinks[i].error), NULL);
+		if (!code) code = 1;
+	}
+	_exit((int)(code & 0xff));
+}
+
+static void end_by_signal(int number) {
+	terminal_restore();
+	signal_default(number);
+	_exit(128 + number); /* only when it is no signal that ends anything */
+}
+
+/* -- what engined says -------------------------------------------------------------------------------------------------------- */
+
+static bool streams(struct conn *c, const struct head *head, struct sink **sink) {
+	(void)c;
+	if (head->type != LAUNCH_OUTPUT && head->type != LAUNCH_ERROR) return false;
+	*sink = &sinks[head->type == LAUNCH_ERROR];
+	return true;
+}
+
+static void become_local(const uint8_t *why, uint32_t length) {
+	const char *level = variable("ENGINE_LOG_LEVEL");
+	if (level && !strcmp(level, "debug")) {
+		char text[512];
+		uint32_t n = length < sizeof text ? length : sizeof text - 1;
+		memcpy(text, why, n);
+		text[n] = 0;
+		say("engine: the resident engine does not do this one: ", text, NULL);
+	}
+	terminal_restore();
+	signals_restore();
+	run_local(state.argc, state.argv);
+}
+
+static void frame(struct conn *c, const struct head *head, const uint8_t *payload) {
+	switch (head->type) {
+	case LAUNCH_WANT: state.wanted += head->argument; break;
+	case LAUNCH_RAW:
+		if (!head->argument) terminal_restore();
+		else if (terminal_raw()) signals_job_control();
+		break;
+	case LAUNCH_RELAY:
+		if (!c->fd_count) die("the resident engine sent a relay without its connection", NULL);
+		relay_begin(c->fds[0], head->argument, payload, head->length);
+		memmove(c->fds, c->fds + 1, (size_t)--c->fd_count * sizeof *c->fds);
+		break;
+	case LAUNCH_DONE:
+		state.done = true;
+		state.code = head->argument;
+		break;
+	case LAUNCH_LOCAL: become_local(payload, head->length); break;
+	default: break; /* of a later version, and nothing that must be understood */
+	}
+}
+
+/* -- signals ------------------------------------------------------------------------------------------------------------------ */
+
+static void stop_and_continue(void) {
+	bool was_raw = terminal_is_raw();
+	terminal_restore();
+	signal_default(SIGTSTP); /* here we stand until SIGCONT */
+	if (was_raw) terminal_raw();
+	relay_resize();
+}
+
+static void take_signal(int number) {
+	if (number == SIGWINCH) {
+		uint16_t size[2];
+		relay_resize();
+		if (window_size(&size[0], &size[1])) conn_send(&engined, LAUNCH_RESIZE, 0, 0, size, sizeof size);
+		return;
+	}
+	if (number == SIGTSTP) {
+		stop_and_continue();
+		return;
+	}
+	if (relay_passes_signals() && signal_forwardable(number)) {
+		/* behind input that the session doesn't read it would wait for ever: engined has a connection of its own */
+		if (engined.fd >= 0 && !engined.ended && !conn_all_read(&relay.conn)) conn_send(&engined, LAUNCH_SIGNAL, 0, (uint32_t)number, NULL, 0);
+		else conn_send(&relay.conn, FRAME_SIGNAL, relay.session, (uint32_t)number, NULL, 0);
+		return;
+	}
+	if (number == SIGCONT) {
+		if (terminal_is_raw()) terminal_raw(); /* after a SIGSTOP, the shell has had it meanwhile */
+		relay_resize();
+		return;
+	}
+	if (!signal_ends(number)) { /* one that was forwarded, until the session ended */
+		if (!signal_ignored(number)) end_by_signal(number);
+		return;
+	}
+	if (signal_ignored(number)) return;
+	/* as in its own process: nothing is to be undone that the session's shim would not do by itself */
+	if (relay.state == RELAY_ACTIVE || engined.fd < 0 || engined.ended || state.dying == number) end_by_signal(number);
+	conn_send(&engined, LAUNCH_SIGNAL, 0, (uint32_t)number, NULL, 0);
+	if (!state.dying) {
+		state.dying = number;
+		state.deadline = now_ms() + PATIENCE_MS;
+	}
+}
+
+/* -- input -------------------------------------------------------------------------------------------------------------------- */
+
+static bool engined_takes_input(void) {
+	return relay.state != RELAY_ACTIVE && state.wanted && !state.input_ended && !state.done && engined.fd >= 0 && !engined.ended && !conn_unsent(&engined);
+}
+
+static void take_input(void) {
+	static uint8_t buffer[CHUNK / 2];
+	bool to_relay = relay_takes_input();
+	size_t size = sizeof buffer;
+	if (!to_relay && state.wanted < size) size = state.wanted;
+	ssize_t n = input_read(buffer, size);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+	if (n > 0 && to_relay) relay_input(buffer, (uint32_t)n);
+	else if (n > 0) {
+		state.wanted -= (uint64_t)n;
+		conn_send(&engined, LAUNCH_INPUT, 0, 0, buffer, (uint32_t)n);
+	} else if (to_relay) {
+		relay_input_end();
+	} else {
+		state.input_ended = true;
+		conn_send(&engined, LAUNCH_INPUT_END, 0, 0, NULL, 0);
+	}
+}
+
+/* -- ends --------------------------------------------------------------------------------------------------------------------- */
+
+/* Everything is said when the relay has ended: it brings the program's last output. */
+static void end_when_ended(void) {
+	if (relay.state == RELAY_ACTIVE) return;
+	if (conn_blocked(&engined)) return;
+	if (state.done) finish(state.code);
+	if (relay.exited && relay.bits & RELAY_FINAL && !relay.oom) {
+		/* what engined has said before is to be seen, a warning for example */
+		if (engined.fd >= 0 && !engined.ended) {
+			conn_receive(&engined);
+			if (conn_blocked(&engined)) return;
+		}
+		finish(state.done ? state.code : relay.code);
+	}
+	if (engined.broken) die("the resident engine speaks another language: a frame is too long", NULL);
+	if (!engined.ended) return;
+	if (state.dying) end_by_signal(state.dying);
+	/* the container has outlived engined, and its answer is known */
+	if (relay.exited) finish(relay.code);
+	if (relay.detached) finish(0);
+	/* a request that was not read has not begun: engined left just as we came */
+	bool untouched = !engined.spoke && ((engined.reset && !engined.asked) || only_reads(state.argc, state.argv));
+	if (untouched) signals_restore();
+	engined_lost(state.folder, state.argc, state.argv, untouched, state.asked_ns);
+}
+
+static void tell_gone(void) {
+	if (!sinks[0].gone || state.told_gone || relay.state == RELAY_ACTIVE) return;
+	state.told_gone = true;
+	conn_send(&engined, LAUNCH_RELAYED, 0, 3, NULL, 0);
+}
+
+static short wish(const struct conn *c) { return (short)((conn_blocked(c) || c->ended || c->broken ? 0 : POLLIN) | (conn_unsent(c) ? POLLOUT : 0)); }
+/* An fd with no wish is left out: its hang-up would wake us again and again. */
+static int watched(const struct conn *c) { return wish(c) ? c->fd : -1; }
+
+static void attend(struct conn *c, short events) {
+	if (events & POLLOUT) conn_flush(c);
+	if (c->fd >= 0 && events & (POLLIN | POLLHUP | POLLERR) && !conn_blocked(c) && !c->ended) conn_receive(c);
+}
+
+void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_t asked_ns) {
+	enum { SIGNALS, ENGINED, RELAY, INPUT, OUTPUT, ERROR, COUNT };
+	state.argc = argc;
+	state.argv = argv;
+	state.folder = folder;
+	state.asked_ns = asked_ns;
+	conn_open(&engined, fd);
+	engined.frame = frame;
+	engined.streams = streams;
+	struct pollfd polled[COUNT];
+	polled[SIGNALS].fd = signals_open(terminals & TERMINALS_STDOUT);
+	for (;;) {
+		end_when_ended();
+		tell_gone();
+		bool input = relay_takes_input() || engined_takes_input();
+		polled[SIGNALS].events = POLLIN;
+		polled[ENGINED] = (struct pollfd){ .fd = watched(&engined), .events = wish(&engined) };
+		polled[RELAY] = (struct pollfd){ .fd = watched(&relay.conn), .events = wish(&relay.conn) };
+		polled[INPUT] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
+		for (int i = 0; i < 2; i++) polled[OUTPUT + i] = (struct pollfd){ .fd = sinks[i].full ? sinks[i].write_fd : -1, .events = POLLOUT };
+		int64_t left = state.dying ? state.deadline - now_ms() : -1;
+		if (state.dying && left <= 0) end_by_signal(state.dying);
+		if (poll(polled, COUNT, (int)left) < 0) continue;
+		for (int number; polled[SIGNALS].revents && (number = signals_next());) take_signal(number);
+		for (int i = 0; i < 2; i++) {
+			if (!polled[OUTPUT + i].revents) continue;
+			sinks[i].writable = true;
+			conn_handle(&relay.conn);
+			conn_handle(&engined);
+		}
+		if (polled[RELAY].revents && relay.conn.fd >= 0) attend(&relay.conn, polled[RELAY].revents);
+		if (relay.conn.ended || relay.conn.broken) relay_closed();
+		if (polled[ENGINED].revents) attend(&engined, polled[ENGINED].revents);
+		if (polled[INPUT].revents && (relay_takes_input() || engined_takes_input())) take_input();
+	}
+}

@@ -1,0 +1,216 @@
+/*
+ * `engine engined --start`: sees to it that a resident engine runs, says nothing, and ends when its socket listens.
+ * `engine engined`: is the resident engine, in this process (a service manager's, whose socket it takes over: sd_listen_fds(3)).
+ */
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ANSWER_MS 5000
+#define LOG_SIZE (1 << 20)
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+static struct place place;
+
+/* Each missing folder on the way, ours alone. */
+static int open_folder(void) {
+	char path[PATH_MAX];
+	const char *why;
+	strcpy(path, *place.folder ? place.folder : "/");
+	for (char *p = path + 1; *p; p++) {
+		if (*p != '/') continue;
+		*p = 0;
+		mkdir(path, 0700);
+		*p = '/';
+	}
+	mkdir(path, 0700);
+	int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0) die("cannot open ", path, ": ", errno_text(errno), NULL);
+	if (!trusted_folder(folder, &why)) die(path, ": ", why, NULL);
+	return folder;
+}
+
+/* -1: somebody holds it. */
+static int take_lock(int folder) {
+	for (;;) {
+		int lock = openat(folder, ENGINED_FILE_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (lock < 0) die("cannot open ", place.folder, "/" ENGINED_FILE_LOCK ": ", errno_text(errno), NULL);
+		if (flock(lock, LOCK_EX | LOCK_NB)) {
+			close(lock);
+			return -1;
+		}
+		struct stat held, there;
+		/* a lock on a file that is no longer at its name protects nothing */
+		if (!fstat(lock, &held) && !fstatat(folder, ENGINED_FILE_LOCK, &there, AT_SYMLINK_NOFOLLOW) && held.st_ino == there.st_ino && held.st_dev == there.st_dev) return lock;
+		close(lock);
+	}
+}
+
+/* A socket that listens from the moment it has its name: bound beside, then renamed. */
+static int listen_there(int folder) {
+	char name[64], number[21];
+	struct sockaddr_un address;
+	if (!join(name, ".engined-", decimal((uint64_t)getpid(), number), ".sock")) return -1;
+	socklen_t length = socket_address(&address, place.folder, folder, name);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlinkat(folder, name, 0);
+	mode_t mask = umask(0177);
+	bool ready = fd >= 0 && length && !bind(fd, (struct sockaddr *)&address, length) && !listen(fd, 1024) && !renameat(folder, name, folder, place.name);
+	int error = errno;
+	umask(mask);
+	if (ready) return fd;
+	unlinkat(folder, name, 0);
+	die("cannot listen at ", place.folder, "/", place.name, ": ", errno_text(error), NULL);
+}
+
+static bool answers(void) {
+	struct timespec pause = { .tv_nsec = 2000000 };
+	for (int64_t until = now_ms() + ANSWER_MS; now_ms() < until; nanosleep(&pause, NULL)) {
+		const char *why;
+		int folder, fd = connect_engined(&place, &folder, &why);
+		if (folder >= 0) close(folder);
+		if (fd >= 0) close(fd);
+		if (fd >= 0) return true;
+		if (pause.tv_nsec < 50000000) pause.tv_nsec *= 2;
+	}
+	return false;
+}
+
+/* Fds as engined is born with: 0 to 2, what it listens on, its lock (-1: it takes it itself); no other. */
+static void arrange_fds(int listen_fd, int lock, int error_fd, bool keep_output) {
+	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+	/* out of the way first: a source may stand where another one is to go */
+	int high_listen = fcntl(listen_fd, F_DUPFD_CLOEXEC, 64), high_lock = lock < 0 ? -1 : fcntl(lock, F_DUPFD_CLOEXEC, 64);
+	if (error_fd >= 0) dup2(error_fd, 2);
+	dup2(nothing, 0);
+	if (!keep_output) dup2(nothing, 1);
+	if (high_listen < 0 || dup2(high_listen, (int)ENGINED_FD_LISTEN) < 0) _exit(EXIT_ENGINE);
+	if (high_lock >= 0) dup2(high_lock, (int)ENGINED_FD_LOCK);
+	else close((int)ENGINED_FD_LOCK);
+	syscall(SYS_close_range, ENGINED_FD_LOCK + 1, ~0u, 0);
+}
+
+/* `LISTEN_PID=N` and the like, in place of what the caller had. */
+static void exec_engined(const char *node, const char *script, bool service) {
+	static char socket_entry[PATH_MAX + 16], pid_entry[40];
+	char *env[16], number[21];
+	int n = 0;
+	env[n++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+	env[n++] = geteuid() == 0 ? "HOME=/root" : "HOME=/";
+	env[n++] = "LISTEN_FDS=1";
+	strcpy(pid_entry, "LISTEN_PID=");
+	strcat(pid_entry, decimal((uint64_t)getpid(), number));
+	env[n++] = pid_entry;
+	strcpy(socket_entry, "ENGINE_SOCKET=");
+	strcat(socket_entry, place.folder);
+	strcat(socket_entry, "/");
+	strcat(socket_entry, place.name);
+	env[n++] = socket_entry;
+	/* how it tells the service manager that it is ready, and alive */
+	static const char *const of_service[] = { "NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=", "INVOCATION_ID=", NULL };
+	for (char **entry = environ; service && *entry; entry++)
+		for (const char *const *name = of_service; *name && n < 14; name++)
+			if (!strncmp(*entry, *name, strlen(*name))) env[n++] = *entry;
+	env[n] = NULL;
+	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--", (char *)script, "engined", NULL };
+	exec_node(words, env);
+}
+
+/* -- in the background ---------------------------------------------------------------------------------------------------------- */
+
+static int open_log(int folder) {
+	struct stat st;
+	int fd = openat(folder, ENGINED_FILE_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0 && !fstat(fd, &st) && st.st_size > LOG_SIZE && ftruncate(fd, 0)) return fd;
+	return fd >= 0 ? fd : open("/dev/null", O_WRONLY | O_CLOEXEC);
+}
+
+static void start(void) {
+	const char *node = node_program(), *script = start_script();
+	int folder = open_folder(), lock = take_lock(folder);
+	if (lock < 0) {
+		if (answers()) _exit(0);
+		die("a resident engine holds ", place.folder, "/" ENGINED_FILE_LOCK ", but its socket does not answer", NULL);
+	}
+	int listen_fd = listen_there(folder), log = open_log(folder);
+	/* what is forked twice is nobody's child, and its session is its own */
+	pid_t child = fork();
+	if (child < 0) die("cannot start another process: ", errno_text(errno), NULL);
+	if (child) {
+		while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+		_exit(0);
+	}
+	setsid();
+	child = fork();
+	if (child) _exit(child < 0);
+	arrange_fds(listen_fd, lock, log, false);
+	clean_identity();
+	clean_resources();
+	clean_limits();
+	leave_cgroups();
+	exec_engined(node, script, false);
+}
+
+/* -- in this process ---------------------------------------------------------------------------------------------------------- */
+
+/* Does fd 3 listen for us? */
+static bool activated(void) {
+	const char *count = variable("LISTEN_FDS"), *pid = variable("LISTEN_PID");
+	char number[21];
+	if (!count || !pid || strcmp(count, "1") || strcmp(pid, decimal((uint64_t)getpid(), number))) return false;
+	struct sockaddr_un address;
+	socklen_t size = sizeof address;
+	if (getsockname((int)ENGINED_FD_LISTEN, (struct sockaddr *)&address, &size) || address.sun_family != AF_UNIX) die("fd 3 is no listening unix socket, but LISTEN_FDS says so", NULL);
+	/* it is where it is, whatever our environment says */
+	if (address.sun_path[0] == '/' && strncmp(address.sun_path, "/proc/", 6) && strlen(address.sun_path) < sizeof address.sun_path) {
+		strcpy(place.folder, address.sun_path);
+		char *slash = strrchr(place.folder, '/');
+		*slash = 0;
+		place.name = slash + 1;
+	}
+	return true;
+}
+
+static void be_engined(void) {
+	bool by_socket = activated(), service = by_socket || variable("INVOCATION_ID");
+	int listen_fd = (int)ENGINED_FD_LISTEN, lock = -1;
+	/* files that are opened from here on must not be lost among the ones that are closed */
+	const char *node = node_program(), *script = start_script();
+	if (!by_socket) {
+		int folder = open_folder();
+		lock = take_lock(folder);
+		if (lock < 0) die("a resident engine runs already: ", place.folder, "/" ENGINED_FILE_LOCK " is held", NULL);
+		listen_fd = listen_there(folder);
+	}
+	setsid(); /* fails in a process group of its own, as a service is */
+	arrange_fds(listen_fd, lock, -1, true);
+	clean_identity();
+	/* what the unit says of priorities, limits and its cgroup is meant so */
+	if (!service) {
+		clean_resources();
+		clean_limits();
+		leave_cgroups();
+	}
+	exec_engined(node, script, service);
+}
+
+void engined_command(int argc, char **argv) {
+	bool background = argc == 3 && !strcmp(argv[2], "--start");
+	if (argc > 2 && !background) die("usage: engine engined [--start]", NULL);
+	if (!engined_place(&place)) die("there is no place for the socket: set ENGINE_SOCKET or XDG_RUNTIME_DIR", NULL);
+	if (background) start();
+	be_engined();
+	_exit(EXIT_ENGINE);
+}
