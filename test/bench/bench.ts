@@ -1,146 +1,96 @@
 /**
- * `npm run bench`: start latency and image load against docker, podman, runc and crun, one after another in one run on one machine, as ratios.
- * Peers that are not installed are left out and named.
+ * `npm run bench`: start latency, rates and memory against docker, podman, runc and crun, by turns in one run on one machine. docs/performance.md says how to read it.
+ *
+ *   npm run bench -- [--docs | --no-docs] [--json FILE] [SCENARIO...]
+ *
+ * BENCH_ROUNDS (10), BENCH_PAUSE (ms, 50), BENCH_ONLY (scenarios), BENCH_PEERS (docker,podman,runc,crun), BENCH_JSON. A whole run of 10 rounds and more
+ * writes docs/performance.md and docs/performance.svg, others with --docs only. The exit code says whether it could measure, not how fast we are.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { busyboxRootfs, importBusybox } from '../helpers/busybox.ts';
-import { TestEngine } from '../helpers/engine.ts';
-import { Dockerd, missingPeers, Podman } from '../helpers/peers.ts';
-import { makeArchive } from './archive.ts';
+import { parseArgs } from 'node:util';
+import { Arena } from './arena.ts';
+import { chart } from './chart.ts';
+import { describeMachine, withoutUnifiedControllers } from './machine.ts';
+import { unshared } from './namespace.ts';
+import { type Outcome, type Report } from './outcome.ts';
+import { markdown, plain, writePage } from './report.ts';
+import { inner, scenarios } from './scenarios.ts';
+import { traceOf } from './trace.ts';
 
-interface Contestant {
-  readonly name: string;
-  readonly command: readonly string[];
-  readonly env: Readonly<Record<string, string>>;
-  /** Put things back before the next round. */
-  readonly reset?: () => void;
-  readonly times: number[];
-}
+const docs = join(import.meta.dirname, '..', '..', 'docs');
+const words = (text: string | undefined): string[] => (text ?? '').split(',').map((word) => word.trim()).filter(Boolean);
 
-const engineBin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-const ms = (value: number): string => (value < 100 ? value.toFixed(1) : value.toFixed(0));
+const { values, positionals } = parseArgs({ options: { docs: { type: 'boolean' }, json: { type: 'string' } }, allowPositionals: true, allowNegative: true });
+const only = [...positionals, ...words(process.env['BENCH_ONLY'])];
+const known = [...scenarios, ...inner].map(({ name }) => name);
+const rounds = Number(process.env['BENCH_ROUNDS'] ?? 10);
 
-/** One run, wall clock in ms. */
-function time(contestant: Contestant): number {
-  const [program = '', ...args] = contestant.command;
-  const start = performance.now();
-  const { status, stderr } = spawnSync(program, args, { env: contestant.env, stdio: ['ignore', 'ignore', 'pipe'] });
-  const took = performance.now() - start;
-  if (status !== 0) throw new Error(`${contestant.name} failed: ${String(stderr)}`);
-  return took;
-}
-
-/** All take turns, so that noise of the machine hits everyone alike. */
-function race(contestants: readonly Contestant[], rounds: number): void {
-  for (let round = -1; round < rounds; round++) {
-    for (const contestant of contestants) {
-      // nobody waits for the disk to take what the one before has written
-      if (contestant.reset) spawnSync('sync');
-      const took = time(contestant);
-      if (round >= 0) contestant.times.push(took); // the first one warms caches
-      contestant.reset?.();
-    }
-  }
-}
-
-function report(title: string, contestants: readonly Contestant[]): string {
-  const own = median(contestants[0]?.times ?? []);
-  const rows = contestants.map(({ name, times }) => {
-    const sorted = [...times].sort((a, b) => a - b);
-    return `| ${name} | ${ms(median(times))} | ${ms(sorted[Math.floor(sorted.length * 0.95)] ?? NaN)} | ${(own / median(times)).toFixed(2)} |`;
-  });
-  return `### ${title}\n\n| | median ms | p95 ms | engine takes, as a part of it |\n| --- | --- | --- | --- |\n${rows.join('\n')}\n`;
-}
-
-/** A bundle for bare runtimes, with the same root filesystem. */
-function makeBundle(folder: string, runtime: string): string {
-  const bundle = join(folder, `bundle-${runtime}`);
-  mkdirSync(join(bundle, 'rootfs'), { recursive: true });
-  busyboxRootfs(join(bundle, 'rootfs'));
-  execFileSync(runtime, ['spec'], { cwd: bundle });
-  const path = join(bundle, 'config.json');
-  const spec = JSON.parse(readFileSync(path, 'utf8')) as { process: { args: string[]; terminal: boolean; rlimits?: unknown } };
-  spec.process.args = ['true'];
-  spec.process.terminal = false;
-  delete spec.process.rlimits;
-  writeFileSync(path, JSON.stringify(spec));
-  return bundle;
-}
-
-/**
- * crun and podman refuse a hybrid tree with a controller on v2: hugetlb is mounted on v1 somewhere of ours for as long as they run.
- */
-function withoutUnifiedControllers<T>(folder: string, run: () => T): T {
-  const at = join(folder, 'hugetlb');
-  mkdirSync(at, { recursive: true });
-  const hybrid = spawnSync('mount', ['-t', 'cgroup', '-o', 'hugetlb', 'cgroup', at]).status === 0;
-  try {
-    return run();
-  } finally {
-    if (hybrid) execFileSync('umount', [at]);
-  }
-}
-
-function shimMemory(engine: TestEngine, id: string): string {
-  const pid = execFileSync(engineBin, ['inspect', '-f', '{{.State.Pid}}', id], { env: engine.env, encoding: 'utf8' }).trim();
-  const shim = /^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? '';
-  return /^Pss:\s+(\d+ kB)/m.exec(readFileSync(`/proc/${shim}/smaps_rollup`, 'utf8'))?.[1] ?? '?';
-}
-
-/** Everything a contestant stores, thrown away between loads. */
-function emptyFolder(folder: string): void {
-  for (const name of readdirSync(folder)) rmSync(join(folder, name), { recursive: true, force: true });
-}
-
-async function main(): Promise<void> {
-  const rounds = Number(process.env['BENCH_ROUNDS'] ?? 15);
+async function bench(): Promise<void> {
   const folder = mkdtempSync('/var/tmp/engine-bench-');
-  const missing = missingPeers('docker', 'dockerd', 'podman', 'runc', 'crun');
-  if (missing.length) console.log(`left out, not installed: ${missing.join(', ')}\n`);
-  const has = (name: string): boolean => !missing.includes(name);
-  const engine = new TestEngine();
-  const dockerd = has('dockerd') && has('docker') ? await new Dockerd().start() : undefined;
-  const podman = has('podman') ? new Podman() : undefined;
-  const path = { PATH: process.env['PATH'] ?? '' };
+  withoutUnifiedControllers(folder);
+  mountMany(folder, Number(process.env['BENCH_MOUNTS'] ?? 0));
+  const settings = { rounds, pause: Number(process.env['BENCH_PAUSE'] ?? 50), peers: words(process.env['BENCH_PEERS']), bridge: process.env['BENCH_BRIDGE'] === '1' };
+  const arena = new Arena(folder, settings);
+  const stop = (): void => arena.driver.stop();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  const outcomes: Outcome[] = [];
   try {
-    await importBusybox(engine);
-    const rootfs = join(folder, 'rootfs.tar');
-    mkdirSync(join(folder, 'rootfs'));
-    busyboxRootfs(join(folder, 'rootfs'));
-    execFileSync('tar', ['-C', join(folder, 'rootfs'), '-cf', rootfs, '.']);
-    dockerd?.docker('import', rootfs, 'busybox');
-    podman?.podman('import', rootfs, 'busybox');
-    const start: Contestant[] = [{ name: 'engine (cold command)', command: [engineBin, 'run', '--rm', '--network', 'none', 'busybox', 'true'], env: engine.env, times: [] }];
-    if (dockerd) start.push({ name: 'docker', command: ['docker', 'run', '--rm', '--network', 'none', 'busybox', 'true'], env: dockerd.env, times: [] });
-    if (podman) start.push({ name: 'podman', command: ['podman', ...podman.args, 'run', '--rm', '--network', 'none', 'busybox', 'true'], env: podman.env, times: [] });
-    for (const runtime of ['runc', 'crun'].filter(has)) {
-      start.push({ name: `${runtime} (bare bundle)`, command: [runtime, '--root', join(folder, `state-${runtime}`), 'run', '--bundle', makeBundle(folder, runtime), `engine-bench-${runtime}`], env: path, times: [] });
+    await arena.open(say);
+    for (const scenario of [...scenarios, ...inner].filter(({ name }) => (only.length > 0 ? only.includes(name) : scenarios.some((one) => one.name === name)))) {
+      say(`measuring ${scenario.name}: ${scenario.title}`);
+      const outcome = await scenario.run(arena, outcomes);
+      if (outcome) outcomes.push(outcome);
+      for (const engine of arena.engines) {
+        const rows = await engine.rows();
+        if (rows > 0) say(`${engine.name} still has ${rows} containers after ${scenario.name}`);
+      }
     }
-    withoutUnifiedControllers(folder, () => race(start, rounds));
-    console.log(report('`run --rm`, network none, `true`: answered and everything gone', start));
-
-    const id = await engine.ok('run', '-d', 'busybox', 'sleep', '1000');
-    console.log(`shim of an idle container: ${shimMemory(engine, id)} PSS\n`);
-    await engine.ok('rm', '-f', id);
-
-    const archive = join(folder, 'image.tar');
-    makeArchive(archive, { layers: 4, bytes: 300 << 20 });
-    const loads: Contestant[] = [{ name: 'engine', command: [engineBin, 'load', '-q', '-i', archive], env: { ...engine.env, ENGINE_ROOT: join(folder, 'load-root') }, reset: () => rmSync(join(folder, 'load-root'), { recursive: true, force: true }), times: [] }];
-    if (dockerd) loads.push({ name: 'docker', command: ['docker', 'load', '-q', '-i', archive], env: dockerd.env, reset: () => void dockerd.docker('rmi', '-f', 'bench:latest'), times: [] });
-    if (podman) loads.push({ name: 'podman', command: ['podman', ...podman.args, 'load', '-q', '-i', archive], env: podman.env, reset: () => void podman.podman('rmi', '-f', 'bench:latest'), times: [] });
-    race(loads, Math.max(3, Math.round(rounds / 5)));
-    console.log(report(`load of an image of ${Math.round(statSync(archive).size / (1 << 20))} MB in 4 layers`, loads));
+    const report: Report = { machine: describeMachine(), versions: arena.versions, date: new Date().toISOString().slice(0, 10), rounds, absent: arena.absent, outcomes, trace: traceOf(arena) };
+    publish(report);
   } finally {
-    await dockerd?.stop();
-    podman?.close();
-    const left = await engine.close();
-    if (left.length) console.log(`left behind: ${left.join(', ')}`);
-    emptyFolder(folder);
+    const left = await arena.close();
+    if (left.length > 0) say(`left behind: ${left.join(', ')}`);
+    for (const name of ['many', 'hugetlb']) spawnSync('umount', ['-R', '-l', join(folder, name)], { stdio: 'ignore' });
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-await main();
+function publish(report: Report): void {
+  const text = markdown(report);
+  console.log(plain(text));
+  const json = values.json ?? process.env['BENCH_JSON'];
+  if (json) writeFileSync(json, `${JSON.stringify(report, undefined, 2)}\n`);
+  const whole = only.length === 0 && rounds >= 10 && !process.env['BENCH_PEERS'];
+  if (!(values.docs ?? whole)) return;
+  writePage(join(docs, 'performance.md'), report);
+  const svg = chart(report.outcomes);
+  if (svg) writeFileSync(join(docs, 'performance.svg'), svg);
+  say('docs/performance.md and docs/performance.svg are written');
+}
+
+/** Mounts of ours on the host, as a machine with many filesystems has them. */
+function mountMany(folder: string, count: number): void {
+  if (count === 0) return;
+  const script = 'mkdir -p "$1"; mount -t tmpfs many "$1"; i=0; while [ $i -lt "$2" ]; do mkdir "$1/$i"; mount -t tmpfs -o size=4k many "$1/$i"; i=$((i+1)); done';
+  execFileSync('sh', ['-c', script, 'sh', join(folder, 'many'), String(count)]);
+}
+
+function say(line: string): void {
+  process.stderr.write(`bench: ${line}\n`);
+}
+
+const unknown = only.filter((name) => !known.includes(name));
+if (unknown.length > 0) {
+  say(`no such scenario: ${unknown.join(', ')}; there are: ${known.join(', ')}`);
+  process.exitCode = 2;
+} else if (process.getuid?.() !== 0) {
+  say('needs root');
+  process.exitCode = 2;
+} else if (process.env['BENCH_NAMESPACE'] === undefined) {
+  // whatever is mounted goes with the namespace, also when somebody kills us
+  process.exitCode = await unshared(['-m'], {}, process.argv.slice(2));
+} else {
+  await bench();
+}

@@ -1,40 +1,30 @@
 /**
- * `npm run soak [MINUTES]`: random kills, and starts in a row with folders, fds and inodes counted. Prints what it does; exits 1 at the first leak.
+ * `npm run soak`: 10,000 starts in a row through the resident engine; memory, fds, files, rows and cgroups must stay flat. Exits 1 when they don't.
+ * `npm run soak -- kills [MINUTES]`: random kills instead, 10 minutes of them.
+ *
+ * SOAK_STARTS (10000), SOAK_POOL (auto, or off), CRASH_SEED (for kills).
  */
-import { readdirSync, statfsSync } from 'node:fs';
-import { join } from 'node:path';
-import { importBusybox } from '../helpers/busybox.ts';
-import { TestEngine } from '../helpers/engine.ts';
-import { randomRound, seeded } from '../crash/random.ts';
+import { soakKills } from './kills.ts';
+import { soakStarts } from './starts.ts';
 
-const minutes = Number(process.argv[2] ?? 10);
-const seed = Number(process.env['CRASH_SEED'] ?? Date.now() % 1_000_000);
-const engine = new TestEngine();
-const end = Date.now() + minutes * 60_000;
-const random = seeded(seed);
-console.log(`seed ${seed}, ${minutes} minutes`);
-let failed = false;
-try {
-  await importBusybox(engine);
-  await engine.ok('run', '--rm', 'busybox', 'true');
-  const files = (): number => readdirSync(engine.root, { recursive: true }).length;
-  const before = { files: files(), inodes: statfsSync(engine.root).ffree };
-  for (let round = 0; Date.now() < end && !failed; round++) {
-    const wrong = await randomRound(engine, random);
-    for (const line of wrong) console.log(`round ${round}: ${line}`);
-    failed = wrong.length > 0;
-    for (let i = 0; i < 20; i++) await engine.ok('run', '--rm', '-v', '/var/data', 'busybox', 'true');
-    await engine.run(['volume', 'rm', '-f', 'shared']);
-    const now = files();
-    console.log(`round ${round}: ${now} files below root (${before.files} at first), ${before.inodes - statfsSync(join(engine.root)).ffree} inodes more on its filesystem`);
-    if (now > before.files + 4) {
-      console.log('files pile up');
-      failed = true;
-    }
-  }
-} finally {
-  const left = await engine.close();
-  if (left.length) console.log(`left behind: ${left.join(', ')}`);
-  failed ||= left.length > 0;
+const [mode = 'starts', minutes = '10'] = process.argv.slice(2);
+if (mode === 'kills') process.exitCode = (await soakKills(Number(minutes))) ? 0 : 1;
+else if (mode === 'starts') {
+  const starts = Number(process.env['SOAK_STARTS'] ?? 10_000);
+  const began = performance.now();
+  const { wrong } = await soakStarts({
+    starts,
+    step: Math.max(1, Math.round(starts / 20)),
+    pooled: process.env['SOAK_POOL'] !== 'off',
+    say: (line) => console.log(line),
+    onDriver: (driver) => {
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => driver.stop());
+    },
+  });
+  console.log(`${starts} starts in ${((performance.now() - began) / 1000).toFixed(0)} s: ${wrong.length === 0 ? 'flat' : 'not flat'}`);
+  for (const line of wrong) console.log(`  ${line}`);
+  process.exitCode = wrong.length === 0 ? 0 : 1;
+} else {
+  console.error('usage: npm run soak [-- starts | -- kills [MINUTES]]');
+  process.exitCode = 2;
 }
-process.exitCode = failed ? 1 : 0;

@@ -1,0 +1,55 @@
+import { growthPerThousand } from '../soak/flat.ts';
+import { type Outcome, type Row } from './outcome.ts';
+
+export interface Goal {
+  readonly text: string;
+  /** Undefined: not measured in this run. */
+  readonly met: boolean | undefined;
+  /** What was measured, in words. */
+  readonly found: string;
+}
+
+const names = { pooled: 'engine, pooled', unpooled: 'engine', cold: 'engine, cold' } as const;
+
+/** A comparison `value <= limit`; unmeasured when either is missing. */
+function atMost(text: string, value: number | undefined, limit: number, digits = 2): Goal {
+  if (value === undefined || Number.isNaN(value)) return { text, met: undefined, found: 'not measured' };
+  return { text, met: value <= limit, found: value.toFixed(digits) };
+}
+function atLeast(text: string, value: number | undefined, limit: number, digits = 0): Goal {
+  if (value === undefined || Number.isNaN(value)) return { text, met: undefined, found: 'not measured' };
+  return { text, met: value >= limit, found: value.toFixed(digits) };
+}
+const ratio = (a: number | undefined, b: number | undefined): number | undefined => (a === undefined || b === undefined ? undefined : a / b);
+
+/** The goals for one run on one machine: network none, idle, median until answered, if nothing else is said. */
+export function goals(outcomes: readonly Outcome[]): Goal[] {
+  const row = (scenario: string, name: string): Row | undefined => outcomes.find((one) => one.scenario === scenario)?.rows.find((one) => one.name === name);
+  const idle = (name: string): number | undefined => row('idle-none', name)?.answered?.p50;
+  const tail = (name: string): number | undefined => ratio(row('idle-none', name)?.answered?.p99, idle(name));
+  const gone = (name: string): number | undefined => ratio(row('idle-none', name)?.gone?.p50, row('idle-none', 'crun')?.gone?.p50);
+  const rate = (name: string): number | undefined => ratio(row('eight', name)?.rate, row('eight', 'docker')?.rate);
+  const many = row('many', names.unpooled);
+  const memory = outcomes.find(({ scenario }) => scenario === 'memory');
+  const shims = memory?.rows.filter((one) => one.own && one.name.includes('shim')).flatMap(({ memory: kb }) => (kb === undefined ? [] : [kb])) ?? [];
+  const growth = memory?.growth ?? [];
+  return [
+    atMost('unpooled takes at most 0.6 of `crun run` on a bare bundle', ratio(idle(names.unpooled), idle('crun')), 0.6),
+    atMost('pooled takes at most 0.35 of it', ratio(idle(names.pooled), idle('crun')), 0.35),
+    atLeast('docker takes at least 40 times as long as unpooled', ratio(idle('docker'), idle(names.unpooled)), 40, 1),
+    atLeast('docker takes at least 40 times as long as pooled', ratio(idle('docker'), idle(names.pooled)), 40, 1),
+    atMost('unpooled: p99 is at most 3 times the median', tail(names.unpooled), 3),
+    atMost('pooled: p99 is at most 3 times the median', tail(names.pooled), 3),
+    atMost('unpooled: everything is gone in at most 1.5 times crun\'s time', gone(names.unpooled), 1.5),
+    atMost('pooled: everything is gone in at most 1.5 times crun\'s time', gone(names.pooled), 1.5),
+    atLeast("8 clients, fully gone: at least 40 times docker's rate, unpooled", rate(names.unpooled), 40, 1),
+    atLeast("8 clients, fully gone: at least 40 times docker's rate, pooled", rate(names.pooled), 40, 1),
+    atMost("the 500th starts in at most 1.2 times the first's time", many && many.runs === 500 ? ratio(many.last, many.first) : undefined, 1.2),
+    atMost('a shim takes at most 100 KB (PSS)', shims.length > 0 ? Math.max(...shims) : undefined, 100, 0),
+    atMost('engined takes at most 80 MB (RSS) after 10,000 starts', growth.at(-1)?.[0] === 10_000 ? (growth.at(-1)?.[1] ?? NaN) / 1024 : undefined, 80, 1),
+    atMost('engined grows by less than 1 MB per 1,000 of 10,000 starts', growth.at(-1)?.[0] === 10_000 ? growthPerThousand(growth.map(([starts, kb]) => [starts, kb / 1024])) : undefined, 1),
+    atMost('cold, `--no-daemon`: at most 4 times crun', ratio(idle(names.cold), idle('crun')), 4),
+  ];
+}
+
+export const formatGoal = ({ text, met, found }: Goal): string => `${met === undefined ? 'not measured' : met ? 'met' : 'not met'} | ${text} | ${found}`;
