@@ -30,6 +30,14 @@ export interface Containers {
    */
   run(request: ContainerRequest, options?: StartOptions & { onCreated?(id: string): void }): Promise<Session>;
   /**
+   * Make a sandbox for such a `run` to come: it has run all that does not depend on program and user. A later `run` whose plan begins in the same way
+   * goes on in it. False: no sandbox can be made for it (it has volumes, or a plugin wants to be asked each time). Hooks of a container that is prepared
+   * are called now, and for some it stays at that.
+   */
+  prepare(request: ContainerRequest, options?: Pick<StartOptions, 'attach' | 'windowSize'>): Promise<boolean>;
+  /** Remove the sandboxes that nobody has used; `idle`: only those older than so many ms. How many are left. */
+  release(options?: { readonly idle?: number }): Promise<number>;
+  /**
    * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
    * With `attach`, the streams are connected before the program starts, so nothing is lost.
    */
@@ -47,7 +55,7 @@ export interface Containers {
   update(ref: string, changes: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void>;
   remove(ref: string, options: { force: boolean; volumes: boolean }): Promise<void>;
   /** Resolves with the exit record of the current or the last run. `condition` as Docker's. */
-  wait(ref: string, condition?: 'not-running' | 'next-exit' | 'removed'): Promise<ExitRecord>;
+  wait(ref: string, condition?: 'not-running' | 'next-exit' | 'removed', signal?: AbortSignal): Promise<ExitRecord>;
   resolve(ref: string): Promise<ContainerView>;
   list(options: { all: boolean }): Promise<readonly ContainerView[]>;
   logs(ref: string, options: ReadLogOptions): AsyncIterable<LogLine>;
@@ -99,6 +107,8 @@ export interface ExecRequest {
 export interface Session {
   readonly container: string;
   readonly pid: number;
+  /** Of the shim's protocol: 0 is init. */
+  readonly number: number;
   /** Output in the order it came; iterate once. Ends after the exit or a detach. */
   readonly output: AsyncIterable<{ readonly stream: 'stdout' | 'stderr'; readonly data: Buffer }>;
   /** Resolves when the bytes have been handed to the kernel: respects the container's reading speed. */
@@ -142,6 +152,11 @@ export interface System {
   /** Counts, roots, drivers, versions. */
   info(): Promise<Record<string, unknown>>;
   plugins(): readonly { readonly manifest: PluginManifest; readonly builtin: boolean; readonly source: string }[];
+  /**
+   * Look after every run of this root that nobody in this process looks after: watched to its end and collected then, as by the engine that started it.
+   * What ended without an engine is collected now. Returns what was done, in words. Stays in force until `close`.
+   */
+  supervise(): Promise<readonly string[]>;
   /** Every driver: available or not and why, and what `auto` picks; orphans found, and removed with `fix`. */
   doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[] }>;
 }

@@ -4,6 +4,7 @@ import { openPhases, openSpan, type Phase, type Trace } from '../hooks/index.ts'
 import { type Transaction } from '../state/index.ts';
 import { type Lock } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
+import { Sandboxes } from './prepared.ts';
 import { Shapes } from './shapes.ts';
 
 /** What the verbs share. */
@@ -15,6 +16,7 @@ export interface Core {
   /** Held for containers that are made but not started yet by a `run --rm`: see ContainerRecord.provisional. */
   readonly provisional: Map<string, Lock>;
   readonly shapes: Shapes;
+  readonly sandboxes: Sandboxes;
   /** Connections that end with the engine. */
   readonly connections: Set<{ close(): void }>;
   /** Of the running verb, when somebody wants to know what takes how long; see {@link withTrace}. */
@@ -43,9 +45,11 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
   const now = (): Date => parts.now?.() ?? new Date();
   const busy = new Set<Promise<unknown>>();
   let shapes: Shapes | undefined;
+  let sandboxes: Sandboxes | undefined;
   const core: Core = {
     parts, registry, now,
     get shapes(): Shapes { return (shapes ??= new Shapes(core)); },
+    get sandboxes(): Sandboxes { return (sandboxes ??= new Sandboxes(core)); },
     closing: false,
     provisional: new Map(),
     connections: new Set(),

@@ -120,7 +120,7 @@ export function fakeBase(hooks: Hooks): PluginEntry {
 }
 
 export interface TestEngine { readonly engine: Engine; readonly fixture: Fixture; readonly state: State; readonly calls: Calls; readonly hooks: Hooks; readonly events: string[] }
-export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly native?: FakeNative; readonly parts?: Partial<EngineParts> }
+export interface TestOptions { readonly image?: ImageConfig; readonly fixture?: Fixture; readonly without?: readonly string[]; readonly extra?: (hooks: Hooks) => readonly PluginEntry[]; readonly native?: FakeNative; readonly parts?: Partial<EngineParts>; readonly map?: (entry: PluginEntry) => PluginEntry }
 
 /** A whole engine on a fake machine: third-party drivers only, no root. */
 export async function testEngine(options: TestOptions = {}): Promise<TestEngine> {
@@ -142,7 +142,7 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
     entry('imgs', [{ contract: 'image', driver: fakeImages(options.image ?? { Cmd: ['/bin/true'] }) }]),
     fakeBase(hooks),
     ...(options.extra?.(hooks) ?? []),
-  ].filter((p) => !options.without?.includes(p.manifest.name));
+  ].filter((p) => !options.without?.includes(p.manifest.name)).map(options.map ?? ((p) => p));
   hooks.tapFor('watcher')('event', (_, event) => void events.push(`${event.type} ${event.action}`));
   const engine = await createEngine({
     state, hooks, native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', security: ['caps'] },

@@ -181,7 +181,7 @@ describe('a policy', () => {
     const streams = { stdin: false, stdout: true, stderr: true };
     const verbs: Record<'containers' | 'images' | 'volumes' | 'system', Record<string, () => unknown>> = {
       containers: {
-        create: () => engine.containers.create(request()), run: () => engine.containers.run(request()), start: () => engine.containers.start(id), explain: () => engine.containers.explain(request()), attach: () => engine.containers.attach(id, streams),
+        create: () => engine.containers.create(request()), run: () => engine.containers.run(request()), prepare: () => engine.containers.prepare(request({ autoRemove: true })), restart: () => engine.containers.restart(id), update: () => engine.containers.update(id, {} as never), start: () => engine.containers.start(id), explain: () => engine.containers.explain(request()), attach: () => engine.containers.attach(id, streams),
         exec: () => engine.containers.exec(id, { args: ['x'], env: [], terminal: false, openStdin: false, attach: streams, privileged: false, detached: false }), stop: () => engine.containers.stop(id),
         kill: () => engine.containers.kill(id, 'KILL'), remove: () => engine.containers.remove(id, { force: true, volumes: false }), wait: () => engine.containers.wait(id), list: () => engine.containers.list({ all: true }),
         logs: async () => { for await (const _ of engine.containers.logs(id, { follow: false })) break; }, diff: () => engine.containers.diff(id), inspect: () => engine.containers.inspect(id),
@@ -195,7 +195,7 @@ describe('a policy', () => {
     };
     for (const part of ['containers', 'images', 'volumes', 'system'] as const) {
       // resolve only turns words into ids; machine and plugins are data
-      expect(Object.keys(engine[part]).filter((name) => !['resolve', 'machine', 'plugins'].includes(name)).sort()).toEqual(Object.keys(verbs[part]).sort());
+      expect(Object.keys(engine[part]).filter((name) => !['resolve', 'release', 'machine', 'plugins', 'needed', 'supervise'].includes(name)).sort()).toEqual(Object.keys(verbs[part]).sort());
       for (const [name, call] of Object.entries(verbs[part])) await expect(Promise.resolve().then(call), `${part}.${name}`).rejects.toMatchObject({ code: 'ERR_DENIED' });
     }
     deny = false;

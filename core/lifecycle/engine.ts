@@ -1,12 +1,13 @@
 import { type Containers, type Engine } from '../api/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { tapAdapters } from './adapters.ts';
+import { closingClient } from './clients.ts';
 import { createCore, withTrace, type Core } from './core.ts';
 import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
 import { draftContainer, normalised } from './draft.ts';
 import { driversOf, need } from './drivers.ts';
-import { runContainer } from './ephemeral.ts';
+import { prepareContainer, runContainer } from './ephemeral.ts';
 import { execInContainer } from './exec.ts';
 import { catchUp, isGoing, settled } from './finish.ts';
 import { createImages } from './images.ts';
@@ -33,11 +34,16 @@ async function* readLogs(core: Core, ref: string, options: ReadLogOptions): Asyn
 }
 
 function createContainers(core: Core): Containers {
-  const { state } = core.parts;
+  const { state, native } = core.parts;
   return {
     create: (request, options) => createContainer(core, request, options),
-    run: (request, options) => withTrace(core, options?.trace, (own) => runContainer(own, request, options)),
-    start: (ref, options) => withTrace(core, options?.trace, (own) => startContainer(own, ref, options)),
+    run: (request, options) => closingClient(native, options, withTrace(core, options?.trace, (own) => runContainer(own, request, options))),
+    prepare: (request, options) => prepareContainer(core, request, options),
+    async release({ idle = 0 } = {}) {
+      await core.sandboxes.release(({ at }) => performance.now() - at >= idle);
+      return core.sandboxes.count;
+    },
+    start: (ref, options) => closingClient(native, options, withTrace(core, options?.trace, (own) => startContainer(own, ref, options))),
     async explain(asked) {
       const request = normalised(core, asked);
       await core.request('explain', { request });
@@ -45,14 +51,14 @@ function createContainers(core: Core): Containers {
       const { steps, bytes } = await planRun(core, record, runContext(core, record.id, newRunId(), true), { attach: request.attach });
       return { steps, bytes };
     },
-    attach: (ref, streams) => attachContainer(core, ref, streams),
-    exec: (ref, request) => execInContainer(core, ref, request),
+    attach: (ref, streams, options) => closingClient(native, options, attachContainer(core, ref, streams, options)),
+    exec: (ref, request) => closingClient(native, request, execInContainer(core, ref, request)),
     stop: (ref, options) => stopContainer(core, ref, options),
     restart: (ref, options) => restartContainer(core, ref, options),
     update: (ref, changes) => updateContainer(core, ref, changes),
     kill: (ref, signal) => killContainer(core, ref, signal),
     remove: (ref, options) => removeContainer(core, ref, options),
-    wait: (ref, condition) => waitContainer(core, ref, condition),
+    wait: (ref, condition, signal) => waitContainer(core, ref, condition, signal),
     resolve: async (ref) => viewContainer(core, await settled(core, ref)),
     async list({ all }) {
       await core.request('list', { all });
@@ -104,6 +110,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
       if (core.closing) return;
       core.closing = true;
       await hooks.call('shutdown', {});
+      await core.sandboxes.release();
       for (const connection of core.connections) connection.close();
       for (const lock of core.provisional.values()) lock.release();
       await core.settled();

@@ -7,12 +7,13 @@ import { type RunContext } from '../contracts/common/index.ts';
 import { type Frame } from '../native/index.ts';
 import { type Process, type Spec } from '../spec/index.ts';
 import { markPrivileged } from './adapters.ts';
+import { takeClient } from './clients.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { errnoName } from '../state/files.ts';
 import { readFailure } from '../state/helper.ts';
 import { blame, warningText } from './frames.ts';
 import { configureSpec, streamFlags } from './plan-run.ts';
-import { connect, requireRun } from './running.ts';
+import { answerOf, connect, requireRun } from './running.ts';
 import { createSession, windowPayload, type LiveSession } from './session.ts';
 import { runContext } from './start.ts';
 
@@ -94,9 +95,11 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   }, reject);
   try {
     const none = { stdin: false, stdout: false, stderr: false };
+    const client = takeClient(request);
+    if (client !== undefined) connection.adopt(client);
     await connection.send(FRAME.exec, { session: number, argument: streamFlags(request, request.detached ? none : request.attach), payload: bytes });
     if (request.windowSize && request.terminal) await connection.send(FRAME.resize, { session: number, payload: windowPayload(request.windowSize) });
-    const started = await promise;
+    const started = await answerOf(view, record, 'exec', promise);
     core.emit('container', 'exec_start', record.id, { ...eventAttributes(record), command: request.args.join(' ') });
     return started;
   } catch (error) {

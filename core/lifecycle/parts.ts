@@ -61,6 +61,8 @@ export interface EngineParts {
   };
   /** On whose behalf the running verb acts; default: this process. */
   caller?(): { readonly uid: number; readonly pid: number };
+  /** What a shim is to start when it ends with no engine at its control connection, so that its run is collected. */
+  wake?(container: ContainerRecord): readonly string[] | undefined;
   /** Version of the product, for info. */
   readonly version: string;
   /** Barrier handlers and drivers see this as "now"; tests set it. Default: the clock. */

@@ -5,6 +5,7 @@ import { FRAME, RUN_FILES } from '../plan/protocol.ts';
 import { parseSignal, type AttachStreams, type ContainerRecord, type ContainerState, type ContainerView, type ExitRecord, type Session } from '../api/index.ts';
 import { type ShimConnection } from '../native/index.ts';
 import { type RunView } from '../state/index.ts';
+import { takeClient } from './clients.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { collectLocked, finishRun } from './finish.ts';
 import { readExitFrame } from './frames.ts';
@@ -46,7 +47,7 @@ function announceStop(core: Core, container: ContainerRecord, verb: 'stop' | 'ki
 }
 
 /** A client of a run that only waits. Undefined when the shim is gone. */
-async function watch(core: Core, view: RunView): Promise<{ connection: ShimConnection; exit: Promise<ExitRecord | undefined> } | undefined> {
+export async function watch(core: Core, view: RunView): Promise<{ connection: ShimConnection; exit: Promise<ExitRecord | undefined> } | undefined> {
   let connection: ShimConnection;
   try {
     connection = await connect(core, view);
@@ -78,15 +79,31 @@ async function within(work: Promise<unknown>, seconds: number): Promise<boolean>
   }
 }
 
+/** The shim above an init, and its state letter in /proc/PID/stat. */
+function shimOf(init: number): { readonly pid: number; readonly state: string } | undefined {
+  const fields = (pid: number): string[] => readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
+  try {
+    const pid = Number(fields(init)[1]);
+    return readFileSync(`/proc/${pid}/comm`, 'latin1') === 'engine-shim\n' ? { pid, state: fields(pid)[0] ?? '' } : undefined;
+  } catch {
+    return undefined; // one of them has ended meanwhile
+  }
+}
 /** A shim that somebody has stopped (root of a container with the host's pids can) would keep its container from being killed for ever. */
 function wakeShim(init: number): void {
-  try {
-    const stat = readFileSync(`/proc/${init}/stat`, 'latin1');
-    const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-    if (readFileSync(`/proc/${parent}/comm`, 'latin1') === 'engine-shim\n') process.kill(parent, 'SIGCONT');
-  } catch {
-    // one of them has ended meanwhile: nothing is in the way then
+  const shim = shimOf(init);
+  if (shim?.state === 'T') process.kill(shim.pid, 'SIGCONT');
+}
+/** Seconds until it is asked whether a shim that does not answer can. */
+const SHIM_PATIENCE = 10;
+
+/** The answer of a shim. Errors: its own; ERR_TIMEOUT when the shim is stopped, or hangs in the kernel: it may never answer. */
+export async function answerOf<T>(view: Running, record: ContainerRecord, what: string, answer: Promise<T>): Promise<T> {
+  while (!(await within(answer, SHIM_PATIENCE))) {
+    const shim = shimOf(view.started.pid);
+    if (shim && /[TtD]/.test(shim.state)) throw fail('ERR_TIMEOUT', `cannot ${what}: the shim of container ${record.name} does not answer`, { operation: what, path: record.name, hint: shim.state === 'D' ? `process ${shim.pid} hangs in the kernel` : `somebody has stopped it; let it go on: kill -CONT ${shim.pid}` });
   }
+  return answer;
 }
 
 /** To init, by its shim; without one, by pid, when that is still the same process. */
@@ -180,13 +197,13 @@ export async function lateExit(core: Core, id: string, run: string): Promise<Exi
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-export async function waitContainer(core: Core, ref: string, condition: 'not-running' | 'next-exit' | 'removed' = 'not-running'): Promise<ExitRecord> {
+export async function waitContainer(core: Core, ref: string, condition: 'not-running' | 'next-exit' | 'removed' = 'not-running', signal?: AbortSignal): Promise<ExitRecord> {
   const { state } = core.parts;
   const record = state.containers.resolve(ref);
   await core.request('wait', { container: record.id, condition });
   const none: ExitRecord = { run: '', code: 0, finishedAt: '0001-01-01T00:00:00Z' };
   let view = await currentRun(core, record.id);
-  for (const before = record.lastExit?.run; condition === 'next-exit' && !view; await sleep(20)) {
+  for (const before = record.lastExit?.run; condition === 'next-exit' && !view && !signal?.aborted; await sleep(20)) {
     const now = state.containers.get(record.id);
     if (!now || (now.lastExit && now.lastExit.run !== before)) return now?.lastExit ?? none;
     view = await currentRun(core, record.id);
@@ -194,7 +211,9 @@ export async function waitContainer(core: Core, ref: string, condition: 'not-run
   let exit: ExitRecord | undefined;
   if (view) {
     const watched = await watch(core, view);
+    signal?.addEventListener('abort', () => watched?.connection.close());
     exit = await watched?.exit;
+    if (signal?.aborted) return exit ?? none;
     // whoever started it may be gone
     if (!exit || record.request.autoRemove || condition === 'removed') {
       await watched?.connection.closed;
@@ -205,11 +224,11 @@ export async function waitContainer(core: Core, ref: string, condition: 'not-run
     if (over) await finishRun(core, record.id, over.record.run);
   }
   exit ??= state.containers.get(record.id)?.lastExit ?? record.lastExit ?? none;
-  while (condition === 'removed' && state.containers.get(record.id)) await sleep(20);
+  while (condition === 'removed' && !signal?.aborted && state.containers.get(record.id)) await sleep(20);
   return exit;
 }
 
-export async function attachContainer(core: Core, ref: string, streams: AttachStreams): Promise<Session> {
+export async function attachContainer(core: Core, ref: string, streams: AttachStreams, options: { readonly client?: number } = {}): Promise<Session> {
   const record = core.parts.state.containers.resolve(ref);
   await core.request('attach', { container: record.id, streams });
   const view = await requireRun(core, record, 'attach');
@@ -221,6 +240,8 @@ export async function attachContainer(core: Core, ref: string, streams: AttachSt
     finish: () => finishRun(core, record.id, view.record.run), lateExit: () => lateExit(core, record.id, view.record.run), onClose: () => core.connections.delete(handle),
   });
   connection.onFrame((frame) => session.receive(frame));
+  const client = takeClient(options);
+  if (client !== undefined) connection.adopt(client);
   await connection.send(FRAME.attach, { session: 0, argument: streamFlags({ terminal: false, openStdin: false }, streams) });
   await connection.send(FRAME.wait, { session: 0 });
   core.emit('container', 'attach', record.id, eventAttributes(record));

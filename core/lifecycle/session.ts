@@ -155,7 +155,7 @@ export function createSession(options: SessionOptions): LiveSession {
   const tell = (type: number, frame: { argument?: number; payload?: Uint8Array } = {}): void => void connection.send(type, { session: number, ...frame }).catch(() => {});
 
   return {
-    container: options.container, pid: options.pid, output: queue, exit: exit.promise, gone, receive,
+    container: options.container, pid: options.pid, number, output: queue, exit: exit.promise, gone, receive,
     async write(data) {
       for (let at = 0; at < data.length; at += CHUNK) await connection.send(FRAME.stdin, { session: number, payload: data.subarray(at, at + CHUNK) });
     },

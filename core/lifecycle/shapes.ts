@@ -30,7 +30,7 @@ const tokensOf = ({ record: { id }, run, names }: Made): string[] => [id, id.sli
 function exchange(text: string, from: readonly string[], to: readonly string[]): string {
   return from.reduce((result, token, i) => result.replaceAll(token, to[i] as string), text);
 }
-function renamed(made: Made, to: Pick<Made, 'run' | 'names'> & { readonly id: string; readonly name: string; readonly created: string }): Made {
+export function renamed(made: Made, to: Pick<Made, 'run' | 'names'> & { readonly id: string; readonly name: string; readonly created: string }): Made {
   const record = { ...made.record, id: to.id, name: to.name, created: to.created };
   const [from, into] = [tokensOf(made), tokensOf({ ...made, ...to, record })];
   return {

@@ -8,7 +8,10 @@ import { eventAttributes, releaseProvisional, shortId, type Core } from './core.
 import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { traceOperations } from '../state/helper.ts';
+import { takeClient } from './clients.ts';
 import { newRunId } from './names.ts';
+import { type Prepared } from './prepared.ts';
+import { type Made } from './shapes.ts';
 import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { lateExit } from './running.ts';
@@ -99,12 +102,23 @@ export async function launch(core: Core, record: ContainerRecord, run: string, {
   let started: Promise<LiveSession>;
   try {
     core.phase?.('spawn the shim');
-    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(options.client !== undefined && { client: options.client }), ...(core.trace && { trace: true }), ...(shimEnv && { env: shimEnv }) });
+    const client = takeClient(options);
+    const wake = core.parts.wake?.(record);
+    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(client !== undefined && { client }), ...(core.trace && { trace: true }), ...(wake && { wake }), ...(shimEnv && { env: shimEnv }) });
     core.phase?.('wait for the start', 'shim');
     started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
   } finally {
     lock.release();
   }
+  return started;
+}
+
+/** Let a sandbox go on with this run's plan. */
+export async function resume(core: Core, { connection }: Prepared, { record, run, plan: { bytes, deadlines } }: Made, options: StartOptions): Promise<LiveSession> {
+  const client = takeClient(options);
+  if (client !== undefined) connection.adopt(client);
+  const started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
+  await connection.send(FRAME.resume, { payload: bytes }).catch(() => {}); // its end says why
   return started;
 }
 

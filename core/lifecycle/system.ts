@@ -5,14 +5,17 @@ import { catchUp } from './finish.ts';
 import { orphanGroups, sweepGroups } from './groups.ts';
 import { orphanLayers, sweepLayers } from './layers.ts';
 import { viewContainer } from './running.ts';
+import { supervise } from './supervise.ts';
 
 export function createSystem(core: Core): System {
   const { parts, registry } = core;
   const { state, machine } = parts;
+  const followed = new Set<string>();
   return {
     machine,
     plugins: () => registry.entries.map(({ manifest, builtin, source }) => ({ manifest, builtin, source })),
     needed: () => registry.instances.flatMap((made) => made.needed?.() ?? []),
+    supervise: () => supervise(core, followed),
     async info() {
       await core.request('info', {});
       const states = state.containers.list().map((record) => viewContainer(core, record).state);

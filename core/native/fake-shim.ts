@@ -97,6 +97,7 @@ export class FakeShim {
   readonly #pool: number | undefined;
   readonly #trace: boolean;
   readonly #owner: object;
+  #abandoned = false;
   #resume: ((plan: Uint8Array | undefined) => void) | undefined;
   readonly #sessions = new Map<number, Session>();
   readonly #pid: number;
@@ -128,7 +129,9 @@ export class FakeShim {
   }
   /** This engine has been killed: what only waits for it ends. */
   abandon(owner: object): void {
-    if (owner === this.#owner) this.#resume?.(undefined);
+    if (owner !== this.#owner) return;
+    this.#abandoned = true;
+    this.#resume?.(undefined);
   }
   #adopt(owner: FakePeer, relay: FakePeer | undefined): void {
     this.#streams.set(owner, relay);
@@ -249,7 +252,7 @@ export class FakeShim {
   /** Mode `pool`: false when nobody wants it any more. */
   async #waitForPlan(): Promise<boolean> {
     const next = new Promise<Uint8Array | undefined>((resolve) => (this.#resume = resolve));
-    if ([...this.#clients].some((client) => client.closed)) this.#resume?.(undefined);
+    if (this.#abandoned || [...this.#clients].some((client) => client.closed)) this.#resume?.(undefined);
     this.#broadcast(FRAME.prepared, { argument: this.#pid });
     const plan = await next;
     this.#resume = undefined;

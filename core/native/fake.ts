@@ -39,6 +39,8 @@ export interface FakeNative extends Native {
   failAt(k: number, error?: { errno?: string; detail?: string }): void;
   /** Somebody is killed before or after operation `k`. */
   crashAt(k: number, options?: { victim?: Victim; when?: 'before' | 'after' }): void;
+  /** Shims of runs so far. */
+  readonly spawned: number;
   /** Operations come to since the last failAt, crashAt or reset. */
   readonly count: number;
   /** Forget what was recorded and every fault. */
@@ -80,6 +82,7 @@ export function createFakeNative({ prefix, program = defaultProgram, ioctl }: Fa
 
 function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: FakeIoctl): FakeNative {
   const mine = new Map<Description, number>();
+  let spawned = 0;
   let count = 0;
   let fault: { k: number; errno: string; detail: string } | undefined;
   let crash: { k: number; victim: Victim; when: 'before' | 'after' } | undefined;
@@ -142,6 +145,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
   const native: FakeNative = {
     operations: world.operations,
     get count() { return count; },
+    get spawned() { return spawned; },
     failAt(k, { errno: code = 'EIO', detail = '' } = {}) {
       count = 0;
       fault = { k, errno: code, detail };
@@ -227,6 +231,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         if (--busy === 0 && dead) resolveCrashed();
       };
       if (mode === 'run') {
+        spawned++;
         if (runFolder === undefined) throw fail('ERR_INTERNAL', 'a run needs its folder');
         const socket = join(runFolder, RUN_FILES.socket);
         busy--;
@@ -256,6 +261,10 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       const pair = fakeConnection(() => false);
       for (const fd of ends) pairs.set(fd, pair);
       return ends;
+    },
+    close(fd) {
+      pairs.delete(fd);
+      fs.closeSync(fd);
     },
     pipe() {
       alive();

@@ -21,6 +21,8 @@ export interface Native {
   bootId(): string;
   /** Two connected ends of a stream socket, close-on-exec. */
   socketPair(): readonly [number, number];
+  /** Close an end of a socket pair that nobody has taken over. */
+  close(fd: number): void;
   /** A pipe as two fds, close-on-exec; for streams of pack and unpack. */
   pipe(): { readonly read: number; readonly write: number };
 }

@@ -77,6 +77,20 @@ export function readsAfter(bytes: Uint8Array): boolean {
   return reader.u32() > 0;
 }
 
+/** The operations of each part as bytes, without their origin and number: to compare plans by what they do. */
+export function planParts(bytes: Uint8Array): ReadonlyMap<Part, readonly Buffer[]> {
+  const all = Buffer.from(bytes);
+  return new Map(parts.map((part, i) => {
+    let at = all.readUInt32LE(24 + i * 8);
+    return [part, Array.from({ length: all.readUInt32LE(28 + i * 8) }, () => {
+      const start = at;
+      at += all.readUInt32LE(start + 8);
+      all.fill(0, start + 6, start + 8).fill(0, start + 12, start + 16);
+      return all.subarray(start, at);
+    })];
+  }));
+}
+
 /** Read a plan back, of this or an older format. Errors: ERR_PLAN_INVALID, ERR_PLAN_VERSION. */
 export function decodePlan(bytes: Uint8Array): DecodedPlan {
   const reader = new Reader(bytes);

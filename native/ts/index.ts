@@ -55,6 +55,7 @@ export function createNative(options: NativeOptions = {}): Native {
     },
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
     socketPair: () => calls().socketPair(),
+    close: (fd) => calls().close(fd),
     pipe: () => calls().pipe(),
   };
 }

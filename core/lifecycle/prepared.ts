@@ -1,0 +1,106 @@
+import path from 'node:path';
+import { FRAME, operations as table, planParts, RUN_FILES } from '../plan/index.ts';
+import { type ContainerRequest } from '../api/index.ts';
+import { type Frame, type ShimConnection } from '../native/index.ts';
+import { type Core } from './core.ts';
+import { collectLocked } from './finish.ts';
+import { renamed, type Made } from './shapes.ts';
+
+/** A sandbox that has run all of a plan that does not depend on the program, and waits for the rest. It is a run without a row. */
+export interface Prepared {
+  readonly made: Made;
+  /** See {@link Shapes.key}. */
+  readonly key: string;
+  readonly loose: string;
+  readonly at: number;
+  readonly connection: ShimConnection;
+}
+
+/** How long the plan of a sandbox is taken as it is, ms; after that it is made again, and what has been run must be the same. */
+const TRUST = 10_000;
+
+/** What comes after the sandbox: a request that differs in nothing else may have it. */
+export function looseKey(request: ContainerRequest, image: string): string {
+  const { name: _n, command: _c, entrypoint: _e, env: _v, user: _u, workdir: _w, attach: _a, labels: _l, groupAdd: _g, rlimits: _r, openStdin: _o, stdinOnce: _s, detached: _d, stopSignal: _t, ...rest } = request;
+  return JSON.stringify([rest, image]);
+}
+
+const operations = (bytes: Uint8Array, part: 'shim' | 'init' | 'after'): readonly Buffer[] => planParts(bytes).get(part) ?? [];
+/** Has `done` run what `wanted` begins with, and does the same undo serve both? */
+function covers(done: Made, wanted: Made): boolean {
+  const same = (a: readonly Buffer[], b: readonly Buffer[]): boolean => a.length === b.length && a.every((one, i) => one.equals(b[i] as Buffer));
+  const [mine, theirs] = [done.plan.bytes, wanted.plan.bytes];
+  return wanted.plan.prefix === done.plan.prefix && same(operations(mine, 'shim').filter(notStreams), operations(theirs, 'shim').filter(notStreams)) && same(operations(mine, 'after'), operations(theirs, 'after'))
+    && same(operations(mine, 'init').slice(0, done.plan.prefix), operations(theirs, 'init').slice(0, wanted.plan.prefix));
+}
+/** The streams are the claimant's. */
+const notStreams = (operation: Buffer): boolean => operation.readUInt16LE(0) !== table.stdio.code;
+
+/** Sandboxes of one engine. */
+export class Sandboxes {
+  readonly #ready: Prepared[] = [];
+  readonly #core: Core;
+  constructor(core: Core) {
+    this.#core = core;
+  }
+  get count(): number {
+    return this.#ready.length;
+  }
+
+  /** Run what is common, and keep it. Errors: those of a start; it is undone then. */
+  async add(made: Made, key: string, loose: string): Promise<void> {
+    const { state, native, shimEnv, wake: waking } = this.#core.parts;
+    const { record: { id: container }, run, plan } = made;
+    const wake = waking?.(made.record);
+    const { folder, lock } = await state.runs.create({ run, container, instance: state.folders.instance, boot: native.bootId(), created: this.#core.now().toISOString() }, plan.bytes);
+    const ready = Promise.withResolvers<boolean>();
+    let connection: ShimConnection;
+    try {
+      connection = native.spawnShim({ mode: 'run', pool: plan.prefix, plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(wake && { wake }), ...(shimEnv && { env: shimEnv }) });
+    } finally {
+      lock.release();
+    }
+    connection.onFrame((frame: Frame) => { if (frame.type === FRAME.prepared) ready.resolve(true); });
+    const entry: Prepared = { made, key, loose, at: performance.now(), connection };
+    connection.closed.then(() => this.#lost(entry, ready), () => {});
+    if ((await ready.promise) && !this.#core.closing) this.#ready.push(entry);
+    else await this.drop(entry);
+  }
+  #lost(entry: Prepared, ready: { resolve(value: boolean): void }): void {
+    ready.resolve(false);
+    const at = this.#ready.indexOf(entry);
+    if (at < 0) return;
+    this.#ready.splice(at, 1);
+    this.drop(entry).catch((error: unknown) => this.#core.parts.log.warn({ err: error }, 'a sandbox was not removed'));
+  }
+  /** Its shim undoes it when nobody speaks with it any more. */
+  async drop({ made, connection }: Prepared): Promise<void> {
+    connection.close();
+    await collectLocked(this.#core, made.record.id);
+  }
+
+  /**
+   * One for this request, with the plan to go on with. `make`: the plan in full, for the container's id and run. Undefined: there is none that fits.
+   */
+  async take(key: string, loose: string, name: string, make: (id: string, run: string) => Promise<Made | undefined>): Promise<{ readonly sandbox: Prepared; readonly made: Made } | undefined> {
+    const found = this.#ready.find((p) => p.key === key) ?? this.#ready.find((p) => p.loose === loose);
+    if (!found) return undefined;
+    this.#ready.splice(this.#ready.indexOf(found), 1);
+    const { id } = found.made.record;
+    const created = this.#core.now().toISOString();
+    if (found.key === key && performance.now() - found.at < TRUST) return { sandbox: found, made: { ...found.made, record: { ...found.made.record, name, created } } };
+    const made = await make(id, found.made.run);
+    const { run, names } = found.made;
+    const wanted = made?.names.length === names.length ? renamed(made, { id, run, names, name, created }) : undefined;
+    if (wanted && covers(found.made, wanted)) return { sandbox: found, made: wanted };
+    await this.drop(found);
+    return undefined;
+  }
+
+  /** Give up those that `which` says, all without it. */
+  async release(which: (prepared: Prepared) => boolean = () => true): Promise<void> {
+    const given = this.#ready.filter(which);
+    for (const entry of given) this.#ready.splice(this.#ready.indexOf(entry), 1);
+    await Promise.allSettled(given.map((entry) => this.drop(entry)));
+  }
+}
