@@ -7,6 +7,8 @@ import { schema } from './schema.ts';
 export interface Flags {
   readonly root?: string;
   readonly runRoot?: string;
+  /** `--no-daemon`: as `--set resident=off`. */
+  readonly noDaemon?: boolean;
   /** `--set KEY=VALUE`, with dots between the parts of the key. */
   readonly set?: readonly string[];
 }
@@ -17,6 +19,10 @@ const variables: ReadonlyMap<string, readonly string[]> = new Map<string, readon
   ['ENGINE_RUN_ROOT', ['runRoot']],
   ['ENGINE_LOG_LEVEL', ['logLevel']],
   ['ENGINE_LOG_FORMAT', ['logFormat']],
+  ['ENGINE_RESIDENT', ['resident']],
+  ['ENGINE_IDLE', ['idle']],
+  ['ENGINE_POOL', ['pool']],
+  ['ENGINE_NO_DAEMON', ['resident']],
   ['ENGINE_PLUGINS', ['plugins']],
   ['ENGINE_OPTIONS', ['options']],
   ...(['drivers', 'security'] as const).flatMap((group) =>
@@ -36,12 +42,20 @@ export function readEnvironment(env: Readonly<Record<string, string | undefined>
   for (const [name, text] of Object.entries(env)) {
     if (!name.startsWith('ENGINE_') || text === undefined || text === '') continue;
     const path = variables.get(name);
+    if (name === 'ENGINE_NO_DAEMON') {
+      if (/^(1|true|yes|on)$/i.test(text)) {
+        put(data, ['resident'], 'off');
+        origins.set('/resident', name);
+      } else if (!/^(0|false|no|off)$/i.test(text))
+        throw fail('ERR_CONFIG_INVALID', `${name}: must be 1 or 0`, { operation: 'config', path: name });
+      continue;
+    }
     if (path) {
       put(data, path, parse(path, text, name));
       origins.set(`/${path.join('/')}`, name);
       continue;
     }
-    const near = name.startsWith('ENGINE_TEST_')
+    const near = name.startsWith('ENGINE_TEST_') || name === 'ENGINE_SOCKET' || name === 'ENGINE_NO_BUILD'
       ? undefined
       : didYouMean(
           name.slice('ENGINE_'.length),
@@ -66,6 +80,7 @@ export function readFlags(flags: Flags, cwd: string): Record<string, unknown> {
     if (path.includes('__proto__')) throw fail('ERR_USAGE', `--set ${assignment}: not a key`, { operation: 'config' });
     put(data, path, parse(path, assignment.slice(equals + 1), '--set'));
   }
+  if (flags.noDaemon) data.resident = 'off';
   if (flags.root !== undefined) data.root = resolve(cwd, flags.root);
   if (flags.runRoot !== undefined) data.runRoot = resolve(cwd, flags.runRoot);
   return data;
@@ -79,6 +94,7 @@ function parse(path: readonly string[], text: string, source: string): unknown {
       .map((entry) => entry.trim())
       .filter(Boolean);
   if (group === 'drivers' && key === 'security') return text === 'auto' ? text : text.split(',').filter(Boolean);
+  if ((group === 'idle' || group === 'pool') && /^\d+$/.test(text)) return Number(text);
   if (group !== 'options') return text;
   // Options have types of their own; what isn't JSON is a string.
   try {

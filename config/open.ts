@@ -7,17 +7,19 @@ import { fail } from '@engine/core/errors';
 import { createHooks } from '@engine/core/hooks';
 import { createEngine, type DriverChoices, type EngineParts } from '@engine/core/lifecycle';
 import { type Native } from '@engine/core/native';
-import { type ContractName } from '@engine/core/plugin';
+import { type ContractName, type PluginInstance } from '@engine/core/plugin';
 import { openState, type State, type StateOptions } from '@engine/core/state';
 import { createNative } from '@engine/native';
 import { capabilityNames } from './capabilities.ts';
 import { createComposition } from './compose.ts';
-import { didYouMean } from './json-schema.ts';
+import { guardInstance, guardTap, unmarked, within, type Mark } from './guard.ts';
+import { didYouMean, isRecord } from './json-schema.ts';
 import { loadPlugins, toEntry, type KnownPlugin, type LoadPlugins } from './loader.ts';
 import { createLog } from './log.ts';
 import { readMachine } from './machine.ts';
 import { type Config } from './schema.ts';
 import { loadConfig, type LoadedConfig, type LoadOptions } from './sources.ts';
+import { wakeCommand } from './launch.ts';
 import { version } from './version.ts';
 
 export interface OpenOptions extends LoadOptions {
@@ -26,6 +28,15 @@ export interface OpenOptions extends LoadOptions {
   readonly caller?: EngineParts['caller'];
   /** Go on without plugins that can't be used, and say so: for `doctor`, which is there to find out. Never for what makes containers. */
   readonly lenient?: boolean;
+  /** What a host that lives on adds: see config/resident/watchdog.ts. */
+  readonly host?: {
+    readonly mark?: Mark;
+    readonly compact?: StateOptions['compact'];
+    /** Takes the lines of the engine's log; default: standard error. */
+    readonly writeLog?: (line: string) => void;
+    /** Called before code of a plugin that isn't built in is loaded; throws when it may not be. */
+    readonly admit?: (plugin: KnownPlugin) => void;
+  };
   /** For tests: put something between the engine and the machine. */
   readonly wrap?: {
     readonly native?: (native: Native) => Native;
@@ -48,7 +59,8 @@ export interface OpenedEngine {
  * Errors: those of loadConfig, loadPlugins and openState; ERR_MACHINE for a kernel that is too old, ERR_DRIVER_UNKNOWN.
  */
 export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngine> {
-  const { wrap = {} } = options;
+  const { wrap = {}, host = {} } = options;
+  const mark = host.mark ?? unmarked;
   const config = options.config ?? (await loadConfig(options));
   const { value } = config;
   const broken: unknown[] = [];
@@ -61,7 +73,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const choices = chooseDrivers(value, plugins);
 
   const folders = usableFolders(value);
-  const log = createLog({ level: value.logLevel, format: value.logFormat });
+  const log = createLog({ level: value.logLevel, format: value.logFormat, ...(host.writeLog ? { write: host.writeLog } : {}) });
   for (const err of broken) log.warn({ err }, 'a plugin is left out');
   const native = (wrap.native ?? same)(createNative());
   const opened = await openState({
@@ -70,6 +82,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
     native,
     log,
     ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}),
+    ...(host.compact ? { compact: host.compact } : {}),
   }).catch((error: unknown) => {
     folders.dispose();
     throw error;
@@ -90,7 +103,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
         const { name } = known.manifest;
         const folder = join(state.folders.root, name);
         mkdirSync(folder, { recursive: true, mode: 0o700 });
-        return composition.create(known, definition, {
+        const made = mark(name, 'create', () => composition.create(known, definition, {
           machine,
           folder,
           instance: state.folders.instance,
@@ -98,11 +111,17 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
           state: state.pluginState(name),
           options: known.options,
           manifest: known.manifest,
-          tap: hooks.tapFor(name),
+          tap: guardTap(name, hooks.tapFor(name), mark),
           engine: () => ready.promise,
-        });
+        }));
+        // what is no instance is for the loader to refuse
+        return isRecord(made) && typeof made['then'] !== 'function' ? guardInstance(known.manifest, made, mark) : (made as PluginInstance);
       },
       ({ manifest }, { state: schema }) => state.ensureStateSchema(manifest.name, schema),
+      (known, load) => {
+        if (!known.builtin) host.admit?.(known);
+        return within(known.manifest.name, 'load', mark(known.manifest.name, 'load', load));
+      },
     );
     if (!options.lenient || !entry.eager) return entry;
     return {
@@ -128,6 +147,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       plugins: entries,
       defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
       config: { sources: ['built-in', ...config.files], result: value },
+      wake: ({ request }) => wakeCommand(value, (request.restart?.policy ?? 'no') !== 'no', state.folders),
       ...(options.caller ? { caller: options.caller } : {}),
       ...(wrap.shimEnv ? { shimEnv: wrap.shimEnv } : {}),
       ...(wrap.now ? { now: wrap.now } : {}),

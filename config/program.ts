@@ -1,11 +1,11 @@
 import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Engine } from '@engine/core/api';
-import { type Frontend, type Invocation } from '@engine/core/contracts/frontend';
-import { type PluginContext } from '@engine/core/plugin';
+import { type Invocation } from '@engine/core/contracts/frontend';
+import { loadFrontend } from './frontend.ts';
 import { takeFlags } from './global-flags.ts';
-import { builtins } from './builtins.ts';
 import { hostCommands } from './host-commands.ts';
-import { readPackage } from './read-package.ts';
+import { startEngined } from './launch.ts';
+import { type OpenedEngine } from './open.ts';
 import { version } from './version.ts';
 
 declare const ENGINE_SINGLE: boolean | undefined;
@@ -27,8 +27,9 @@ async function handOver(): Promise<never> {
  */
 async function main(): Promise<number> {
   const { flags, rest } = takeFlags(process.argv.slice(2));
-  if (single && rest[0] === 'plugin') return handOver();
-  let opened: Promise<{ readonly engine: Engine }> | undefined;
+  if (single && (rest[0] === 'plugin' || rest[0] === 'engined')) return handOver();
+  if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1), flags);
+  let opened: Promise<OpenedEngine> | undefined;
   let usesInput = false;
   const invocation: Invocation = {
     argv: rest,
@@ -52,7 +53,7 @@ async function main(): Promise<number> {
     opened ??= openAll();
     return (await opened).engine;
   };
-  const openAll = async (): Promise<{ readonly engine: Engine }> => {
+  const openAll = async (): Promise<OpenedEngine> => {
     const [{ openEngine }, { loadConfig }] = await Promise.all([import('./open.ts'), import('./sources.ts')]);
     const config = await loadConfig({ flags });
     if (single && config.value.plugins.length > 0) return handOver();
@@ -63,24 +64,14 @@ async function main(): Promise<number> {
     return await frontend.run(open, invocation);
   } finally {
     await opened?.then(
-      ({ engine }) => engine.close(),
+      async ({ engine, config }) => {
+        await engine.close();
+        if (config.value.resident === 'auto' && process.geteuid?.() === 0) startEngined(process.env);
+      },
       () => {},
     );
     if (usesInput) process.stdin.unref?.();
   }
-}
-
-/** A built-in frontend. It gets no machine and no state: all it may do goes through the engine. */
-async function loadFrontend(driver: string): Promise<Frontend> {
-  for (const { packageJson, load } of builtins) {
-    const { manifest } = readPackage(packageJson);
-    if (!manifest.provides?.some((provided) => provided.contract === 'frontend' && provided.driver === driver)) continue;
-    const { default: definition } = await load();
-    const { drivers } = definition.create({ manifest, options: {} } as unknown as PluginContext<never>);
-    const found = drivers?.find(({ name }) => name === driver);
-    if (found) return found as Frontend;
-  }
-  throw new Error(`there is no frontend ${driver}`);
 }
 
 /** Run the command of this process; the exit status is set, nothing is thrown. */

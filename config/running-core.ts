@@ -1,5 +1,6 @@
 import { registerHooks } from 'node:module';
 import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 
 declare const ENGINE_BUNDLED: boolean | undefined;
 /** Are we the bundle in dist? Set by the build. */
@@ -20,6 +21,11 @@ export function runningCopy(specifier: string): string | undefined {
   }
 }
 
+const loaded = new Set<string>();
+/** Files of plugins from outside that were loaded, and what they import of their own. */
+export const loadedFiles = (): ReadonlySet<string> => loaded;
+const ownFolder = new URL(bundled ? '.' : '..', import.meta.url).href;
+
 let mapped = false;
 /**
  * From now on whoever imports `@engine/core…` or `@engine/native…` gets the copy that runs, also a plugin that carries another one in its
@@ -29,6 +35,10 @@ export function mapRunningCore(): void {
   if (mapped) return;
   mapped = true;
   registerHooks({
+    load(url, context, next) {
+      if (url.startsWith('file:') && !url.startsWith(ownFolder)) loaded.add(fileURLToPath(url));
+      return next(url, context);
+    },
     resolve(specifier, context, next) {
       if (!/^@engine\/(core|native)(\/|$)/.test(specifier)) return next(specifier, context);
       // Unbundled: resolved as if this file had asked (import.meta.resolve would come back here).

@@ -14,6 +14,18 @@ const body = {
     description: 'what the engine itself writes to stderr (default warn)',
   },
   logFormat: { enum: ['text', 'json'], description: 'lines for people, or JSON for machines (default text)' },
+  resident: {
+    enum: ['auto', 'off'],
+    description: 'auto: commands are served by a process that stays (started when needed); off: each in a process of its own (default auto)',
+  },
+  idle: { type: 'integer', minimum: 0, description: 'seconds without a command after which that process leaves, when nothing needs it (default 300)' },
+  pool: {
+    description: 'containers that are prepared in advance: auto, off, or how many at most (default auto)',
+    anyOf: [
+      { enum: ['auto', 'off'], description: '"auto", "off"' },
+      { type: 'integer', minimum: 0, description: 'a number' },
+    ],
+  },
   drivers: {
     type: 'object',
     description: 'which driver serves each contract, for new containers; auto takes the one that fits this machine best',
@@ -111,6 +123,9 @@ export const defaults: Config = {
   runRoot: '/run/engine',
   logLevel: 'warn',
   logFormat: 'text',
+  resident: 'auto',
+  idle: 300,
+  pool: 'auto',
   drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', security: 'auto' },
   security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },
   options: {},

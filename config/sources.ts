@@ -162,7 +162,9 @@ async function check(label: string, data: Record<string, unknown>): Promise<void
   // The two that nearly every invocation of a test or a second engine has; the validator takes longer to load than all the rest here.
   if (
     Object.entries(data).every(
-      ([key, value]) => (key === 'root' || key === 'runRoot') && typeof value === 'string' && value.startsWith('/'),
+      ([key, value]) =>
+        ((key === 'root' || key === 'runRoot') && typeof value === 'string' && value.startsWith('/')) ||
+        (key === 'resident' && (value === 'off' || value === 'auto')),
     )
   )
     return;

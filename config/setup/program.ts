@@ -11,6 +11,7 @@ const standIns: Readonly<Record<string, string>> = {
   pino: 'export {};',
   // run by engine.js, see handOver in config/program.ts
   './plugin-commands.ts': 'export const runPlugin = undefined;',
+  './resident/main.ts': 'export const engined = undefined;',
 };
 const leaveOut = {
   name: 'leave-out',
@@ -114,7 +115,7 @@ export function warmProgram(folder: string): void {
   const run = (file: string, ...args: string[]): boolean =>
     spawnSync(process.execPath, ['--min-semi-space-size=16', file, ...args], {
       cwd: work,
-      env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run') },
+      env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run'), ENGINE_RESIDENT: 'off' },
       stdio: 'ignore',
       timeout: 30_000,
     }).status === 0;

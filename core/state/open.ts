@@ -38,7 +38,7 @@ export function instanceOf(root: string): string {
 export async function openState({ root, runRoot, native, log, checkpoint, compact }: StateOptions): Promise<State> {
   // a crash may have come before the database was made; a filesystem of its own may have been mounted there
   claimFolder(root, (content) => content.includes('state.db') || content.every((name) => ['inflight', 'trash', 'locks', 'lost+found'].includes(name)));
-  claimFolder(runRoot, (content) => RUN_FOLDERS.every((name) => content.includes(name)) || content.every((name) => RUN_FOLDERS.includes(name)));
+  claimFolder(runRoot, (content) => RUN_FOLDERS.every((name) => content.includes(name)) || content.every((name) => RUN_FOLDERS.includes(name) || /^\.?engined[.-]/.test(name)));
   const [realRoot, realRunRoot] = [fs.realpathSync(root), fs.realpathSync(runRoot)];
   const inside = (folder: string, name: string): string => {
     const path = join(folder, name);

@@ -1,6 +1,6 @@
-import { type ExitRecord, type Session, type WindowSize } from '@engine/core/api';
+import { type AttachStreams, type ExitRecord, type Session, type WindowSize } from '@engine/core/api';
 import { describeError, fail, isEngineError } from '@engine/core/errors';
-import { type Invocation } from '@engine/core/contracts/frontend';
+import { type Invocation, type Relay } from '@engine/core/contracts/frontend';
 import { constants } from 'node:os';
 import { makeRaw } from './terminal.ts';
 
@@ -44,6 +44,7 @@ function writeAll(stream: NodeJS.WriteStream, data: Buffer): Promise<boolean> {
 }
 
 export function windowSize(invocation: Invocation): WindowSize | undefined {
+  if (invocation.windowSize) return invocation.windowSize;
   const out = invocation.stdout.isTTY ? invocation.stdout : undefined;
   return out ? { rows: out.rows, cols: out.columns } : undefined;
 }
@@ -147,4 +148,37 @@ export async function connect(session: Session, invocation: Invocation, options:
   } finally {
     for (const cleanup of cleanups) cleanup();
   }
+}
+
+/** The caller speaks with the session's shim by itself; here only the end is heard. */
+async function connectRelay(session: Session, relay: Relay, { stderr }: Invocation): Promise<{ code: number; detached: boolean }> {
+  // told again below, to whoever waits for it
+  session.exit.catch(() => undefined);
+  const { detached } = await relay.connect(session);
+  if (detached) return { code: 0, detached };
+  const record = await session.exit;
+  if (record.oom?.killed) stderr.write(`engine: ${memoryMessage(record)}\n`);
+  return { code: record.code, detached };
+}
+
+/**
+ * Begin a session and connect the caller with it: directly with its shim where the caller can be (`begin` passes `client` on to the engine then), else
+ * through this process. Resolves when the session has ended and been collected, or the caller has detached; with a relay, and unless `whole`,
+ * collecting goes on after that.
+ */
+export async function attachTo(
+  invocation: Invocation, options: AttachOptions & { readonly attach: AttachStreams; readonly whole?: boolean }, begin: (client: { readonly client?: number }) => Promise<Session>,
+): Promise<number> {
+  const { attach, terminal, endInput, proxySignals: signals, whole = false } = options;
+  const relay = invocation.relay?.({ attach, terminal, endInput, detachKeys: terminal ? parseDetachKeys(options.detachKeys) : [], proxySignals: signals, final: !whole });
+  let session: Session;
+  try {
+    session = await begin(relay ? { client: relay.client } : {});
+  } catch (error) {
+    relay?.abandon();
+    throw error;
+  }
+  const { code, detached } = await (relay ? connectRelay(session, relay, invocation) : connect(session, invocation, options));
+  if (!detached && (whole || !relay)) await session.gone;
+  return code;
 }

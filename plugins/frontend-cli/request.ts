@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { availableParallelism } from 'node:os';
-import { isAbsolute } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import { type ContainerRequest } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
 import { parseMount, parseTmpfs, parseVolume, refuseDuplicates } from './mounts.ts';
 import { type Values } from './parse.ts';
+import { restartRequest } from './restart-flag.ts';
 import { type runFlags } from './run-flags.ts';
 import { invalid, parseBytes, parseCpus, parseInteger, parsePairs, splitOnce } from './units.ts';
 
@@ -16,17 +17,17 @@ interface Surroundings {
   readonly cpus?: number;
 }
 
-function readText(flag: string, path: string): string {
+function readText(flag: string, path: string, cwd: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    return readFileSync(resolve(cwd, path), 'utf8');
   } catch (cause) {
     throw fail('ERR_INVALID_VALUE', `cannot read ${path} for ${flag}`, { operation: flag, path, cause });
   }
 }
 
 /** Lines `NAME=VALUE` or `NAME` of a file; `#` starts a comment, values are taken as they stand. */
-function fileLines(flag: string, path: string): string[] {
-  const lines = readText(flag, path).replace(/^\uFEFF/, '').split('\n').map((line) => line.replace(/\r$/, '').trimStart());
+function fileLines(flag: string, path: string, cwd: string): string[] {
+  const lines = readText(flag, path, cwd).replace(/^\uFEFF/, '').split('\n').map((line) => line.replace(/\r$/, '').trimStart());
   return lines.filter((line) => line !== '' && !line.startsWith('#')).map((line) => {
     const [name] = splitOnce(line, '=');
     if (name === '' || /\s/.test(name)) throw invalid(flag, line, `a variable name in ${path} is malformed`);
@@ -35,9 +36,9 @@ function fileLines(flag: string, path: string): string[] {
 }
 
 /** `-e` and `--env-file`: later over earlier, files first; a bare name is passed on when it is set here. */
-export function environment(files: readonly string[], items: readonly string[], env: Surroundings['env']): string[] {
+export function environment(files: readonly string[], items: readonly string[], env: Surroundings['env'], cwd: string): string[] {
   const result = new Map<string, string>();
-  for (const item of [...files.flatMap((path) => fileLines('--env-file', path)), ...items]) {
+  for (const item of [...files.flatMap((path) => fileLines('--env-file', path, cwd)), ...items]) {
     const [name, value] = splitOnce(item, '=');
     if (name === '') throw invalid('-e', item, 'a name is missing');
     const text = value ?? env[name];
@@ -120,7 +121,7 @@ function securityOption(text: string, cwd: string): string {
   const match = /^seccomp[=:](.*)$/.exec(text);
   const value = match?.[1];
   if (value === undefined || value === 'unconfined' || value === 'default' || value === 'builtin' || value.trimStart().startsWith('{')) return text;
-  const content = readText('--security-opt', isAbsolute(value) ? value : `${cwd}/${value}`);
+  const content = readText('--security-opt', value, cwd);
   try {
     return `seccomp=${JSON.stringify(JSON.parse(content))}`;
   } catch (cause) {
@@ -140,10 +141,10 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
   const attach = attachStreams(flags);
   if (flags.workdir !== undefined && !isAbsolute(flags.workdir)) throw invalid('-w', flags.workdir, 'an absolute path is expected');
   return {
-    image, env: environment(flags['env-file'] ?? [], flags.env ?? [], around.env),
+    image, env: environment(flags['env-file'] ?? [], flags.env ?? [], around.env, around.cwd),
     ...optional('name', flags.name), ...(command.length ? { command } : {}),
     ...(flags.entrypoint === undefined ? {} : { entrypoint: [flags.entrypoint] }),
-    labels: parsePairs('-l', [...(flags['label-file'] ?? []).flatMap((path) => fileLines('--label-file', path)), ...(flags.label ?? [])]),
+    labels: parsePairs('-l', [...(flags['label-file'] ?? []).flatMap((path) => fileLines('--label-file', path, around.cwd)), ...(flags.label ?? [])]),
     ...optional('user', flags.user), ...optional('workdir', flags.workdir), ...optional('hostname', flags.hostname), ...optional('domainname', flags.domainname),
     addHosts: (flags['add-host'] ?? []).map(addHost),
     ...(flags.dns?.length ? { dns: flags.dns } : {}), ...(flags['dns-search']?.length ? { dnsSearch: flags['dns-search'] } : {}), ...(flags['dns-option']?.length ? { dnsOptions: flags['dns-option'] } : {}),
@@ -154,6 +155,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
     devices: (flags.device ?? []).map(device), deviceCgroupRules: flags['device-cgroup-rule'] ?? [], rlimits: (flags.ulimit ?? []).map(ulimit),
     sysctls: parsePairs('--sysctl', flags.sysctl ?? []), ...(flags['shm-size'] === undefined ? {} : { shmSize: parseBytes('--shm-size', flags['shm-size']) }),
     ...optional('stopSignal', flags['stop-signal']), ...(flags['stop-timeout'] === undefined ? {} : { stopTimeout: parseInteger('--stop-timeout', flags['stop-timeout'], -1) }),
+    ...restartRequest(flags.restart, flags.rm ?? false),
     ...optional('ipc', namespaceMode('ipc', flags.ipc, ['private', 'shareable', 'host', 'none', 'container:'])), ...optional('pid', namespaceMode('pid', flags.pid, ['private', 'host', 'container:'])),
     ...optional('uts', namespaceMode('uts', flags.uts, ['private', 'host'])), ...optional('cgroupns', namespaceMode('cgroupns', flags.cgroupns, ['private', 'host'])),
     ...optional('cgroupParent', flags['cgroup-parent']), groupAdd: flags['group-add'] ?? [],

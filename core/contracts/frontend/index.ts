@@ -24,7 +24,11 @@ export interface Invocation {
    */
   readonly relay?: (options: RelayOptions) => Relay;
   /** Window of the caller's terminal, undefined without one. */
-  readonly windowSize?: { readonly rows: number; readonly cols: number };
+  readonly windowSize?: { readonly rows: number; readonly cols: number } | undefined;
+  /** Bits that files made for the caller don't get, where the process that serves it has another mask. */
+  readonly umask?: number;
+  /** The caller has gone: what is done only to tell it something may end. */
+  readonly signal?: AbortSignal;
   /** What this process did for the command before it was served, for `--trace`. */
   readonly startup?: () => readonly Span[];
   /** Commands that the host program brings (`config`, `trust`, `plugin`): listed in the help, dispatched by the frontend. */

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { type ImageInfo, type Progress } from '@engine/core/contracts/image';
 import { fail } from '@engine/core/errors';
 import { command, type CommandContext } from '../command.ts';
@@ -88,7 +89,7 @@ function progressBar(context: CommandContext): { readonly progress?: Progress; d
 
 /** `-i FILE`, `-` and no file mean standard input. */
 function input(context: CommandContext, path: string | undefined): { path: string } | { stream: NodeJS.ReadableStream } {
-  if (path !== undefined && path !== '-') return { path };
+  if (path !== undefined && path !== '-') return { path: resolve(context.invocation.cwd, path) };
   if (context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'nothing to read: standard input is a terminal', { hint: 'name a file with -i, or pipe one in' });
   return { stream: context.invocation.stdin };
 }

@@ -1,6 +1,6 @@
 import { type Session } from '@engine/core/api';
 import { fail, isEngineError } from '@engine/core/errors';
-import { connect, parseDetachKeys, windowSize } from '../attach.ts';
+import { attachTo, parseDetachKeys, windowSize } from '../attach.ts';
 import { command } from '../command.ts';
 import { reachFiles } from '../reach-files.ts';
 import { environment } from '../request.ts';
@@ -32,10 +32,11 @@ export const startCommand = command({
     const { record } = await engine.containers.resolve(ref);
     const attach = { stdin: flags.interactive && record.request.openStdin, stdout: true, stderr: true };
     const size = windowSize(context.invocation);
-    const session = await engine.containers.start(ref, { ...tracing, attach, onWarning, ...(size ? { windowSize: size } : {}) });
-    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true });
-    if (!detached) await session.gone;
-    return code;
+    return attachTo(
+      context.invocation,
+      { attach, terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true, whole: tracing.trace !== undefined },
+      (client) => engine.containers.start(ref, { ...tracing, ...client, attach, onWarning, ...(size ? { windowSize: size } : {}) }),
+    );
   }),
 });
 
@@ -86,7 +87,7 @@ export const waitCommand = command({
   name: 'wait', usage: 'CONTAINER...', summary: 'wait until containers have ended, print their exit codes', args: [1, Infinity], flags: {},
   async run(context, _flags, refs) {
     const engine = await context.open();
-    return context.forEach(refs, async (ref) => context.print(`${(await engine.containers.wait(ref)).code}\n`));
+    return context.forEach(refs, async (ref) => context.print(`${(await engine.containers.wait(ref, 'not-running', context.invocation.signal)).code}\n`));
   },
 });
 
@@ -100,10 +101,9 @@ export const attachCommand = command({
     const { record } = await engine.containers.resolve(ref);
     const stdin = record.request.openStdin && !flags['no-stdin'];
     if (record.request.terminal && stdin && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'use --no-stdin' });
-    const session = await engine.containers.attach(ref, { stdin, stdout: true, stderr: true });
-    const { code, detached } = await connect(session, context.invocation, { terminal: record.request.terminal, stdin, endInput: record.request.stdinOnce, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true') });
-    if (!detached) await session.gone;
-    return code;
+    const attach = { stdin, stdout: true, stderr: true };
+    const proxySignals = !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true');
+    return attachTo(context.invocation, { attach, terminal: record.request.terminal, stdin, endInput: record.request.stdinOnce, detachKeys, proxySignals }, (client) => engine.containers.attach(ref, attach, client));
   },
 });
 
@@ -124,14 +124,14 @@ export const execCommand = command({
     const engine = await context.open();
     const size = windowSize(context.invocation);
     const attach = flags.detach ? { stdin: false, stdout: false, stderr: false } : { stdin: flags.interactive, stdout: true, stderr: true };
-    const session: Session = await engine.containers.exec(ref, {
-      args, env: environment(flags['env-file'], flags.env, context.invocation.env), terminal: flags.tty, openStdin: flags.interactive && !flags.detach, attach,
+    const begin = (client: { readonly client?: number }): Promise<Session> => engine.containers.exec(ref, {
+      ...client, args, env: environment(flags['env-file'], flags.env, context.invocation.env, context.invocation.cwd), terminal: flags.tty, openStdin: flags.interactive && !flags.detach, attach,
       privileged: flags.privileged, detached: flags.detach, ...(flags.user === undefined ? {} : { user: flags.user }), ...(flags.workdir === undefined ? {} : { workdir: flags.workdir }), ...(size && flags.tty ? { windowSize: size } : {}),
     });
     if (flags.detach) {
-      session.detach();
+      (await begin({})).detach();
       return 0;
     }
-    return (await connect(session, context.invocation, { terminal: flags.tty, stdin: attach.stdin, endInput: true, detachKeys, proxySignals: false })).code;
+    return attachTo(context.invocation, { attach, terminal: flags.tty, stdin: attach.stdin, endInput: true, detachKeys, proxySignals: false }, begin);
   },
 });

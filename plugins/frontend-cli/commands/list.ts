@@ -10,13 +10,13 @@ const COLUMNS = { ID: 'CONTAINER ID', Image: 'IMAGE', Command: 'COMMAND', Runnin
 const MORE = { ...COLUMNS, CreatedAt: 'CREATED AT', State: 'STATE', Label: (name: string) => name, Labels: 'LABELS', Mounts: 'MOUNTS', Networks: 'NETWORKS' };
 
 /** Docker's words: what we call stopped is `exited` there. */
-export const dockerState = (view: ContainerView): string => (view.state === 'stopped' ? 'exited' : view.state === 'creating' ? 'created' : view.state);
+export const dockerState = (view: ContainerView): string => (view.restarts?.next ? 'restarting' : view.state === 'stopped' ? 'exited' : view.state === 'creating' ? 'created' : view.state);
 
 function status(view: ContainerView): string {
   const { record, run, state } = view;
   if (run) return `Up ${humanDuration(Date.now() - Date.parse(run.startedAt))}${state === 'paused' ? ' (Paused)' : ''}`;
   if (!record.lastExit || state === 'created') return 'Created';
-  return `Exited (${record.lastExit.code}) ${humanDuration(Date.now() - Date.parse(record.lastExit.finishedAt))} ago`;
+  return `${view.restarts?.next ? 'Restarting' : 'Exited'} (${record.lastExit.code}) ${humanDuration(Date.now() - Date.parse(record.lastExit.finishedAt))} ago`;
 }
 
 function row(view: ContainerView, noTrunc: boolean): Record<string, unknown> {
@@ -49,7 +49,7 @@ const filters: Readonly<Record<string, (value: string) => Filter>> = {
     return name in labels && (wanted === undefined || labels[name] === wanted);
   },
   status: (value) => {
-    if (!['created', 'restarting', 'running', 'removing', 'paused', 'exited', 'dead'].includes(value)) throw fail('ERR_INVALID_VALUE', `invalid filter status=${value}`, { operation: '--filter', hint: 'created, running, paused or exited' });
+    if (!['created', 'restarting', 'running', 'removing', 'paused', 'exited', 'dead'].includes(value)) throw fail('ERR_INVALID_VALUE', `invalid filter status=${value}`, { operation: '--filter', hint: 'created, running, restarting, paused or exited' });
     return (view) => dockerState(view) === value;
   },
   exited: (value) => {
@@ -94,7 +94,7 @@ export const psCommand = command({
     const wantsAll = flags.all || last !== undefined || flags.filter.some((item) => /^(status|exited)=/.test(item));
     const engine = await context.open();
     const everyone = await engine.containers.list({ all: true });
-    let views = everyone.filter((view) => (wantsAll || view.run) && matches(view, everyone)).sort((a, b) => (a.record.created < b.record.created ? 1 : -1));
+    let views = everyone.filter((view) => (wantsAll || view.run || view.restarts?.next) && matches(view, everyone)).sort((a, b) => (a.record.created < b.record.created ? 1 : -1));
     if (last !== undefined && last >= 0) views = views.slice(0, last);
     const rows = views.map((view) => row(view, flags['no-trunc']));
     if (flags.quiet) await context.print(rows.map((r) => `${String(r['ID'])}\n`).join(''));
@@ -118,6 +118,7 @@ export const logsCommand = command({
     const { stdout, stderr } = context.invocation;
     const stop = new AbortController();
     stdout.once('error', () => stop.abort());
+    context.invocation.signal?.addEventListener('abort', () => stop.abort());
     for await (const line of engine.containers.logs(ref, { follow: flags.follow, ...tail, ...since, ...until, signal: stop.signal })) {
       const out = line.stream === 'stderr' ? stderr : stdout;
       const data = flags.timestamps ? Buffer.concat([Buffer.from(`${line.time} `), line.text]) : line.text;

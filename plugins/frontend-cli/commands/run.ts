@@ -1,7 +1,9 @@
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
-import { type ContainerRequest, type Engine } from '@engine/core/api';
-import { fail, isEngineError } from '@engine/core/errors';
-import { connect, parseDetachKeys, windowSize } from '../attach.ts';
+import { resolve } from 'node:path';
+import { type ContainerRequest, type Session } from '@engine/core/api';
+import { type Invocation } from '@engine/core/contracts/frontend';
+import { fail } from '@engine/core/errors';
+import { attachTo, parseDetachKeys, windowSize } from '../attach.ts';
 import { command, type CommandContext } from '../command.ts';
 import { explainJson, explainText } from '../explain.ts';
 import { countArgs, type Values } from '../parse.ts';
@@ -28,26 +30,24 @@ async function explain(context: CommandContext, wanted: ContainerRequest, form: 
   return 0;
 }
 
-/** Creates the container; with `--cidfile`, the file is claimed first and given back when the creation fails. */
-async function create(context: CommandContext, engine: Engine, wanted: ContainerRequest, cidfile: string | undefined, thenStart: boolean): Promise<string> {
-  let fd: number | undefined;
-  if (cidfile !== undefined) {
-    try {
-      fd = openSync(cidfile, 'wx', 0o644);
-    } catch (cause) {
-      throw fail('ERR_INVALID_VALUE', `cannot make the id file ${cidfile}`, { operation: '--cidfile', path: cidfile, cause, hint: 'it must not exist yet: remove it or name another' });
-    }
-  }
+interface IdFile {
+  write(id: string): void;
+  /** Give it back: there is no container, or none any more. */
+  remove(): void;
+  close(): void;
+}
+
+/** `--cidfile`: claimed before anything is made. */
+function claimIdFile(file: string | undefined, { cwd, umask }: Invocation): IdFile | undefined {
+  if (file === undefined) return undefined;
+  const path = resolve(cwd, file);
+  let fd: number;
   try {
-    const record = await engine.containers.create(wanted, { onWarning: (text) => context.warn(text), thenStart });
-    if (fd !== undefined) writeSync(fd, record.id);
-    return record.id;
-  } catch (error) {
-    if (cidfile !== undefined) unlinkSync(cidfile);
-    throw error;
-  } finally {
-    if (fd !== undefined) closeSync(fd);
+    fd = openSync(path, 'wx', 0o644 & ~(umask ?? 0));
+  } catch (cause) {
+    throw fail('ERR_INVALID_VALUE', `cannot make the id file ${file}`, { operation: '--cidfile', path: file, cause, hint: 'it must not exist yet: remove it or name another' });
   }
+  return { write: (id) => void writeSync(fd, id), remove: () => unlinkSync(path), close: () => closeSync(fd) };
 }
 
 export const createCommand = command({
@@ -56,7 +56,17 @@ export const createCommand = command({
     await reachFiles(flags, context.invocation.cwd);
     const wanted = request(context, 'create', flags, args);
     if (flags.explain !== undefined) return explain(context, wanted, flags.explain);
-    await context.print(`${await create(context, await context.open(), wanted, flags.cidfile, false)}\n`);
+    const file = claimIdFile(flags.cidfile, context.invocation);
+    try {
+      const { id } = await (await context.open()).containers.create(wanted, { onWarning: (text) => context.warn(text) });
+      file?.write(id);
+      await context.print(`${id}\n`);
+    } catch (error) {
+      file?.remove();
+      throw error;
+    } finally {
+      file?.close();
+    }
     return 0;
   },
 });
@@ -72,33 +82,34 @@ export const runCommand = command({
     if (wanted.terminal && wanted.attach.stdin && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'leave out -t' });
     const size = windowSize(context.invocation);
     if (size && wanted.terminal) wanted.windowSize = size;
-    const engine = await context.open();
-    const id = await create(context, engine, wanted, flags.cidfile, true);
     const attached = wanted.attach.stdin || wanted.attach.stdout || wanted.attach.stderr;
-    const session = await start(engine, id, wanted, flags.cidfile, context, tracing);
+    const begin = (client: { readonly client?: number }): Promise<Session> => begun(context, wanted, flags.cidfile, { ...tracing, ...client });
     if (!attached) {
-      await context.print(`${id}\n`);
-      if (!wanted.detached) return 0;
-      session.detach();
+      const session = await begin({});
+      await context.print(`${session.container}\n`);
+      if (wanted.detached) session.detach();
       return 0;
     }
-    const { code, detached } = await connect(session, context.invocation, {
-      terminal: wanted.terminal, stdin: wanted.attach.stdin, endInput: wanted.stdinOnce, detachKeys, proxySignals: !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true'),
-    });
-    if (!detached) await session.gone;
-    return code;
+    const proxySignals = !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true');
+    return attachTo(context.invocation, { attach: wanted.attach, terminal: wanted.terminal, stdin: wanted.attach.stdin, endInput: wanted.stdinOnce, detachKeys, proxySignals, whole: tracing.trace !== undefined }, begin);
   }),
 });
 
-/** A run that cannot start leaves no container behind with --rm, as Docker does. */
-async function start(engine: Engine, id: string, wanted: ContainerRequest, cidfile: string | undefined, context: CommandContext, tracing: Tracing): Promise<Awaited<ReturnType<Engine['containers']['start']>>> {
+/** Create and start. A run that cannot start leaves no container behind with --rm, as Docker does. */
+async function begun(context: CommandContext, wanted: ContainerRequest, cidfile: string | undefined, options: Tracing & { readonly client?: number }): Promise<Session> {
+  const file = claimIdFile(cidfile, context.invocation);
+  let id: string | undefined;
+  const onCreated = (made: string): void => {
+    id = made;
+    file?.write(made);
+  };
   try {
-    return await engine.containers.start(id, { ...tracing, attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
+    const engine = await context.open();
+    return await engine.containers.run(wanted, { ...options, onCreated, attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
   } catch (error) {
-    if (wanted.autoRemove) {
-      await engine.containers.remove(id, { force: true, volumes: true }).catch((left: unknown) => isEngineError(left, 'ERR_NO_SUCH_CONTAINER') || context.warn(`container ${id} was not removed: ${String(left)}`));
-      if (cidfile !== undefined) unlinkSync(cidfile);
-    }
+    if (id === undefined || wanted.autoRemove) file?.remove();
     throw error;
+  } finally {
+    file?.close();
   }
 }

@@ -1,0 +1,106 @@
+import { LAUNCH } from '@engine/native/launch';
+import { TERMINALS } from '@engine/native/launch';
+import { type LaunchRequest } from '@engine/native/launch-request';
+import { type HostCommand, type Invocation } from '@engine/core/contracts/frontend';
+import { type Channel, type SocketCalls } from './channel.ts';
+import { openRelay, type OpenRelay } from './relay.ts';
+import { brokenPipe, RemoteInput, RemoteOutput, type WindowSize } from './streams.ts';
+
+export interface RemoteOptions {
+  readonly channel: Channel;
+  readonly request: LaunchRequest;
+  /** Without the global flags. */
+  readonly argv: readonly string[];
+  readonly calls: SocketCalls;
+  readonly version: string;
+  readonly commands: readonly HostCommand[];
+}
+export interface RemoteInvocation {
+  readonly invocation: Invocation;
+  /** Is the caller connected with a shim directly? Then it can do without us. */
+  readonly relayed: boolean;
+  /** The caller asked us to end, by this signal, and nothing passes it on. */
+  readonly interrupted: Promise<number>;
+  /** Everything written is with the kernel. */
+  flushed(): Promise<void>;
+}
+
+/** One launcher's command, as a frontend wants it. */
+export function createInvocation({ channel, request, argv, calls, version, commands }: RemoteOptions): RemoteInvocation {
+  const { terminals } = request;
+  let size: WindowSize | undefined = request.rows > 0 || request.cols > 0 ? { rows: request.rows, cols: request.cols } : undefined;
+  const stdin = new RemoteInput(channel, (terminals & TERMINALS.stdin) !== 0);
+  const stdout = new RemoteOutput(channel, 'output', (terminals & TERMINALS.stdout) !== 0, () => size);
+  const stderr = new RemoteOutput(channel, 'error', (terminals & TERMINALS.stderr) !== 0, () => size);
+  const gone = new AbortController();
+  const interrupted = Promise.withResolvers<number>();
+  const signals: number[] = [];
+  let relay: OpenRelay | undefined;
+  let connected = false;
+  stdin.on('error', () => {});
+
+  channel.onFrame((frame) => {
+    switch (frame.type) {
+      case LAUNCH.input:
+        if (!stdin.receive(frame.payload)) channel.destroy();
+        break;
+      case LAUNCH.inputEnd:
+        stdin.receive(undefined);
+        break;
+      case LAUNCH.resize:
+        if (frame.payload.length < 4) break;
+        size = { rows: frame.payload.readUInt16LE(0), cols: frame.payload.readUInt16LE(2) };
+        for (const stream of [stdout, stderr]) stream.emit('resize');
+        break;
+      case LAUNCH.relayed:
+        connected = false;
+        relay?.ended(frame.argument);
+        break;
+      case LAUNCH.signal:
+        // for a session that is on its way it is kept; else the command is to end
+        if (relay && !connected) signals.push(frame.argument);
+        else interrupted.resolve(frame.argument);
+        break;
+      default:
+    }
+  });
+  void channel.closed.then(() => {
+    gone.abort();
+    // readers and writers see what they would see of a terminal that was closed
+    if (!stdin.readableEnded) stdin.destroy(Object.assign(new Error('the caller has gone'), { code: 'ECONNRESET' }));
+    for (const stream of [stdout, stderr]) if (!stream.writableFinished) stream.destroy(brokenPipe());
+  });
+
+  const invocation: Invocation = {
+    argv,
+    cwd: request.cwd,
+    env: request.env,
+    stdin: stdin as unknown as NodeJS.ReadStream,
+    stdout: stdout as unknown as NodeJS.WriteStream,
+    stderr: stderr as unknown as NodeJS.WriteStream,
+    version,
+    commands,
+    umask: request.umask,
+    signal: gone.signal,
+    relay: (options) =>
+      (relay = openRelay(options, {
+        channel,
+        calls,
+        stdinIsTerminal: stdin.isTTY,
+        takeSignals: () => signals.splice(0),
+        onConnected: () => (connected = true),
+        warn: (text) => void stderr.write(`engine: warning: ${text}\n`),
+      })),
+    get windowSize() {
+      return stdout.isTTY ? size : undefined;
+    },
+  };
+  return {
+    invocation,
+    get relayed() {
+      return connected;
+    },
+    interrupted: interrupted.promise,
+    flushed: async () => void (await Promise.all([stdout.flushed(), stderr.flushed()])),
+  };
+}

@@ -1,0 +1,196 @@
+import { chmodSync, closeSync, mkdirSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { createServer as listen, type Server as Listener } from 'node:net';
+import { join } from 'node:path';
+import { describeError, fail } from '@engine/core/errors';
+import { createSyscalls } from '@engine/native';
+import { type Flags } from '../ambient.ts';
+import { loadFrontend } from '../frontend.ts';
+import { createLog } from '../log.ts';
+import { version } from '../version.ts';
+import { catchFaults, writeDied } from './faults.ts';
+import { createFreshness, programFiles } from './freshness.ts';
+import { READY_FD, startSuccessor } from './handover.ts';
+import { createInstances, type Instances } from './instances.ts';
+import { createPeerReader } from './peer.ts';
+import { socketPlace, takeListenFd, takeLock } from './place.ts';
+import { rebuild, sourceFolders } from './rebuild.ts';
+import { createRoots } from './roots.ts';
+import { createServer } from './server.ts';
+import { startWatchdog } from './watchdog.ts';
+
+/** Longest time that requests are waited for which end by themselves, ms. */
+const PATIENCE = 5000;
+/** Least time between two attempts to hand over, ms. */
+const RETRY = 5000;
+
+/**
+ * `engine engined`: serve until there is nothing to do, a signal comes, or the program is another one. Resolves to the exit code.
+ *
+ * `--inherited`: the successor of one that hands over to us; `--wake ROOT RUNROOT`: see wake.ts.
+ */
+export async function engined(argv: readonly string[], flags: Flags): Promise<number> {
+  if (argv[0] === '--wake') return (await import('./wake.ts')).wake(argv[1] ?? '', argv[2] ?? '', flags);
+  // before the first use of the thread pool: a read from a dead mount holds a thread for good
+  process.env.UV_THREADPOOL_SIZE ??= '16';
+  process.umask(0o022);
+  const place = socketPlace(process.env);
+  if (!place) throw fail('ERR_USAGE', 'there is no place for the socket', { hint: 'set ENGINE_SOCKET or XDG_RUNTIME_DIR' });
+  const { folder, socket } = place;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const inherited = argv[0] === '--inherited';
+  if (inherited) process.env.LISTEN_PID = String(process.pid);
+  const listenFd = takeListenFd(process.env);
+  // the socket of a service manager is its own, and stays
+  const socketIsOurs = listenFd === undefined || process.env.NOTIFY_SOCKET === undefined;
+  const calls = createSyscalls();
+  const lock = takeLock(folder, calls);
+  if (lock === undefined) throw fail('ERR_BUSY', `a resident engine runs already: ${join(folder, 'engined.lock')} is held`, { operation: 'engined' });
+
+  const log = createLog({ level: 'info', format: 'json', write: (line) => void writeSync(2, line) });
+  const stopped = Promise.withResolvers<string>();
+  const watchdog = startWatchdog({ folder });
+  catchFaults(folder, log, () => stopped.resolve('a fault'));
+
+  let roots: ReturnType<typeof createRoots> | undefined;
+  const instances: Instances = createInstances({ host: watchdog.host, onOpened: ({ resolved }, engine) => roots?.opened(resolved, engine) });
+  roots = createRoots(folder, () => instances, log);
+
+  let handingOver: string | undefined;
+  let lastAttempt = 0;
+  let idle = 300_000;
+  const frontend = loadFrontend('cli');
+  frontend.catch(() => {});
+  const server = createServer({
+    instances,
+    calls,
+    peer: createPeerReader(),
+    frontend: () => frontend,
+    log,
+    wake: (root, runRoot) => (roots ? roots.wake(root, runRoot) : Promise.resolve()),
+    onConfig: (config) => (idle = config.idle * 1000),
+    busyWith() {
+      freshness.glance();
+      const changed = freshness.changedPlugin();
+      if (changed !== undefined) void handOver(`${changed} has changed`);
+      return changed === undefined ? undefined : `code of a plugin has changed: ${changed}`;
+    },
+  });
+
+  const listener = listen({ pauseOnConnect: false, allowHalfOpen: true }, (connection) => void server.accept(connection));
+  await startListening(listener, listenFd, socket);
+  if (inherited) tellReady();
+  notifyManager();
+
+  const script = process.argv[1] ?? '';
+  const sources = sourceFolders(script);
+  const freshness = createFreshness({
+    program: programFiles(script),
+    sources,
+    onChange: (path) => void handOver(`${path} has changed`),
+    onStale: () => void rebuild(script, log),
+  });
+
+  /** The socket and the lock go to a fresh process; what is under way here is finished here. */
+  async function handOver(why: string): Promise<void> {
+    if (handingOver !== undefined || Date.now() - lastAttempt < RETRY) return;
+    handingOver = why;
+    lastAttempt = Date.now();
+    try {
+      const fd = (listener as unknown as { readonly _handle?: { readonly fd: number } })._handle?.fd;
+      if (fd === undefined || lock === undefined) return;
+      const pid = await startSuccessor({ listen: fd, lock, script });
+      log.info({ pid }, `handed over: ${why}`);
+      stopped.resolve('handed over');
+    } catch (err) {
+      log.error({ err }, `could not hand over (${why})`);
+    } finally {
+      handingOver = undefined;
+    }
+  }
+
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopped.resolve(signal));
+  process.on('SIGHUP', () => void handOver('SIGHUP'));
+  process.on('SIGPIPE', () => {});
+
+  log.info({ version, socket, pid: process.pid }, 'engined serves');
+  void roots.reopen();
+  const timer = setInterval(() => void tick(), 1000);
+  async function tick(): Promise<void> {
+    if (handingOver !== undefined || server.active > 0) return;
+    const quiet = Date.now() - server.lastRequest;
+    if (quiet > 60_000) await instances.sweep().catch((err: unknown) => log.warn({ err }, 'an engine could not be closed'));
+    if (quiet < idle || server.active > 0 || idle === 0) return;
+    if (instances.open().some(({ engine }) => engine.system.needed().length > 0)) return;
+    stopped.resolve('idle');
+  }
+
+  const why = await stopped.promise;
+  clearInterval(timer);
+  freshness.close();
+  log.info(`engined ends: ${why}`);
+  const successor = why === 'handed over';
+  // whoever comes now finds no socket and starts another; those who are already in the queue are served
+  if (!successor && socketIsOurs) unlinkOwn(socket, listener);
+  if (why === 'idle') await new Promise((resolve) => setTimeout(resolve, 50));
+  listener.close();
+  const waiting = async (): Promise<void> => {
+    while (server.active > 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  if (successor) await waiting();
+  else if (why === 'idle' || why.startsWith('SIG')) await Promise.race([waiting(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+  await server.cancel(why === 'a fault' ? 'the resident engine met an internal error and ends; containers go on' : 'the resident engine was stopped; containers go on');
+  if (why.startsWith('SIG')) writeDied(folder, `it was stopped (${why})`);
+  await Promise.race([instances.close(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]).catch((error: unknown) => log.error(describeError(error)));
+  await watchdog.stop();
+  closeSync(lock);
+  process.exit(why === 'a fault' ? 1 : 0);
+}
+
+async function startListening(listener: Listener, fd: number | undefined, path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    listener.once('error', reject);
+    listener.once('listening', () => {
+      listener.off('error', reject);
+      resolve();
+    });
+    if (fd !== undefined) {
+      listener.listen({ fd });
+      return;
+    }
+    // the lock is ours: what lies there belongs to nobody
+    try {
+      unlinkSync(path);
+    } catch {
+      // nothing there
+    }
+    const mask = process.umask(0o177);
+    listener.listen({ path, backlog: 1024 });
+    process.umask(mask);
+  });
+  if (fd === undefined) chmodSync(path, 0o600);
+}
+
+/** With the lock still held: nobody else can have made it. */
+function unlinkOwn(path: string, listener: Listener): void {
+  if (!listener.listening) return;
+  try {
+    if (statSync(path).isSocket()) unlinkSync(path);
+  } catch {
+    // somebody removed it
+  }
+}
+
+function tellReady(): void {
+  try {
+    writeSync(READY_FD, 'r');
+    closeSync(READY_FD);
+  } catch {
+    // the one before us has gone meanwhile
+  }
+}
+
+/** sd_notify(3), for Type=notify units. */
+function notifyManager(): void {
+  if (process.env.NOTIFY_SOCKET === undefined) return;
+  void import('node:child_process').then(({ spawn }) => spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => {}));
+}
