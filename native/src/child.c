@@ -47,15 +47,9 @@ void child_begin(const struct session *s, int sync) {
 		if (run.kept[i] >= 0) close(run.kept[i]);
 	sigset_t none;
 	sigemptyset(&none);
-	for (int n = 1; n < 65; n++)
-		if (n != SIGKILL && n != SIGSTOP && n != 32 && n != 33 && n != 34) signal(n, SIG_DFL);
-	signal(SIGPIPE, SIG_IGN);
+	ignore_signals(false);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		dprintf(fd, "%d", run.original_oom_score);
-		close(fd);
-	}
+	inherit_nothing_child();
 }
 
 void child_await_go(int sync) {
@@ -69,9 +63,31 @@ void child_await_go(int sync) {
 static struct failure nested;
 static bool has_nested;
 
+/* All that this sandbox has in common with others is done. Returns with the plan that makes a container of it. */
+static int child_await_plan(int sync, struct plan *plan, const char **why) {
+	struct sync_message m;
+	int fd = -1;
+	give_back_stack();
+	sync_send(sync, SYNC_PREPARED, 0, NULL, -1);
+	if (sync_receive(sync, &m, &fd, -1) != 1 || m.kind != SYNC_PLAN || fd < 0) _exit(1);
+	int failed = plan_open(plan, fd, why);
+	close(fd);
+	return failed;
+}
+
 void child_run(int sync, struct machine *m, const struct plan *plan, enum part part) {
 	struct failure f = { 0 };
-	int result = run_part(m, plan, part, &f);
+	const bool pool = options.pool && part == PART_INIT;
+	struct selection which = { .limit = pool ? options.common : UINT32_MAX };
+	int result = run_some(m, plan, part, &which, &f);
+	if (!result && pool) {
+		static struct plan next;
+		const char *why = "";
+		which = (struct selection){ .skip = options.common, .limit = UINT32_MAX };
+		result = child_await_plan(sync, &next, &why);
+		if (result) f = make_failure(part, result, "the plan to go on with: %s", why);
+		else result = run_some(m, &next, part, &which, &f);
+	}
 	if (!result) f = make_failure(part, ENOEXEC, "the plan has no exec operation");
 	sync_send(sync, SYNC_FAILED, 0, has_nested ? &nested : &f, -1);
 	_exit(1);

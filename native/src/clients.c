@@ -283,7 +283,8 @@ static void client_ready(struct source *source, uint32_t events) {
 		receive(c, input, CHUNK, &n);
 		return;
 	}
-	for (int i = 0; i < 32 && client_step(c); i++) {}
+	/* what follows a plan to go on with is for its streams, which are not there before it is taken */
+	for (int i = 0; i < 32 && !pool_has_plan() && client_step(c); i++) {}
 }
 
 /* -- life ---------------------------------------------------------------------------------------------------------------------- */

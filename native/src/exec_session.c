@@ -59,6 +59,9 @@ static void sync_ready(struct source *source, uint32_t events) {
 		return;
 	}
 	s->started = true;
+	uint32_t length;
+	const void *entries = trace_take(&length);
+	if (entries) tell(s, FRAME_TRACE, 0, entries, length);
 	tell(s, FRAME_STARTED, (uint32_t)s->pid, &s->start_time, 8);
 }
 

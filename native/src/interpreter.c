@@ -153,6 +153,27 @@ static int run_once(struct machine *m, const struct operation *op)
 	return table[op->code](m, &fields);
 }
 
+struct trace *trace;
+
+uint64_t trace_now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* NULL when the area is full. */
+static struct trace_entry *trace_begin(const struct machine *m)
+{
+	uint32_t n = __atomic_fetch_add(&trace->used, 1, __ATOMIC_ACQ_REL);
+	if (n >= TRACE_ENTRIES) {
+		__atomic_store_n(&trace->used, TRACE_ENTRIES, __ATOMIC_RELEASE);
+		return NULL;
+	}
+	trace->entries[n] = (struct trace_entry){ m->part, m->index, trace_now(), 0 };
+	return &trace->entries[n];
+}
+
 static int run_operation(struct machine *m, const struct operation *op)
 {
 	m->index = op->index;
@@ -162,6 +183,7 @@ static int run_operation(struct machine *m, const struct operation *op)
 	trace_operation(m);
 	halt_point(m, 0);
 #endif
+	struct trace_entry *traced = __builtin_expect(trace != NULL, 0) ? trace_begin(m) : NULL;
 	int r = run_once(m, op);
 	if (op->flags & OP_FLAG_RETRY_BUSY) {
 		int64_t until = clock_ms() + 1000;
@@ -179,6 +201,8 @@ static int run_operation(struct machine *m, const struct operation *op)
 			m->host->warning(m, &f);
 		r = 0;
 	}
+	if (traced)
+		traced->end = trace_now();
 #ifdef ENGINE_TEST
 	halt_point(m, 1);
 #endif
@@ -187,13 +211,22 @@ static int run_operation(struct machine *m, const struct operation *op)
 
 int run_part(struct machine *m, const struct plan *plan, enum part part, struct failure *failure)
 {
+	static const struct selection all = { .limit = UINT32_MAX };
+	return run_some(m, plan, part, &all, failure);
+}
+
+int run_some(struct machine *m, const struct plan *plan, enum part part, const struct selection *which, struct failure *failure)
+{
 	const enum part outer_part = m->part;
 	const uint32_t outer_index = m->index;
 	const uint16_t outer_code = m->code, outer_flags = m->flags;
 	int result = 0;
 	struct operation op;
+	uint32_t number = 0;
 	m->part = part;
-	for (struct plan_cursor at = plan_start(plan, part); !plan_next(plan, &at, &op);) {
+	for (struct plan_cursor at = plan_start(plan, part); !plan_next(plan, &at, &op); number++) {
+		if (number < which->skip || number - which->skip >= which->limit || (which->wanted && !which->wanted(&op)))
+			continue;
 		int r = run_operation(m, &op);
 		if (r >= 0)
 			continue;

@@ -10,6 +10,7 @@
  */
 #ifndef ENGINE_INTERPRETER_H
 #define ENGINE_INTERPRETER_H
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/types.h>
@@ -91,6 +92,21 @@ struct machine {
 void machine_init(struct machine *m, const struct host *host);
 /* Close fds of registers 8.. and free what is held. */
 void machine_close(struct machine *m);
+
+/* Some of a part's operations: after the first `skip`, at most `limit`, of these the `wanted` (NULL: all). */
+struct selection {
+	uint32_t skip, limit;
+	bool (*wanted)(const struct operation *op);
+};
+/* As run_part, with those alone. */
+int run_some(struct machine *m, const struct plan *plan, enum part part, const struct selection *which, struct failure *failure);
+
+/* When operations began and ended (CLOCK_MONOTONIC, ns), shared by all processes of a run; without it nothing is noted. */
+#define TRACE_ENTRIES 2048u
+struct trace_entry { uint32_t part, index; uint64_t begin, end; };
+struct trace { uint32_t used; uint32_t unused; struct trace_entry entries[TRACE_ENTRIES]; };
+extern struct trace *trace;
+uint64_t trace_now(void);
 
 /* Run all operations of `part`. 0, or -errno with *failure filled. In PART_AFTER every operation is run, each failure goes to
  * host.undo_failed, and the first one is returned. May be nested (operations added by a barrier). */

@@ -15,6 +15,8 @@ enum sync_kind {
 	SYNC_WARNING,     /* child -> shim: `failure` */
 	SYNC_FAILED,      /* child -> shim: `failure`; the child ends */
 	SYNC_EXEC,        /* child -> shim: execve is next; end of file now means success */
+	SYNC_PREPARED,    /* init of a pool -> shim: all that is common is done */
+	SYNC_PLAN,        /* shim -> init of a pool: the plan to go on with, as an fd */
 };
 struct sync_message {
 	uint32_t kind, value;
@@ -48,8 +50,9 @@ struct run {
 	bool any_reached;
 	int added;        /* memfd of a plan that a barrier added, for the next release */
 	int kept[3];      /* init's mnt, net, ipc namespaces */
-	bool finished;
-	int original_oom_score;
+	bool prepared;    /* pool: init waits for its plan */
+	bool resumed;     /* pool: it has become somebody's container */
+	int oom_score;    /* oom_score_adj of the shim; children get 0 */
 };
 extern struct run run;
 
@@ -71,12 +74,41 @@ pid_t clone_process(uint64_t flags, int *pidfd);
 int session_message(struct session *s, int timeout);
 /* Has init ended without having become its program? */
 bool init_is_lost(void);
+/* Init has ended without becoming its program: fill run.failure. -ECHILD, or what it had said. */
+int init_lost(struct machine *m, const char *what);
 /* Wait until init is exec'd. 0 or -errno with run.failure. */
 int await_exec(void);
 /* Kill init and everything of ours that is left, and wait for it. */
 void kill_init(void);
 /* waitpid for all children. */
 void reap(void);
+
+/* -- pool.c: all up to init's exec. 0 or -errno, with *f or run.failure. */
+int pool_start(struct failure *f);
+/* Take the plan to go on with (malloc'ed); false when nobody waits for one. */
+bool pool_resume(uint32_t length, uint8_t *plan);
+/* What the calls so far have used of the stack goes back to the kernel. */
+void give_back_stack(void);
+
+/* -- trace.c */
+void trace_open(void);
+/* The entries since the last call; NULL when there are none. */
+const void *trace_take(uint32_t *length);
+void trace_tell(struct client *c);
+
+/* -- inherit.c: set every attribute that a process has from its parent. */
+void inherit_nothing(void);
+/* For the processes of the container, after the shim has taken its own measures. */
+void inherit_nothing_child(void);
+/* What could not be set so, for a warning; NULL when all could. */
+const char *inherit_warning(void);
+/* Out of the caller's cgroups: v1 or v2. */
+void leave_cgroups(bool v2);
+/* Signals that the shim ignores; its children ignore none but SIGPIPE. */
+void ignore_signals(bool ignore);
+
+/* -- wake.c: run options.wake, detached. The shim is to end right after. */
+void wake(void);
 
 /* exec sessions */
 void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *plan, uint32_t length);

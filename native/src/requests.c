@@ -85,6 +85,10 @@ void request(struct client *c, const struct frame_head *head, uint8_t **payload)
 		reply.payload = *payload;
 		*payload = NULL;
 		return;
+	case FRAME_RESUME:
+		if (c == clients_control() && pool_resume(head->length, *payload)) *payload = NULL;
+		else refuse(c, 0, EINVAL, "nothing waits for a plan");
+		return;
 	case FRAME_STDIN: case FRAME_STDIN_EOF: case FRAME_DETACH: case FRAME_ATTACH: case FRAME_RESIZE: case FRAME_SIGNAL:
 		break;
 	default:

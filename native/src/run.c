@@ -61,14 +61,17 @@ void kill_init(void) {
 	reap_until(s, now_ms() + REAP_MS);
 }
 
+void give_back_stack(void) {
+	uint8_t here;
+	uintptr_t page = ((uintptr_t)&here & ~(uintptr_t)4095) - 4096;
+	madvise((void *)(page - 65536), 65536, MADV_DONTNEED);
+}
+
 /* Give back what only the start has needed. The plan is read again for its undo. */
 static void slim_down(void) {
 	machine_close(&run.machine);
 	plan_close(&run.plan);
-	uint8_t here;
-	uintptr_t page = ((uintptr_t)&here & ~(uintptr_t)4095) - 4096;
-	/* below this frame: what the start has used of the stack */
-	madvise((void *)(page - 65536), 65536, MADV_DONTNEED);
+	give_back_stack();
 	/*
 	 * The interpreter's code is not needed until the undo. A fault would bring 64 KiB of it back at once (fault-around), but never past
 	 * the end of a mapping: a flag on every other page makes the mappings short. Where it fails the shim is larger, nothing else.
@@ -97,6 +100,7 @@ static void report_started(void) {
 		(unsigned long long)now_ns());
 	clients_listen(run.folder);
 	write_record("started", buffer, (size_t)n);
+	trace_tell(clients_control());
 	clients_broadcast(FRAME_STARTED, 0, (uint32_t)s->pid, &s->start_time, 8);
 }
 
@@ -151,6 +155,7 @@ static void report_failed(void) {
 	text_add(&t, "}");
 	log_finish();
 	write_record("failed", buffer, t.used);
+	trace_tell(clients_control());
 	clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(f, payload));
 }
 
@@ -166,9 +171,13 @@ static void finish(void) {
 	run.init->pidfd = -1;
 	uint32_t failures = run_after(run.folder, run.plan_fd);
 	reap();
+	trace_tell(clients_control());
 	clients_broadcast(FRAME_GONE, 0, failures, NULL, 0);
 	clients_drain();
+	bool alone = !clients_control();
 	clients_close_all();
+	/* a sandbox that nobody came for is nothing that an engine would have to see */
+	if (alone && options.wake && (!options.pool || run.resumed)) wake();
 }
 
 int mode_run(void) {
@@ -180,6 +189,12 @@ int mode_run(void) {
 	struct client *control = client_add(SHIM_FD_CONTROL, true);
 	if (!control) return 1;
 	if (options.client) client_adopt(control, SHIM_FD_FIRST_EXTRA);
+	if (inherit_warning()) {
+		struct failure f = make_failure(PART_SHIM, EPERM, "%s", inherit_warning());
+		f.index = UINT32_MAX; /* of no operation */
+		uint8_t payload[16 + MAX_DETAIL];
+		client_send(control, FRAME_WARNING, 0, 0, payload, failure_payload(&f, payload));
+	}
 	run.init = session_new(0, 0, 0, 0);
 	if (!run.init) return 1;
 	int failed = plan_open(&run.plan, run.plan_fd, &why);
@@ -188,7 +203,8 @@ int mode_run(void) {
 	} else {
 		machine_init(&run.machine, &shim_host);
 		struct failure f;
-		failed = run_part(&run.machine, &run.plan, PART_SHIM, &f);
+		if (options.trace) trace_open();
+		failed = options.pool ? pool_start(&f) : run_part(&run.machine, &run.plan, PART_SHIM, &f);
 		if (failed && !run.has_failure) run.failure = f;
 		if (!failed && !run.spawned) {
 			failed = -ENOEXEC;
@@ -203,6 +219,7 @@ int mode_run(void) {
 	} else {
 		run.init->started = true;
 		report_started();
+		leave_cgroups(true);
 		slim_down();
 		serve();
 		end_sessions();

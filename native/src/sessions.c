@@ -172,6 +172,21 @@ int session_pipes(struct session *s) {
 	return 0;
 }
 
+int session_settle(struct session *s, bool terminal) {
+	if (!(s->flags & STDIO_TERMINAL)) {
+		if (terminal) return EINVAL;
+		if (!(s->flags & STDIO_STDIN) || s->in.eof) stdin_close(&s->in);
+		return 0;
+	}
+	if (!terminal) { /* the pty is still to come */
+		for (int i = 0; i < 2; i++) source_close(&s->out[i].source);
+		source_close(&s->in.source);
+		return 0;
+	}
+	if (!(s->flags & STDIO_STDIN)) source_close(&s->in.source);
+	return s->rows || s->cols ? session_resize(s, s->rows, s->cols) : 0;
+}
+
 void session_close_child_fds(struct session *s) {
 	for (int i = 0; i < 3; i++) {
 		if (s->child_fds[i] >= 0) close(s->child_fds[i]);

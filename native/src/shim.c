@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "process.h"
+#include "sys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,33 +38,22 @@ static void clean_start(void) {
 	setsid();
 	umask(0);
 	if (chdir("/")) _exit(1);
+	inherit_nothing(); /* before that its own files in /proc are root's */
 	/* no ptrace and no /proc/PID/fd for the container's root while a child still has our memory (CVE-2016-9962) */
 	prctl(PR_SET_DUMPABLE, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	prctl(PR_SET_NAME, "engine-shim");
 	prctl(PR_SET_PDEATHSIG, 0);
-	prctl(PR_SET_TIMERSLACK, 0);
-	setpriority(PRIO_PROCESS, 0, 0);
-	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH, SIGXFSZ, SIGXCPU };
-	for (int n = 1; n < 65; n++)
-		if (n != SIGKILL && n != SIGSTOP) signal(n, SIG_DFL);
-	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
+	ignore_signals(true);
 	sigset_t none;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	for (int fd = SHIM_FD_CONTROL; fd < (int)SHIM_FD_FIRST_EXTRA + 8; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	/* as one call, Linux 5.11 */
+	sys_close_range(SHIM_FD_CONTROL, ~0u, CLOSE_RANGE_CLOEXEC_);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0) _exit(1);
 	for (int fd = 0; fd < 3; fd++) dup2(null, fd);
 	if (null > 2) close(null);
-	char value[16];
-	if (run_file_read(AT_FDCWD, "/proc/self/oom_score_adj", value, sizeof value) > 0) run.original_oom_score = atoi(value);
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		ssize_t n = write(fd, "-999", 4);
-		(void)n; /* needs CAP_SYS_RESOURCE */
-		close(fd);
-	}
 }
 
 struct options options;

@@ -71,6 +71,8 @@ void clients_drain(void);
 void clients_close_all(void);
 /* In a child: close the fds. */
 void clients_forget(void);
+/* A plan to go on with has come and was not taken yet (pool.c). */
+bool pool_has_plan(void);
 /* -- requests.c ----------------------------------------------------------------------------------------------------------------- */
 
 struct frame_head { uint32_t length; uint16_t type, session; uint32_t argument; };
@@ -125,6 +127,8 @@ struct session *session_new(uint16_t id, uint32_t flags, uint32_t rows, uint32_t
 struct session *session_find(uint16_t id);
 /* Make the pipes (nothing for a terminal, whose pty comes from init). 0 or errno. */
 int session_pipes(struct session *s);
+/* What a pool has made before its flags were known is made to fit them; `terminal`: it has a pty. 0 or errno. */
+int session_settle(struct session *s, bool terminal);
 void session_close_child_fds(struct session *s);
 /* Take the pty's master from init. */
 void session_take_terminal(struct session *s, int master);

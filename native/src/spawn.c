@@ -185,12 +185,14 @@ int session_message(struct session *s, int timeout) {
 		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
 	} else if (m.kind == SYNC_EXEC) {
 		s->about_to_exec = true;
+	} else if (m.kind == SYNC_PREPARED && !s->id) {
+		run.prepared = true;
 	}
 	if (fd >= 0) close(fd);
 	return 1;
 }
 
-static int init_lost(struct machine *m, const char *what) {
+int init_lost(struct machine *m, const char *what) {
 	if (run.has_failure) return -run.failure.error;
 	int status = 0;
 	struct failure f = make_failure(PART_INIT, ECHILD, "init ended %s", what);
@@ -220,6 +222,7 @@ static int shim_await_point(struct machine *m, uint32_t point) {
 	while (!run.any_reached || run.reached != point) {
 		if (run.init->sync.fd < 0 || !session_message(run.init, -1)) return init_lost(m, "before a sync point");
 		if (run.has_failure) return machine_fail(m, run.failure.error, "%s", run.failure.detail);
+		if (run.prepared && !run.resumed) return machine_fail(m, EDEADLK, "init comes to this point only with the plan that is waited for");
 	}
 	return 0;
 }
