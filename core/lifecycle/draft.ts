@@ -120,6 +120,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     shares = networkOwner(core, request.network.slice('container:'.length));
     request.network = `container:${shares.id}`;
   }
+  core.phase?.('drivers');
   const log = await registry.chosen('log', request.log.driver);
   request.log = { driver: log.choice.driver, options: { ...(request.log.driver && request.log.driver !== parts.choices.log ? {} : parts.defaults.logOptions), ...request.log.options } };
   for (const key of Object.keys(request.log.options)) if (!log.driver.options.has(key)) throw fail('ERR_INVALID_VALUE', `unknown log opt '${key}' for log driver ${log.choice.driver}`, { operation: 'log-opt', path: key });
@@ -141,6 +142,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     cgroupMounts: (cgroup?.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }) ?? []).map((m) => ({ ...m, options: [...m.options] })),
     ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
   };
+  core.phase?.('draft');
   const { spec, files } = base.bundleSpec ? { spec: base.bundleSpec, files: {} } : await compile(core, facts);
   const layers = base.rootfs.kind === 'layers' ? base.rootfs.layers.at(-1)?.chainID : undefined;
   const record: ContainerRecord = {

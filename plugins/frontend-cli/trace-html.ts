@@ -12,6 +12,8 @@ const LEFT = 64;
 const ROW = 17;
 const RULER = 22;
 const LETTER = 6.3;
+/** Letters of a path that are shown in a table. */
+const LONGEST_PATH = 44;
 
 const text = (value: string): string => visible(value, true).replaceAll(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const percent = (part: number): string => `${(part * 100).toFixed(3)}%`;
@@ -43,10 +45,11 @@ const flat = (value: number): string => value.toFixed(2);
 function overview(lanes: readonly Lane[], scale: Scale, zero: bigint, colour: Colour): string {
   const x = (part: number): number => LEFT + part * (WIDTH - LEFT - 4);
   const out: string[] = [];
+  const bands: string[] = [];
   let y = RULER;
   for (const { track, number, spans } of lanes) {
     const rows = Math.max(...spans.map(({ depth }) => depth)) + 1;
-    out.push(`<rect class="band" x="0" y="${y}" width="${WIDTH}" height="${rows * ROW + 3}"/><text class="track" x="4" y="${y + 13}">${number === 0 ? text(track) : ''}</text>`);
+    bands.push(`<rect class="band" x="0" y="${y}" width="${WIDTH}" height="${rows * ROW + 3}"/><text class="track" x="4" y="${y + 13}">${number === 0 ? text(track) : ''}</text>`);
     for (const placed of spans) {
       const { span, depth } = placed;
       const from = x(scale.at(span.begin));
@@ -58,15 +61,21 @@ function overview(lanes: readonly Lane[], scale: Scale, zero: bigint, colour: Co
     }
     y += rows * ROW + 7;
   }
-  const grid = scale.ticks.map(({ at, label }) => `<line class="tick" x1="${flat(x(at))}" y1="16" x2="${flat(x(at))}" y2="${y}"/><text class="tick" x="${flat(x(at))}" y="12" text-anchor="${at > 0.97 ? 'end' : at < 0.01 ? 'start' : 'middle'}">${label}</text>`).join('');
+  const free = scale.ticks.filter(({ at }) => scale.cuts.every(({ from, to }) => Math.abs(at - (from + to) / 2) > 0.09));
+  const grid = free.map(({ at, label }) => `<line class="tick" x1="${flat(x(at))}" y1="16" x2="${flat(x(at))}" y2="${y}"/><text class="tick" x="${flat(x(at))}" y="12" text-anchor="${at > 0.97 ? 'end' : at < 0.01 ? 'start' : 'middle'}">${label}</text>`).join('');
   const cuts = scale.cuts.map(({ from, to, length }) => `<g><title>${duration(length)} in which only the program ran, cut out</title><rect class="cut" x="${flat(x(from))}" y="${RULER}" width="${flat(x(to) - x(from))}" height="${y - RULER}"/><text class="tick" x="${flat((x(from) + x(to)) / 2)}" y="12" text-anchor="middle">≈ ${duration(length)} ≈</text></g>`).join('');
-  return `<svg viewBox="0 0 ${WIDTH} ${y}" role="img" aria-label="all tracks over time">${grid}${out.join('\n')}${cuts}</svg>`;
+  return `<svg viewBox="0 0 ${WIDTH} ${y}" role="img" aria-label="all tracks over time">${bands.join('')}${grid}${out.join('\n')}${cuts}</svg>`;
 }
 
 /** The path or plugin that tells one line from its neighbours. */
 function about({ details = {} }: Span): string {
   const { path, slot, pointer, plugin, hook, error } = details;
-  const what = [path ?? pointer, slot, hook !== undefined && slot === undefined ? `in ${hook}` : undefined].filter((each) => each !== undefined);
+  const subject = path ?? pointer;
+  const what = [
+    slot?.slice(slot.indexOf('.') + 1) ?? (hook === undefined ? undefined : `in ${hook}`),
+    // what tells paths apart is their end
+    subject !== undefined && subject.length > LONGEST_PATH ? `…${subject.slice(-LONGEST_PATH)}` : subject,
+  ].filter((each) => each !== undefined);
   return `${plugin === undefined ? '' : `<b>${text(plugin)}</b> `}${text(what.join(' · '))}${error === undefined ? '' : ` <em>${text(error)}</em>`}`;
 }
 
@@ -80,10 +89,10 @@ function waterfall({ track, number, spans }: Lane, zero: bigint, colour: Colour)
     const { span, depth } = placed;
     const [from, to] = [scale.at(span.begin), scale.at(span.end)];
     const bar = `<s class="${colour(span)}" style="left:${percent(Math.min(from, 0.998))};width:${percent(to - from)}"></s>`;
-    return `<tr id="s${placed.number}"${failed(span) ? ' class="failed"' : ''} title="${hover(placed, zero)}"><td class="name" style="padding-left:${8 + depth * 14}px">${text(span.name)}</td><td class="n">${duration(span.begin - zero)}</td><td class="n">${duration(span.end - span.begin)}</td><td class="bar">${cuts}${bar}</td><td class="about">${about(span)}</td></tr>`;
+    return `<tr id="s${placed.number}"${failed(span) ? ' class="failed"' : ''} title="${hover(placed, zero)}"><td class="name" style="padding-left:${8 + depth * 14}px">${text(span.name)}</td><td class="n">${(Number(span.begin - zero) / 1e6).toFixed(3)}</td><td class="n">${duration(span.end - span.begin)}</td><td class="bar">${cuts}${bar}</td><td class="about">${about(span)}</td></tr>`;
   });
   return `<h2>${text(track)}${number === 0 ? '' : ` (${number + 1})`} <small>${spans.length} spans, ${duration(end - begin)}</small></h2>
-<table class="waterfall"><thead><tr><th>what</th><th class="n">from</th><th class="n">took</th><th class="bar">${ticks}</th><th>by</th></tr></thead><tbody>
+<table class="waterfall"><thead><tr><th>what</th><th class="n">from ms</th><th class="n">took</th><th class="bar">${ticks}</th><th>by</th></tr></thead><tbody>
 ${rows.join('\n')}
 </tbody></table>`;
 }

@@ -49,10 +49,11 @@ export function createScale(begin: bigint, end: bigint, zero: bigint, spans: rea
     return piece.from + within * piece.width;
   };
   const step = nice(shown / ticks);
-  const unit = step >= 1e9 ? 1e9 : step >= 1e6 ? 1e6 : step >= 1e5 ? 1e6 : 1e3;
+  const last = Number(end - zero);
+  const unit = last >= 1e10 ? 1e9 : last >= 1e6 ? 1e6 : 1e3;
   const digits = Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9));
   const marks = parts.flatMap(({ a, b }, i): Tick[] => {
-    if (i === 1) return [];
+    if (i === 1 || a === b) return [];
     const found: Tick[] = [];
     for (let t = Math.ceil(Number(a - zero) / step) * step; t <= Number(b - zero); t += step) {
       found.push({ at: at(zero + BigInt(Math.round(t))), label: `${(t / unit).toFixed(digits)} ${unit === 1e3 ? 'µs' : unit === 1e6 ? 'ms' : 's'}` });
