@@ -34,9 +34,9 @@ export interface Containers {
    * goes on in it. False: no sandbox can be made for it (it has volumes, or a plugin wants to be asked each time). Hooks of a container that is prepared
    * are called now, and for some it stays at that.
    */
-  prepare(request: ContainerRequest, options?: Pick<StartOptions, 'attach' | 'windowSize'>): Promise<boolean>;
-  /** Remove the sandboxes that nobody has used; `idle`: only those older than so many ms. How many are left. */
-  release(options?: { readonly idle?: number }): Promise<number>;
+  prepare(request: ContainerRequest, options?: Pick<StartOptions, 'attach' | 'windowSize'> & { readonly tag?: string }): Promise<boolean>;
+  /** Remove the sandboxes that nobody has used; `idle`: only those older than so many ms. The tags of those that are left. */
+  release(options?: { readonly idle?: number }): Promise<{ readonly ready: readonly string[] }>;
   /**
    * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
    * With `attach`, the streams are connected before the program starts, so nothing is lost.

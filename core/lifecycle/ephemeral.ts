@@ -115,13 +115,13 @@ async function begin(core: Core, made: Made, image: FoundImage | undefined, opti
 }
 
 /** A sandbox for such a run to come; false when there can be none. */
-export async function prepareContainer(core: Core, wanted: ContainerRequest, options: RunOptions = {}): Promise<boolean> {
+export async function prepareContainer(core: Core, wanted: ContainerRequest, options: RunOptions & { readonly tag?: string } = {}): Promise<boolean> {
   const asked = await ask(core, wanted, options);
   const { key, loose, image } = asked;
   if (key === undefined) return false;
   const made = core.shapes.take(key, asked.name) ?? (await makeAsked(core, asked, options, newId()));
   if (!made || made.plan.deadlines.size > 0) return false;
-  await holdingImage(core, made.record.id, image, () => core.sandboxes.add(made, key, loose));
+  await holdingImage(core, made.record.id, image, () => core.sandboxes.add(made, key, loose, options.tag));
   return true;
 }
 

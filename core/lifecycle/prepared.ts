@@ -12,6 +12,9 @@ export interface Prepared {
   /** See {@link Shapes.key}. */
   readonly key: string;
   readonly loose: string;
+  /** Whoever asked for it knows it by this. */
+  readonly tag: string;
+  readonly pid: number;
   readonly at: number;
   readonly connection: ShimConnection;
 }
@@ -40,34 +43,42 @@ const notStreams = (operation: Buffer): boolean => operation.readUInt16LE(0) !==
 export class Sandboxes {
   readonly #ready: Prepared[] = [];
   readonly #core: Core;
+  #made = 0;
+  #used = 0;
   constructor(core: Core) {
     this.#core = core;
   }
-  get count(): number {
-    return this.#ready.length;
+  /** Tags of those that wait. */
+  get ready(): readonly string[] {
+    return this.#ready.map(({ tag }) => tag);
+  }
+  /** For `info`. `Pids`: of their inits. */
+  get info(): Readonly<Record<string, unknown>> {
+    return { Ready: this.#ready.length, Made: this.#made, Used: this.#used, Pids: this.#ready.map(({ pid }) => pid) };
   }
 
   /** Run what is common, and keep it. Errors: those of a start; it is undone then. */
-  async add(made: Made, key: string, loose: string): Promise<void> {
+  async add(made: Made, key: string, loose: string, tag = ''): Promise<void> {
     const { state, native, shimEnv, wake: waking } = this.#core.parts;
     const { record: { id: container }, run, plan } = made;
     const wake = waking?.(made.record);
     const { folder, lock } = await state.runs.create({ run, container, instance: state.folders.instance, boot: native.bootId(), created: this.#core.now().toISOString() }, plan.bytes);
-    const ready = Promise.withResolvers<boolean>();
+    const ready = Promise.withResolvers<number>();
     let connection: ShimConnection;
     try {
       connection = native.spawnShim({ mode: 'run', pool: plan.prefix, plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(wake && { wake }), ...(shimEnv && { env: shimEnv }) });
     } finally {
       lock.release();
     }
-    connection.onFrame((frame: Frame) => { if (frame.type === FRAME.prepared) ready.resolve(true); });
-    const entry: Prepared = { made, key, loose, at: performance.now(), connection };
+    connection.onFrame((frame: Frame) => { if (frame.type === FRAME.prepared) ready.resolve(frame.argument); });
+    const entry = { made, key, loose, tag, at: performance.now(), connection, pid: 0 };
     connection.closed.then(() => this.#lost(entry, ready), () => {});
-    if ((await ready.promise) && !this.#core.closing) this.#ready.push(entry);
+    entry.pid = await ready.promise;
+    if (entry.pid > 0 && !this.#core.closing) this.#made++, this.#ready.push(entry);
     else await this.drop(entry);
   }
-  #lost(entry: Prepared, ready: { resolve(value: boolean): void }): void {
-    ready.resolve(false);
+  #lost(entry: Prepared, ready: { resolve(pid: number): void }): void {
+    ready.resolve(0);
     const at = this.#ready.indexOf(entry);
     if (at < 0) return;
     this.#ready.splice(at, 1);
@@ -88,13 +99,18 @@ export class Sandboxes {
     this.#ready.splice(this.#ready.indexOf(found), 1);
     const { id } = found.made.record;
     const created = this.#core.now().toISOString();
-    if (found.key === key && performance.now() - found.at < TRUST) return { sandbox: found, made: { ...found.made, record: { ...found.made.record, name, created } } };
+    if (found.key === key && performance.now() - found.at < TRUST) return this.#taken(found, { ...found.made, record: { ...found.made.record, name, created } });
     const made = await make(id, found.made.run);
     const { run, names } = found.made;
     const wanted = made?.names.length === names.length ? renamed(made, { id, run, names, name, created }) : undefined;
-    if (wanted && covers(found.made, wanted)) return { sandbox: found, made: wanted };
+    if (wanted && covers(found.made, wanted)) return this.#taken(found, wanted);
     await this.drop(found);
     return undefined;
+  }
+
+  #taken(sandbox: Prepared, made: Made): { readonly sandbox: Prepared; readonly made: Made } {
+    this.#used++;
+    return { sandbox, made };
   }
 
   /** Give up those that `which` says, all without it. */

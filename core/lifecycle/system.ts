@@ -26,7 +26,7 @@ export function createSystem(core: Core): System {
         Containers: states.length, ContainersRunning: count('running'), ContainersPaused: count('paused'), ContainersStopped: states.length - count('running') - count('paused'),
         Images: images.length, Volumes: state.volumes.list().length, Driver: await pick('storage'), CgroupDriver: await pick('cgroup'), LoggingDriver: await pick('log'), VolumeDriver: await pick('volume'),
         SecurityOptions: parts.choices.security, DefaultNetwork: parts.defaults.network, ServerVersion: parts.version, KernelVersion: machine.release, Architecture: machine.architecture,
-        Name: machine.hostname, NCPU: availableParallelism(), EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources,
+        Name: machine.hostname, NCPU: availableParallelism(), EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources, Sandboxes: core.sandboxes.info,
       };
     },
     async doctor({ fix }) {
