@@ -6,6 +6,7 @@ import { takeFlags } from './global-flags.ts';
 import { hostCommands } from './host-commands.ts';
 import { startEngined } from './launch.ts';
 import { type OpenedEngine } from './open.ts';
+import { startupSpans, type Startup } from './startup.ts';
 import { version } from './version.ts';
 
 declare const ENGINE_SINGLE: boolean | undefined;
@@ -31,6 +32,7 @@ async function main(): Promise<number> {
   if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1), flags);
   let opened: Promise<OpenedEngine> | undefined;
   let usesInput = false;
+  const startup: Startup = { loaded: performance.now() };
   const invocation: Invocation = {
     argv: rest,
     cwd: process.cwd(),
@@ -47,6 +49,7 @@ async function main(): Promise<number> {
       return process.stderr;
     },
     version,
+    startup: () => startupSpans(startup),
     commands: hostCommands({ flags }),
   };
   const open = async (): Promise<Engine> => {
@@ -55,7 +58,9 @@ async function main(): Promise<number> {
   };
   const openAll = async (): Promise<OpenedEngine> => {
     const [{ openEngine }, { loadConfig }] = await Promise.all([import('./open.ts'), import('./sources.ts')]);
+    const from = performance.now();
     const config = await loadConfig({ flags });
+    startup.config = [from, performance.now()];
     if (single && config.value.plugins.length > 0) return handOver();
     return openEngine({ config, lenient: rest[0] === 'doctor' });
   };
