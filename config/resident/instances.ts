@@ -2,6 +2,7 @@ import { writeSync } from 'node:fs';
 import { type Engine } from '@engine/core/api';
 import { openEngine, type OpenedEngine, type OpenOptions } from '../open.ts';
 import { requestContext } from './context.ts';
+import { withPool } from './pool.ts';
 import { createResolver, type Ambience, type Resolved, type Resolver } from './resolve.ts';
 
 /** A configuration that nobody used for so long is closed when nothing of its own runs, ms. */
@@ -43,12 +44,16 @@ export function createInstances(options: InstancesOptions = {}): Instances {
   const resolver = options.resolver ?? createResolver();
   const open = options.open ?? openEngine;
   const now = options.now ?? (() => Date.now());
+  const openPooled = async (how: OpenOptions): Promise<OpenedEngine> => {
+    const opened = await open(how);
+    return { ...opened, engine: withPool(opened.engine, { size: opened.config.value.pool }) };
+  };
   const all = new Map<string, Instance>();
   const ready = new Map<Instance, Engine>();
 
   const start = (resolved: Resolved): Instance => {
     const opened = requestContext.exit(() =>
-      open({
+      openPooled({
         config: resolved.config,
         caller: () => {
           const { uid, pid } = requestContext.getStore() ?? { uid: process.geteuid?.() ?? 0, pid: process.pid };
