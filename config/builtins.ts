@@ -10,6 +10,7 @@ import logNone from '../plugins/log-none/package.json' with { type: 'json' };
 import networkContainer from '../plugins/network-container/package.json' with { type: 'json' };
 import networkHost from '../plugins/network-host/package.json' with { type: 'json' };
 import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
+import restartPolicy from '../plugins/restart-policy/package.json' with { type: 'json' };
 import securityCapabilities from '../plugins/security-capabilities/package.json' with { type: 'json' };
 import securitySeccomp from '../plugins/security-seccomp/package.json' with { type: 'json' };
 import specDocker from '../plugins/spec-docker/package.json' with { type: 'json' };
@@ -35,6 +36,7 @@ export const builtins: readonly Builtin[] = [
   { packageJson: networkContainer, load: () => import('../plugins/network-container/plugin.ts') },
   { packageJson: networkHost, load: () => import('../plugins/network-host/plugin.ts') },
   { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
+  { packageJson: restartPolicy, load: () => import('../plugins/restart-policy/plugin.ts') },
   { packageJson: securityCapabilities, load: () => import('../plugins/security-capabilities/plugin.ts') },
   { packageJson: securitySeccomp, load: () => import('../plugins/security-seccomp/plugin.ts') },
   { packageJson: specDocker, load: () => import('../plugins/spec-docker/plugin.ts') },

@@ -52,6 +52,7 @@ export const createFlags = {
   'pids-limit': { type: 'string', value: 'N', help: 'most processes; -1 for unlimited' },
   privileged: { type: 'boolean', help: 'all capabilities and devices, no masks, no seccomp' },
   'read-only': { type: 'boolean', help: 'mount the root filesystem read-only' },
+  restart: { type: 'string', value: 'POLICY', help: 'start it again when it ends: no, always, unless-stopped, on-failure[:N]' },
   rm: { type: 'boolean', help: 'remove the container when it has ended' },
   rootfs: { type: 'string', value: 'DIR', help: 'use this folder as root filesystem instead of an image (with --explain)' },
   'security-opt': { type: 'list', value: 'OPTION', help: 'seccomp=FILE|unconfined, no-new-privileges' },
