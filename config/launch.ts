@@ -37,5 +37,5 @@ export function startEngined(env: Readonly<Record<string, string | undefined>>):
 export function wakeCommand({ resident }: Pick<Config, 'resident'>, restarts: boolean, { root, runRoot }: { readonly root: string; readonly runRoot: string }): readonly string[] | undefined {
   if (resident === 'off' && !restarts) return undefined;
   const launcher = launcherPath();
-  return launcher === undefined ? undefined : [launcher, 'engined', '--wake', root, runRoot];
+  return launcher === undefined ? undefined : [launcher, ...(resident === 'off' ? ['--no-daemon'] : []), 'engined', '--wake', root, runRoot];
 }

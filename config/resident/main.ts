@@ -133,6 +133,8 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   if (!successor && socketIsOurs) unlinkOwn(socket, listener);
   if (why === 'idle') await new Promise((resolve) => setTimeout(resolve, 50));
   listener.close();
+  // another one may begin while we finish
+  closeSync(lock);
   const waiting = async (): Promise<void> => {
     while (server.active > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   };
@@ -142,7 +144,6 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   if (why.startsWith('SIG')) writeDied(folder, `it was stopped (${why})`);
   await Promise.race([instances.close(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]).catch((error: unknown) => log.error(describeError(error)));
   await watchdog.stop();
-  closeSync(lock);
   process.exit(why === 'a fault' ? 1 : 0);
 }
 

@@ -11,6 +11,7 @@ export interface Verdict {
 
 type Message = { readonly call: { readonly number: number; readonly plugin: string; readonly what: string } }
   | { readonly plugin: string; readonly folder: string }
+  | { readonly discard: string }
   | { readonly compact: string; readonly request: number };
 
 /**
@@ -36,6 +37,17 @@ export function watch(): void {
     } finally {
       db.close();
     }
+  };
+
+  /** As removeRecords in core/state/files.ts: never into `rootfs`, where something may be mounted. */
+  const discard = (path: string, levels: number): void => {
+    for (const entry of fs.readdirSync(path, { withFileTypes: true })) {
+      const child = `${path}/${entry.name}`;
+      if (!entry.isDirectory()) fs.unlinkSync(child);
+      else if (entry.name === 'rootfs' || levels === 0) fs.rmdirSync(child);
+      else discard(child, levels - 1);
+    }
+    fs.rmdirSync(path);
   };
 
   const write = (name: string, value: unknown): void => {
@@ -100,6 +112,13 @@ export function watch(): void {
   parentPort?.on('message', (message: Message) => {
     if ('call' in message) calls.set(message.call.number, message.call);
     else if ('folder' in message) folders.set(message.plugin, message.folder);
+    else if ('discard' in message) {
+      try {
+        discard(message.discard, 2);
+      } catch {
+        // found again at the next start
+      }
+    }
     else {
       let error: string | undefined;
       try {

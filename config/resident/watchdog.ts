@@ -98,6 +98,7 @@ export function startWatchdog({ folder, limit = LIMIT }: WatchdogOptions): Watch
     mark, compact,
     host: {
       mark, compact,
+      discard: (path) => post({ discard: path }),
       admit({ manifest: { name }, source }) {
         // so that a call stack tells whose it is
         post({ plugin: name, folder: source });

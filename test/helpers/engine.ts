@@ -1,5 +1,5 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { instanceOf, leaks, owned, type Snapshot } from './leaks.ts';
 import { until } from './wait.ts';
@@ -52,14 +52,15 @@ export class TestEngine {
   readonly #before: Snapshot;
   readonly #env: Readonly<Record<string, string>>;
 
-  constructor(options: { readonly config?: string; readonly env?: Readonly<Record<string, string>>; readonly folder?: string } = {}) {
+  /** `resident`: are commands served by an engined of its own (started with the first), or each by a process of its own? */
+  constructor(options: { readonly config?: string; readonly env?: Readonly<Record<string, string>>; readonly folder?: string; readonly resident?: 'auto' | 'off' } = {}) {
     this.folder = realpathSync(mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-')));
     this.root = join(this.folder, 'root');
     this.runRoot = join(this.folder, 'run');
     for (const name of ['home', 'cwd', 'root']) mkdirSync(join(this.folder, name), { mode: 0o700 });
     this.#before = this.#owned();
     if (options.config !== undefined) this.configure(options.config);
-    this.#env = options.env ?? {};
+    this.#env = { ENGINE_RESIDENT: options.resident ?? 'off', ...options.env };
   }
 
   #owned(): Snapshot {
@@ -109,12 +110,33 @@ export class TestEngine {
     return new Running(spawn('script', ['-qec', `stty rows 24 cols 80; exec ${quoted}`, '/dev/null'], { cwd: join(this.folder, 'cwd'), env: { ...this.env, TERM: 'xterm', ...options.env }, stdio: 'pipe' }));
   }
 
+  /** Pid of its engined, undefined when none runs. */
+  get engined(): number | undefined {
+    return enginedOf(this.runRoot);
+  }
+  /** Start its engined and wait until it listens. */
+  async startEngined(): Promise<number> {
+    await this.ok('engined', '--start');
+    return until('engined', () => this.engined);
+  }
+  /** End it, and wait until it has ended. */
+  async stopEngined(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const pid = this.engined;
+    if (pid === undefined) return;
+    process.kill(pid, signal);
+    await until('the end of engined', () => !existsSync(`/proc/${pid}`));
+  }
+
   /** Remove all containers and volumes, then the roots; what is left on the machine and in the roots, one line each. */
   async close(): Promise<string[]> {
     const ids = (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
     if (ids.length) await this.ok('rm', '-fv', ...ids);
     const volumes = (await this.ok('volume', 'ls', '-q')).split('\n').filter(Boolean);
     if (volumes.length) await this.ok('volume', 'rm', ...volumes);
+    // one may be on its way: `ps` and the like start it for the next command
+    if (this.#env['ENGINE_RESIDENT'] !== 'off') await this.ok('engined', '--start');
+    await until('engined to be known', () => this.#env['ENGINE_RESIDENT'] === 'off' || this.engined !== undefined);
+    await this.stopEngined();
     const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
     const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
     // a shim ends a moment after it has reported that all is gone
@@ -131,5 +153,24 @@ export function entries(folder: string): string[] {
     return readdirSync(folder).filter((name) => !name.startsWith('.'));
   } catch {
     return [];
+  }
+}
+
+/** Pid of the engined that holds the lock of this folder. */
+export function enginedOf(runRoot: string): number | undefined {
+  const lock = join(runRoot, 'engined.lock');
+  try {
+    const pid = Number(readFileSync(lock, 'utf8'));
+    const holds = pid > 0 && readdirSync(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === lock);
+    return holds ? pid : undefined;
+  } catch {
+    return undefined;
+  }
+}
+function link(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
   }
 }

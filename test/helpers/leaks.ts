@@ -39,7 +39,8 @@ function processes(): string[] {
   return list('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
     try {
       const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim();
-      return /^engine/.test(name) ? [`${name} ${pid}`] : [];
+      // the resident one is a node with a word of ours
+      return /^engine/.test(name) || /\0engined\0/.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ? [`${name} ${pid}`] : [];
     } catch {
       return [];
     }
