@@ -8,6 +8,7 @@ import { type Spec } from '../spec/index.ts';
 import { whoAsked } from './attribution.ts';
 import { hookTable, type HookName } from './declare.ts';
 import { createHooks, onBehalf, type Hooks, type RunBase } from './runner.ts';
+import { type Trace } from './trace.ts';
 import { addSteps, createPlanCollector } from './writer.ts';
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -249,5 +250,47 @@ describe('the plan of a run', () => {
     expect(() => kept?.add()).toThrow(expect.objectContaining({ code: 'ERR_NOT_SUPPORTED', plugin: 'leaky' }) as Error);
     run.plan.close();
     await expect(hooks.call('beforeStart', { steps: run.plan.steps() }, run)).rejects.toMatchObject({ code: 'ERR_NOT_SUPPORTED', plugin: 'last' });
+  });
+});
+
+describe('a trace', () => {
+  type Told = Parameters<Trace>[0];
+  const inOrder = (spans: readonly Told[]): string[] => spans.toSorted((a, b) => (a.begin < b.begin ? -1 : a.begin > b.begin ? 1 : a.end > b.end ? -1 : 1)).map(({ kind, name, details }) => `${kind} ${name}${details?.['plugin'] ? ` (${details['plugin']})` : ''}`);
+
+  it('tells of the hook, each tap by name and plugin, and each driver, within each other', async () => {
+    const { hooks } = setUp();
+    hooks.tapFor('core')('applyLimits', (context) => onBehalf(context, 'cgroup-x', () => wait(2)), { name: 'cgroup' });
+    hooks.tapFor('audit')('applyLimits', () => wait(1));
+    const spans: Told[] = [];
+    await hooks.call('applyLimits', {}, { ...base(), trace: (span) => spans.push(span) });
+    expect(inOrder(spans)).toEqual(['hook applyLimits', 'tap core: cgroup (core)', 'driver cgroup-x (cgroup-x)', 'tap audit (audit)']);
+    for (const { track, begin, end } of spans) expect([track, begin <= end]).toEqual(['engine', true]);
+    const hook = spans.find(({ kind }) => kind === 'hook');
+    for (const { begin, end } of spans) expect(hook && hook.begin <= begin && end <= hook.end).toBe(true);
+    const [driver, tap] = ['driver', 'tap'].map((kind) => spans.find((span) => span.kind === kind));
+    expect(driver && tap && tap.begin <= driver.begin && driver.end <= tap.end).toBe(true);
+  });
+  it('tells of a waterfall, and what failed in it and why', async () => {
+    const { hooks } = setUp();
+    hooks.tapFor('good')('configure', (_, spec) => ({ ...spec, hostname: 'x' }));
+    hooks.tapFor('bad')('configure', () => { throw new Error('boom'); });
+    const spans: Told[] = [];
+    await expect(hooks.callWaterfall('configure', { ociVersion: '1.2.0' }, { ...base(), trace: (span) => spans.push(span) })).rejects.toMatchObject({ plugin: 'bad' });
+    expect(inOrder(spans)).toEqual(['hook configure', 'tap good (good)', 'tap bad (bad)']);
+    expect(spans.filter(({ details }) => details?.['error'] !== undefined).map(({ name, details }) => [name, details?.['error']])).toEqual([['bad', 'boom']]);
+  });
+  it('is not asked for: then no time is taken', async () => {
+    const { hooks } = setUp();
+    hooks.tapFor('a')('applyLimits', () => {});
+    const clock = process.hrtime.bigint;
+    let taken = 0;
+    process.hrtime.bigint = () => (taken++, clock());
+    try {
+      await hooks.call('applyLimits', {}, base());
+      await hooks.callWaterfall('configure', { ociVersion: '1.2.0' }, base());
+    } finally {
+      process.hrtime.bigint = clock;
+    }
+    expect(taken).toBe(0);
   });
 });

@@ -96,6 +96,7 @@ export class FakeShim {
   readonly #relays = new Set<FakePeer>();
   readonly #pool: number | undefined;
   readonly #trace: boolean;
+  readonly #entries: Buffer[] = [];
   readonly #owner: object;
   #abandoned = false;
   #resume: ((plan: Uint8Array | undefined) => void) | undefined;
@@ -156,16 +157,22 @@ export class FakeShim {
     for (const client of this.#clients) client.send(type, frame);
     for (const relay of type === FRAME.exit ? (this.#attached.get(frame.session ?? 0) ?? []) : []) if (this.#relays.has(relay)) relay.send(type, frame);
   }
-  #traced(steps: readonly DecodedStep[]): void {
-    if (!this.#trace) return;
-    const payload = Buffer.alloc(steps.length * 24);
-    for (const [i, step] of steps.entries()) {
-      payload.writeUInt32LE(parts.indexOf(step.part), i * 24);
-      payload.writeUInt32LE(step.index, i * 24 + 4);
-      payload.writeBigUInt64LE(BigInt(i * 1000), i * 24 + 8);
-      payload.writeBigUInt64LE(BigInt(i * 1000 + 500), i * 24 + 16);
+  /** An operation as it is told of, whatever becomes of it. */
+  async #timed<T>(step: DecodedStep, work: () => Promise<T>): Promise<T> {
+    const begin = process.hrtime.bigint();
+    try {
+      return await work();
+    } finally {
+      const entry = Buffer.alloc(24);
+      entry.writeUInt32LE(parts.indexOf(step.part), 0);
+      entry.writeUInt32LE(step.index, 4);
+      entry.writeBigUInt64LE(begin, 8);
+      entry.writeBigUInt64LE(process.hrtime.bigint(), 16);
+      this.#entries.push(entry);
     }
-    this.#broadcast(FRAME.trace, { payload });
+  }
+  #tellTrace(): void {
+    if (this.#trace) this.#broadcast(FRAME.trace, { payload: Buffer.concat(this.#entries.splice(0)) });
   }
   #output(session: number, stream: number, data: string | Uint8Array): void {
     for (const client of this.#attached.get(session) ?? []) client.send(FRAME.output, { session, argument: stream, payload: Buffer.from(data) });
@@ -188,8 +195,8 @@ export class FakeShim {
   async #runPart(plan: Uint8Array, part: Part, wanted: (step: DecodedStep, i: number) => boolean = () => true): Promise<{ step: DecodedStep; error: unknown } | null | undefined> {
     for (const step of decodePlan(plan).steps.filter((candidate) => candidate.part === part).filter(wanted)) {
       try {
-        if (step.operation.name === 'barrier') await this.#waitAtBarrier(step);
-        else if ((await this.#perform(step, part)) === null) return null;
+        if (step.operation.name === 'barrier') await this.#timed(step, () => this.#waitAtBarrier(step));
+        else if ((await this.#timed(step, () => this.#perform(step, part))) === null) return null;
       } catch (error) {
         if (!step.operation.flags?.optional) return { step, error };
         this.#broadcast(FRAME.warning, { payload: failure(step, part, error).payload });
@@ -227,7 +234,7 @@ export class FakeShim {
       if (problem) {
         const { payload, json } = failure(problem.step, part, problem.error);
         this.#write(RUN_FILES.failed, json);
-        this.#traced([problem.step]);
+        this.#tellTrace();
         this.#broadcast(FRAME.failed, { payload });
         return this.#finish();
       }
@@ -237,7 +244,7 @@ export class FakeShim {
     const startedAt = nowNs();
     const stdioFlags = Number(decodePlan(this.#plan).steps.find((step) => step.operation.name === 'stdio')?.operation.args['flags'] ?? 0);
     for (const client of this.#clients) if (stdioFlags & 0b111000 || this.#streams.has(client)) this.#attach(0, client);
-    this.#traced(decodePlan(this.#plan).steps.filter(({ part }) => part === 'shim' || part === 'stage' || part === 'init'));
+    this.#tellTrace();
     this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
     const session = this.#start(0, exec);
     const { code, signal } = await session.ended;
@@ -264,14 +271,14 @@ export class FakeShim {
     const failures: unknown[] = [];
     for (const step of decodePlan(this.#plan).steps.filter((candidate) => candidate.part === 'after')) {
       try {
-        if ((await this.#perform(step, 'after')) === null) return this.kill();
+        if ((await this.#timed(step, () => this.#perform(step, 'after'))) === null) return this.kill();
       } catch (error) {
         if (!step.operation.flags?.optional) failures.push(failure(step, 'after', error).json);
       }
       if (this.dead) return;
     }
     this.#write(RUN_FILES.undone, { failures });
-    this.#traced(decodePlan(this.#plan).steps.filter(({ part }) => part === 'after'));
+    this.#tellTrace();
     this.#broadcast(FRAME.gone, { argument: failures.length });
     this.kill();
   }

@@ -57,7 +57,7 @@ export const FRAME = {
   cutOff: 74,
   /** Mode `pool`: all that is common is done; waiting for `resume`. argument: pid of init. */
   prepared: 75,
-  /** With SpawnShim.trace, before `started`, `failed` and `gone`: payload: entries of u32 part, u32 index, u64 begin, u64 end (CLOCK_MONOTONIC, ns) since the last one. */
+  /** With SpawnShim.trace, before `started`, `failed`, `gone` and the last word of a helper or undo: payload: entries of u32 part, u32 index, u64 begin, u64 end (CLOCK_MONOTONIC, ns) since the last one. */
   trace: 76,
 } as const;
 

@@ -126,9 +126,11 @@ static void kill_left_over(int folder) {
 
 int mode_undo(void) {
 	if (events_open()) return 1;
+	if (options.trace) trace_open();
 	client_add(SHIM_FD_CONTROL, true);
 	kill_left_over(SHIM_FD_RUN_FOLDER);
 	uint32_t failed = run_after(SHIM_FD_RUN_FOLDER, SHIM_FD_PLAN);
+	trace_tell(clients_control());
 	if (failed) clients_broadcast(FRAME_ERROR, 0, EREMOTEIO, "something could not be undone", 29);
 	else clients_broadcast(FRAME_OK, 0, 0, NULL, 0);
 	clients_drain();

@@ -34,6 +34,7 @@ int mode_helper(void) {
 	struct failure f;
 	static struct machine m;
 	if (events_open() || !end_with_engine()) return 1;
+	if (options.trace) trace_open();
 	client_add(SHIM_FD_CONTROL, true);
 	machine_init(&m, &helper_host);
 	for (uint32_t i = 0; i < 8 && fcntl(SHIM_FD_FIRST_EXTRA + (int)i, F_GETFD) >= 0; i++) register_set_fd(&m, i, SHIM_FD_FIRST_EXTRA + (int)i);
@@ -46,6 +47,7 @@ int mode_helper(void) {
 	} else {
 		failed = run_part(&m, &plan, PART_HELPER, &f);
 	}
+	trace_tell(clients_control());
 	if (failed) {
 		uint8_t payload[16 + MAX_DETAIL];
 		clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(&f, payload));
