@@ -26,7 +26,7 @@ function publicModules(): Record<string, string> {
   }
   if (existsSync(join(root, 'native/ts'))) {
     for (const file of readdirSync(join(root, 'native/ts'))) {
-      if (file.endsWith('.ts') && !/\.(test|bench)\.ts$|^(generate|testing|container-runner)\.ts$/.test(file))
+      if (file.endsWith('.ts') && !/\.(test|bench)\.ts$|^(generate|testing|launcher-testing|container-runner)\.ts$/.test(file))
         modules[`native/${file.slice(0, -3)}`] = `native/ts/${file}`;
     }
   }

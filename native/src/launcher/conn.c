@@ -2,8 +2,6 @@
 #include "launcher.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,11 +21,6 @@ void conn_close(struct conn *c) {
 
 bool conn_blocked(const struct conn *c) { return c->body && c->sink && c->sink->full && c->start < c->end; }
 bool conn_unsent(const struct conn *c) { return c->out_start < c->out_end; }
-
-bool conn_all_read(const struct conn *c) {
-	int waiting = 0;
-	return !conn_unsent(c) && (ioctl(c->fd, SIOCOUTQ, &waiting) || !waiting);
-}
 
 static void read_head(const uint8_t *p, struct head *head) {
 	memcpy(&head->length, p, 4);

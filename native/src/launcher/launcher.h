@@ -121,8 +121,6 @@ bool conn_blocked(const struct conn *c);
 void conn_send(struct conn *c, uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length);
 void conn_flush(struct conn *c);
 bool conn_unsent(const struct conn *c);
-/* Has the other side read all that we sent? */
-bool conn_all_read(const struct conn *c);
 
 /* -- signals.c -- */
 /* Of the signals that end a program: from now on they are read from the fd. */
@@ -189,7 +187,7 @@ void build_when_stale(const char *home, const char *node);
 
 /* -- start.c -- */
 /* `engine engined [--start]` */
-void engined_command(int argc, char **argv) __attribute__((noreturn));
+void engined_command(bool background) __attribute__((noreturn));
 
 /* -- clean.c, limits.c, cgroup.c: nothing of the caller's world goes along -- */
 void clean_identity(void);

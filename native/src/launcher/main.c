@@ -17,7 +17,8 @@ static void standard_files(void) {
 int main(int argc, char **argv) {
 	standard_files();
 	if (argc < 1) return EXIT_ENGINE;
-	if (argc > 1 && !strcmp(argv[1], "engined")) engined_command(argc, argv);
+	/* its other words, --wake for example, are a command like any other */
+	if (argc > 1 && !strcmp(argv[1], "engined") && (argc == 2 || !strcmp(argv[2], "--start"))) engined_command(argc > 2);
 	bool no_daemon;
 	find_verb(argc, argv, &no_daemon);
 	const char *resident = variable("ENGINE_RESIDENT"), *why;

@@ -34,7 +34,7 @@ bool engined_place(struct place *place) {
 		strcpy(path, "/run/engine/" ENGINED_FILE_SOCKET);
 	} else {
 		given = variable("XDG_RUNTIME_DIR");
-		if (!given || !join(path, given, "/engine/", ENGINED_FILE_SOCKET)) return false;
+		if (!given || *given != '/' || !join(path, given, "/engine/", ENGINED_FILE_SOCKET)) return false;
 	}
 	if (*path == '/') {
 		if (!join(place->folder, path, "", "")) return false;

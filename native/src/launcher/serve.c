@@ -21,6 +21,7 @@ static struct {
 	uint32_t code;
 	int dying; /* the signal that ends us when engined does not */
 	int64_t deadline;
+	int insisted; /* the last signal that was passed on */
 	bool told_gone;
 } state;
 
@@ -106,9 +107,10 @@ static void take_signal(int number) {
 		return;
 	}
 	if (relay_passes_signals() && signal_forwardable(number)) {
-		/* behind input that the session doesn't read it would wait for ever: engined has a connection of its own */
-		if (engined.fd >= 0 && !engined.ended && !conn_all_read(&relay.conn)) conn_send(&engined, LAUNCH_SIGNAL, 0, (uint32_t)number, NULL, 0);
-		else conn_send(&relay.conn, FRAME_SIGNAL, relay.session, (uint32_t)number, NULL, 0);
+		/* behind input that the session doesn't read it may wait for ever: who insists is let go */
+		if (conn_unsent(&relay.conn) && state.insisted == number) end_by_signal(number);
+		state.insisted = number;
+		conn_send(&relay.conn, FRAME_SIGNAL, relay.session, (uint32_t)number, NULL, 0);
 		return;
 	}
 	if (number == SIGCONT) {
@@ -161,6 +163,8 @@ static void take_input(void) {
 static void end_when_ended(void) {
 	if (relay.state == RELAY_ACTIVE) return;
 	if (conn_blocked(&engined)) return;
+	/* ended by the signal: who waits for us is to see it as such, a shell leaves its loop by that */
+	if (state.done && state.dying && state.code == 128u + (uint32_t)state.dying) end_by_signal(state.dying);
 	if (state.done) finish(state.code);
 	if (relay.exited && relay.bits & RELAY_FINAL && !relay.oom) {
 		/* what engined has said before is to be seen, a warning for example */

@@ -206,9 +206,7 @@ static void be_engined(void) {
 	exec_engined(node, script, service);
 }
 
-void engined_command(int argc, char **argv) {
-	bool background = argc == 3 && !strcmp(argv[2], "--start");
-	if (argc > 2 && !background) die("usage: engine engined [--start]", NULL);
+void engined_command(bool background) {
 	if (!engined_place(&place)) die("there is no place for the socket: set ENGINE_SOCKET or XDG_RUNTIME_DIR", NULL);
 	if (background) start();
 	be_engined();

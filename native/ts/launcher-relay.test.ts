@@ -1,0 +1,335 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { FRAME } from '@engine/core/plan';
+import { encodeFrame } from './frames.ts';
+import { LAUNCH, TERMINALS } from './launch.ts';
+import { Installation, processState, signalNumber, until, type Call, type Run, type Shim } from './launcher-testing.ts';
+
+let home: Installation;
+beforeEach(async () => {
+  home = new Installation();
+  await home.listen();
+});
+afterEach(() => home.close());
+
+const relayedOf = async (call: Call): Promise<number> => (await call.next(LAUNCH.relayed)).argument;
+
+describe('a relay', () => {
+  it('carries the session: output in order, input and its end, the exit', async () => {
+    const run = home.run(['run', '-i', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['stdin', 'endInput']);
+    shim.send(FRAME.started, { argument: 1 });
+    shim.output(1, 'one ');
+    shim.output(2, 'two');
+    shim.output(1, 'three');
+    run.child.stdin?.write('typed');
+    await until('input', () => shim.bytes(FRAME.stdin).toString() === 'typed');
+    expect(shim.frames.some(({ type }) => type === FRAME.stdinEof)).toBe(false);
+    run.child.stdin?.end();
+    await shim.next(FRAME.stdinEof);
+    shim.exit(5);
+    expect(await relayedOf(call)).toBe(0);
+    await sleep(20);
+    expect(run.child.exitCode).toBe(null); // not the last word
+    call.send(LAUNCH.error, { payload: Buffer.from(' engined') });
+    call.done(6);
+    expect(await run.ended).toEqual({ code: 6, signal: null });
+    expect([run.out, run.err]).toEqual(['one three', 'two engined']);
+    expect(call.frames.filter(({ type }) => type === LAUNCH.input || type === LAUNCH.resize)).toEqual([]);
+  });
+  it('is understood however it is cut', async () => {
+    const run = home.run(['run', 'x']);
+    const shim = (await home.call()).relay(['final']);
+    const exit = encodeFrame(FRAME.exit, { argument: 4, payload: Buffer.from('{"oom":{"killed":false}}') });
+    for (const byte of Buffer.concat([encodeFrame(FRAME.output, { argument: 1, payload: Buffer.from('text') }), exit])) {
+      shim.socket.write(Buffer.of(byte));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(await run.ended).toEqual({ code: 4, signal: null });
+    expect(run.out).toBe('text');
+  });
+  it('ends at once with the final code, after what engined had said; not after an OOM kill', async () => {
+    let run = home.run(['run', 'x']);
+    let call = await home.call();
+    call.send(LAUNCH.error, { payload: Buffer.from('warning\n') });
+    let shim = call.relay(['final']);
+    shim.exit(42);
+    expect(await run.ended).toEqual({ code: 42, signal: null });
+    expect(run.err).toBe('warning\n');
+    expect(await relayedOf(call)).toBe(0);
+
+    run = home.run(['run', 'x']);
+    call = await home.call();
+    shim = call.relay(['final']);
+    shim.exit(137, { code: 137, oom: { killed: true, limit: 'memory' } });
+    expect(await relayedOf(call)).toBe(0);
+    call.send(LAUNCH.error, { payload: Buffer.from('out of memory\n') });
+    call.done(137);
+    expect(await run.ended).toEqual({ code: 137, signal: null });
+    expect(run.err).toBe('out of memory\n');
+  });
+  it('is brought to its end when `done` comes first', async () => {
+    const run = home.run(['run', 'x']);
+    const call = await home.call();
+    const shim = call.relay([]);
+    call.done(3);
+    await sleep(30);
+    const last = 'l'.repeat(300_000);
+    shim.output(1, last);
+    shim.exit(1);
+    expect(await run.ended).toEqual({ code: 3, signal: null });
+    expect(run.out).toBe(last);
+  });
+  it('says how it ended otherwise: lost, cut off', async () => {
+    let run = home.run(['attach', 'x']);
+    let call = await home.call();
+    let shim = call.relay(['final']);
+    shim.output(1, 'text');
+    shim.end();
+    expect(await relayedOf(call)).toBe(2);
+    call.done(1);
+    expect(await run.ended).toMatchObject({ code: 1 });
+    run = home.run(['attach', 'x']);
+    call = await home.call();
+    shim = call.relay(['final', 'stdin']);
+    shim.send(FRAME.cutOff);
+    expect(await relayedOf(call)).toBe(4);
+    call.done(2);
+    expect(await run.ended).toMatchObject({ code: 2 });
+  });
+  it('outlives engined', async () => {
+    const run = home.run(['run', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['signals']);
+    shim.output(1, 'a');
+    await until('output', () => run.out === 'a');
+    call.end();
+    await sleep(20);
+    shim.output(1, 'b');
+    shim.exit(8);
+    expect(await run.ended).toEqual({ code: 8, signal: null });
+    expect(run).toMatchObject({ out: 'ab', err: '' });
+    const lost = home.run(['run', 'x']);
+    const other = await home.call();
+    const gone = other.relay([]);
+    other.end();
+    gone.end();
+    expect(await lost.ended).toMatchObject({ code: 125 });
+    expect(lost.err).toContain('the resident engine ended');
+  });
+  it('serves a session by its number only', async () => {
+    const run = home.run(['exec', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['final', 'stdin', 'signals'], { session: 7 });
+    shim.send(FRAME.output, { session: 0, argument: 1, payload: Buffer.from('no') });
+    shim.send(FRAME.exit, { session: 0, argument: 1 });
+    shim.output(1, 'yes');
+    run.child.stdin?.write('in');
+    expect((await shim.next(FRAME.stdin)).session).toBe(7);
+    run.child.kill('SIGTERM');
+    expect(await shim.next(FRAME.signal)).toMatchObject({ session: 7, argument: 15 });
+    shim.exit(9);
+    expect(await run.ended).toMatchObject({ code: 9 });
+    expect(run.out).toBe('yes');
+  });
+  it('goes on serving output while the session does not read its input, and the other way round', async () => {
+    const run = home.exec('sh', ['-c', 'yes | "$E" run -i x'], { more: { E: home.program } });
+    const call = await home.call();
+    const shim = call.relay(['stdin', 'endInput', 'final']);
+    shim.socket.pause();
+    await sleep(50);
+    shim.output(1, 'output');
+    await until('output', () => run.out === 'output');
+    shim.socket.resume();
+    run.child.stdout?.pause();
+    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+    const before = shim.bytes(FRAME.stdin).length;
+    await until('more input', () => shim.bytes(FRAME.stdin).length > before + 100_000);
+    run.child.stdout?.resume();
+    shim.exit(0);
+    await run.ended;
+    const seen = shim.bytes(FRAME.stdin);
+    expect(seen.equals(Buffer.alloc(seen.length, 'y\n'))).toBe(true);
+  });
+  it('loses nothing of a large input', async () => {
+    const data = Buffer.alloc(2_000_003, 'some input\n');
+    const file = join(home.folder, 'data');
+    writeFileSync(file, data);
+    const run = home.exec('sh', ['-c', '"$E" run -i x <"$F"'], { more: { E: home.program, F: file } });
+    const shim = (await home.call()).relay(['stdin', 'endInput', 'final']);
+    for (let i = 0; i < 20; i++) {
+      shim.socket.pause();
+      await sleep(2);
+      shim.socket.resume();
+      await sleep(2);
+    }
+    await shim.next(FRAME.stdinEof);
+    expect(shim.bytes(FRAME.stdin).equals(data)).toBe(true);
+    shim.exit(0);
+    await run.ended;
+  });
+  it('keeps the input of who keeps it open, and goes on when nobody reads the output', async () => {
+    const run = home.exec('sh', ['-c', '{ "$E" run x </dev/null; echo $? >&2; } | true'], { more: { E: home.program } });
+    const call = await home.call();
+    const shim = call.relay(['stdin', 'final']);
+    await sleep(20);
+    for (let i = 0; i < 20; i++) shim.output(1, 'nobody reads this'.repeat(1000));
+    shim.output(2, 'this they do\n');
+    shim.exit(11);
+    await run.ended;
+    expect(run.err).toBe('this they do\n11\n');
+    expect(shim.frames.some(({ type }) => type === FRAME.stdinEof)).toBe(false);
+    expect(await relayedOf(call)).toBe(0);
+  });
+  it('passes the signals on that the command line passes on without a daemon', async () => {
+    const source = readFileSync(join(import.meta.dirname, '../../plugins/frontend-cli/attach.ts'), 'utf8');
+    const kept = new Set([...(/const KEPT = new Set\(\[([^\]]*)\]/.exec(source)?.[1] ?? '').matchAll(/SIG\w+/g)].map(([name]) => name));
+    const { constants } = await import('node:os');
+    const run = home.run(['run', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['signals', 'final']);
+    const names = Object.keys(constants.signals).filter((name) => name === 'SIGUSR1' || !kept.has(name)) as NodeJS.Signals[];
+    expect(names).toContain('SIGINT');
+    // once the relay is there
+    shim.output(1, '.');
+    await until('output', () => run.out === '.');
+    for (const name of names) {
+      run.child.kill(name);
+      expect((await shim.next(FRAME.signal)).argument, name).toBe(signalNumber(name));
+    }
+    run.child.kill('SIGWINCH');
+    shim.exit(0);
+    expect(await run.ended).toMatchObject({ code: 0 });
+    expect(shim.frames.filter(({ type }) => type === FRAME.signal)).toHaveLength(names.length);
+    expect(call.frames.some(({ type }) => type === LAUNCH.signal)).toBe(false);
+  });
+  it('dies of a signal that is not passed on', async () => {
+    const run = home.run(['attach', '--sig-proxy=false', 'x']);
+    const shim = (await home.call()).relay(['stdin']);
+    shim.output(1, '.');
+    await until('output', () => run.out === '.');
+    run.child.kill('SIGINT');
+    expect(await run.ended).toEqual({ code: null, signal: 'SIGINT' });
+    await until('its end', () => shim.closed);
+  });
+});
+
+describe('a terminal', () => {
+  const settings = (pid: number): string => execFileSync('sh', ['-c', `stty -a </proc/${pid}/fd/0`], { encoding: 'utf8' });
+  const isRaw = (pid: number): boolean => ['-opost', '-icanon', '-echo ', '-isig', '-icrnl', '-ixon', '-iexten', 'min = 1'].every((word) => settings(pid).includes(word));
+  const wrapped = 'stty rows 31 cols 97; stty -g >before; "$E" run -it x; echo "code $?"; stty -g >after';
+  const begin = async (line = wrapped): Promise<{ run: Run; call: Call; same: () => void }> => {
+    const run = home.terminal(`cd ${home.folder}; ${line}`);
+    const call = await home.call();
+    const read = (name: string): string => readFileSync(join(home.folder, name), 'utf8');
+    return { run, call, same: () => expect(read('after')).toBe(read('before')) };
+  };
+  const session = async (call: Call, keys: readonly number[] = []): Promise<Shim> => {
+    const shim = call.relay(['terminal', 'stdin', 'endInput', 'signals', 'final'], { keys });
+    await until('raw mode', () => isRaw(call.pid));
+    return shim;
+  };
+
+  it('is raw for the session, tells its size, and is as before at the end', async () => {
+    const { run, call, same } = await begin();
+    expect(await call.request).toMatchObject({ terminals: TERMINALS.stdin | TERMINALS.stdout | TERMINALS.stderr, rows: 31, cols: 97 });
+    const shim = await session(call);
+    expect([...(await shim.next(FRAME.resize)).payload]).toEqual([31, 0, 97, 0]);
+    run.child.stdin?.write('\x03a\r\x1a');
+    await until('input', () => shim.bytes(FRAME.stdin).toString() === '\x03a\r\x1a');
+    shim.output(1, 'a\r\nb\nc');
+    execFileSync('sh', ['-c', `stty rows 20 cols 50 </proc/${call.pid}/fd/0`]);
+    await until('the new size', () => shim.bytes(FRAME.resize).subarray(-4).equals(Buffer.of(20, 0, 50, 0)));
+    await until('the new size', () => call.bytes(LAUNCH.resize).subarray(-4).equals(Buffer.of(20, 0, 50, 0)));
+    shim.exit(3);
+    await run.ended;
+    expect(run.out).toContain('a\r\nb\nccode 3\r\n');
+    same();
+  });
+  it('is as before after a detach, which is found in any cut, with what is held back until it is decided', async () => {
+    const { run, call, same } = await begin();
+    const shim = await session(call, [0x10, 0x11]);
+    const type = async (text: string, seen: string): Promise<void> => {
+      run.child.stdin?.write(text);
+      await until(`input ${JSON.stringify(seen)}`, () => shim.bytes(FRAME.stdin).toString() === seen);
+    };
+    await type('a\x10', 'a');
+    await type('b', 'a\x10b');
+    await type('\x10\x10x', 'a\x10b\x10\x10x');
+    await type('yz\x10', 'a\x10b\x10\x10xyz');
+    run.child.stdin?.write('\x11never');
+    await shim.next(FRAME.detach);
+    expect(await relayedOf(call)).toBe(1);
+    call.done(0);
+    await run.ended;
+    expect(shim.bytes(FRAME.stdin).toString()).toBe('a\x10b\x10\x10xyz');
+    expect(run.out).toMatch(/code 0\r\n$/);
+    same();
+  });
+  it('is as before when a signal ends the launcher, when engined dies, when the relay is lost', async () => {
+    for (const end of ['signal', 'engined', 'lost'] as const) {
+      const { run, call, same } = await begin();
+      const shim = await session(call);
+      if (end === 'signal') process.kill(call.pid, 'SIGTERM');
+      if (end === 'engined') call.end();
+      if (end !== 'signal') shim.end();
+      if (end === 'lost') call.done(1);
+      await run.ended;
+      expect(run.out).toMatch(end === 'signal' ? /code 143/ : /code (125|1)\b/);
+      same();
+    }
+  });
+  it('is given back while the launcher is stopped, and raw again when it goes on', async () => {
+    const { run, call, same } = await begin('set -m; stty -g >before; "$E" run -it x; stty -g >stopped; echo stopped >&2; sleep 0.1; fg; echo "code $?"; stty -g >after');
+    const shim = await session(call);
+    process.kill(call.pid, 'SIGTSTP');
+    await until('the shell', () => run.out.includes('stopped'));
+    expect(readFileSync(join(home.folder, 'stopped'), 'utf8')).toBe(readFileSync(join(home.folder, 'before'), 'utf8'));
+    await until('raw mode again', () => processState(call.pid) === 'S' && isRaw(call.pid));
+    await until('its size again', () => shim.frames.filter(({ type }) => type === FRAME.resize).length > 1);
+    run.child.stdin?.write('on');
+    await until('input', () => shim.bytes(FRAME.stdin).toString() === 'on');
+    shim.exit(2);
+    await run.ended;
+    expect(run.out).toContain('code 2');
+    same();
+  });
+  it('is put in raw mode for engined, too', async () => {
+    const { run, call, same } = await begin();
+    call.send(LAUNCH.raw, { argument: 1 });
+    await until('raw mode', () => isRaw(call.pid));
+    call.send(LAUNCH.want, { argument: 1 });
+    run.child.stdin?.write('k');
+    expect((await call.next(LAUNCH.input)).payload.toString()).toBe('k');
+    call.send(LAUNCH.raw, { argument: 0 });
+    await until('as it was', () => !isRaw(call.pid));
+    call.send(LAUNCH.raw, { argument: 1 });
+    call.done(0);
+    await run.ended;
+    same();
+  });
+  it('without input of its own stays as it is, and its signals go to the session', async () => {
+    const { run, call } = await begin('"$E" attach --no-stdin x; echo "code $?"');
+    const shim = call.relay(['terminal', 'signals', 'final'], { keys: [1] });
+    await shim.next(FRAME.resize);
+    expect(isRaw(call.pid)).toBe(false);
+    run.child.stdin?.write('\x03');
+    expect((await shim.next(FRAME.signal)).argument).toBe(2);
+    shim.exit(0);
+    await run.ended;
+  });
+  it('that does not take output does not keep a signal waiting', async () => {
+    const { run, call } = await begin();
+    const shim = await session(call);
+    run.child.stdout?.pause();
+    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+    process.kill(call.pid, 'SIGTERM');
+    await until('its end', () => shim.closed);
+    run.child.stdout?.resume();
+    await run.ended;
+  });
+});
