@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { busyboxRootfs } from '../helpers/busybox.ts';
 import { missingPeers } from '../helpers/peers.ts';
-import { canStay, EngineContestant, type Kind } from './engines.ts';
+import { EngineContestant } from './engines.ts';
 import { Driver } from './measure.ts';
 import { type Contestant, DockerContestant, PodmanContestant, RuntimeContestant } from './peers.ts';
 
@@ -38,9 +38,7 @@ export class Arena {
   }
 
   async open(say: (line: string) => void): Promise<void> {
-    const kinds: readonly Kind[] = canStay() ? ['pooled', 'unpooled', 'cold'] : ['cold'];
-    if (kinds.length === 1) this.absent.push('the resident engine: this build has none');
-    for (const kind of kinds) {
+    for (const kind of ['pooled', 'unpooled', 'cold'] as const) {
       say(`starting engine, ${kind}`);
       const engine = new EngineContestant(kind, this.folder);
       this.contestants.push(engine); // first: what has begun is to be closed

@@ -1,36 +1,11 @@
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
-import { until } from '../helpers/wait.ts';
 import { type Contestant, type Network } from './peers.ts';
 import { cgroupFolders } from './machine.ts';
 
 export const engineBin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
-
-/** Pid of the resident engine of a run root: who holds its lock's file open. Undefined: there is none. */
-export function residentOf(runRoot: string): number | undefined {
-  const lock = join(runRoot, 'engined.lock');
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      if (/\0engined\0/.test(`${readFileSync(`/proc/${pid}/cmdline`, 'utf8')}\0`) && readdirSync(`/proc/${pid}/fd`).some((fd) => readlink(`/proc/${pid}/fd/${fd}`) === lock)) return Number(pid);
-    } catch {
-      // it has ended in the meantime
-    }
-  }
-  return undefined;
-}
-function readlink(path: string): string {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return '';
-  }
-}
-
-/** Can this build stay resident at all? */
-export const canStay = (): boolean => spawnSync(engineBin, ['--no-daemon', 'version'], { stdio: 'ignore' }).status === 0;
 
 export type Kind = 'pooled' | 'unpooled' | 'cold';
 
@@ -46,26 +21,26 @@ export class EngineContestant implements Contestant {
     this.name = { pooled: 'engine, pooled', unpooled: 'engine', cold: 'engine, cold' }[kind];
     const parent = join(folder, kind);
     mkdirSync(parent, { recursive: true });
-    this.engine = new TestEngine({ folder: parent, ...(canStay() && { config: `resident: ${kind === 'cold' ? 'off' : 'auto'}\npool: ${kind === 'pooled' ? 'auto' : 'off'}\n` }) });
+    // it must not leave while the others are measured
+    const config = `pool: ${kind === 'pooled' ? 'auto' : 'off'}\nidle: 7200\n`;
+    this.engine = new TestEngine({ folder: parent, resident: kind === 'cold' ? 'off' : 'auto', config });
   }
 
   /** With busybox, and resident unless it is the cold one. */
-  async start(): Promise<this> {
+  async start(): Promise<void> {
     await importBusybox(this.engine);
-    if (this.kind !== 'cold') {
-      await until('the resident engine', async () => (await this.engine.run(['run', '--rm', '--network', 'none', 'busybox', 'true'])).code === 0 && this.pid !== undefined, 30_000);
-      await this.engine.ok('run', '--rm', '--network', 'none', 'busybox', 'true');
-    }
-    return this;
+    if (this.kind !== 'cold') await this.engine.startEngined();
+    await this.engine.ok('run', '--rm', '--network', 'none', 'busybox', 'true');
   }
   get pid(): number | undefined {
-    return residentOf(this.engine.runRoot);
+    return this.engine.engined;
   }
+  /** As it is installed: nobody looks whether a source is newer. */
   get env(): Record<string, string> {
-    return this.engine.env;
+    return { ...this.engine.env, ENGINE_NO_BUILD: '1' };
   }
   get #flags(): string[] {
-    return this.kind === 'cold' && canStay() ? ['--no-daemon'] : [];
+    return this.kind === 'cold' ? ['--no-daemon'] : [];
   }
   run(network: Network): string[] {
     return [engineBin, ...this.#flags, 'run', '--rm', '--network', network, 'busybox', 'true'];

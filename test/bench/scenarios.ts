@@ -70,7 +70,7 @@ const many: Scenario = {
     const count = arena.settings.rounds < 5 ? 40 : 500;
     const found: Row[] = [];
     for (const one of arena.contestants) {
-      const argv = one.name === 'engine, cold' && arena.engines.length > 1 ? undefined : one.detached?.();
+      const argv = one.name === 'engine, cold' ? undefined : one.detached?.();
       if (!argv || !one.removeAll) continue;
       const warm = one.run('none');
       if (warm) await arena.driver.run({ argv: warm, env: one.env }, { runs: 5 });
@@ -91,7 +91,7 @@ const memory: Scenario = {
   async run(arena) {
     const found: Row[] = [];
     for (const one of arena.contestants) {
-      if (one.name === 'engine, cold' && arena.engines.length > 1) continue;
+      if (one.name === 'engine, cold') continue;
       for (const [name, kilobytes] of await memoryOf(one)) found.push({ name, own: one.own, memory: kilobytes });
     }
     const resident = arena.engines.find(({ kind }) => kind === 'unpooled');

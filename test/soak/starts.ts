@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { canStay, EngineContestant } from '../bench/engines.ts';
+import { EngineContestant } from '../bench/engines.ts';
 import { rss } from '../bench/machine.ts';
 import { Driver } from '../bench/measure.ts';
 import { owned } from '../helpers/leaks.ts';
@@ -26,12 +26,12 @@ export interface SoakResult {
 const files = (folder: string): number => readdirSync(folder, { recursive: true }).length;
 const count = (folder: string): number => readdirSync(folder).length;
 
-/** Rows of all tables; the database is only read. */
-function rows(engine: EngineContestant): number {
+/** Rows by table; the database is only read. */
+function tablesOf(engine: EngineContestant): Record<string, number> {
   const db = new DatabaseSync(join(engine.engine.root, 'state.db'), { readOnly: true });
   try {
     const tables = db.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").all() as { name: string }[];
-    return tables.reduce((sum, { name }) => sum + ((db.prepare(`SELECT count(*) AS n FROM "${name}"`).get() as { n: number }).n), 0);
+    return Object.fromEntries(tables.map(({ name }) => [name, (db.prepare(`SELECT count(*) AS n FROM "${name}"`).get() as { n: number }).n]));
   } finally {
     db.close();
   }
@@ -46,8 +46,9 @@ function heap(engine: EngineContestant): number | undefined {
 
 function look(engine: EngineContestant, starts: number): Sample {
   const { root, runRoot, instance, folder } = engine.engine;
-  const used = engine.kind === 'cold' ? undefined : heap(engine);
+  const used = heap(engine);
   const { pid } = engine;
+  const tables = tablesOf(engine);
   const mine = owned({ instance, folder });
   return {
     starts,
@@ -55,13 +56,14 @@ function look(engine: EngineContestant, starts: number): Sample {
     ...(used !== undefined && { heap: used }),
     rootFiles: files(root),
     runFiles: files(runRoot),
-    rows: rows(engine),
+    tables,
+    rows: Object.values(tables).reduce((sum, n) => sum + n, 0),
     cgroups: mine.cgroups.length,
     shims: mine.processes.filter((line) => line.startsWith('engine-shim')).length,
   };
 }
 
-const columns: readonly (readonly [keyof Sample, string])[] = [['starts', 'starts'], ['rss', 'RSS MB'], ['heap', 'heap MB'], ['fds', 'fds'], ['threads', 'threads'], ['rootFiles', 'files: root'], ['runFiles', 'run root'], ['rows', 'rows'], ['cgroups', 'cgroups'], ['shims', 'shims']];
+const columns: readonly (readonly [Exclude<keyof Sample, 'tables'>, string])[] = [['starts', 'starts'], ['rss', 'RSS MB'], ['heap', 'heap MB'], ['fds', 'fds'], ['threads', 'threads'], ['rootFiles', 'files: root'], ['runFiles', 'run root'], ['rows', 'rows'], ['cgroups', 'cgroups'], ['shims', 'shims']];
 const line = (cells: readonly string[]): string => cells.map((cell, i) => cell.padStart(Math.max(columns[i]?.[1].length ?? 0, 7))).join('  ');
 const cell = (value: number | undefined): string => (value === undefined ? '-' : Number.isInteger(value) ? String(value) : value.toFixed(1));
 
@@ -70,7 +72,7 @@ export async function soakStarts({ starts, step, pooled, say, onDriver }: SoakOp
   const parent = mkdtempSync('/var/tmp/engine-soak-');
   const driver = new Driver(parent);
   onDriver?.(driver);
-  const engine = new EngineContestant(canStay() ? (pooled ? 'pooled' : 'unpooled') : 'cold', parent);
+  const engine = new EngineContestant(pooled ? 'pooled' : 'unpooled', parent);
   const samples: Sample[] = [];
   const wrong: string[] = [];
   try {
