@@ -32,6 +32,7 @@ export interface OpenOptions extends LoadOptions {
   readonly host?: {
     readonly mark?: Mark;
     readonly compact?: StateOptions['compact'];
+    readonly discard?: StateOptions['discard'];
     /** Takes the lines of the engine's log; default: standard error. */
     readonly writeLog?: (line: string) => void;
     /** Called before code of a plugin that isn't built in is loaded; throws when it may not be. */
@@ -83,6 +84,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
     log,
     ...(wrap.checkpoint ? { checkpoint: wrap.checkpoint } : {}),
     ...(host.compact ? { compact: host.compact } : {}),
+    ...(host.discard ? { discard: host.discard } : {}),
   }).catch((error: unknown) => {
     folders.dispose();
     throw error;

@@ -1,3 +1,4 @@
+export { breathe } from './breathe.ts';
 export * from './declare.ts';
 export * from './runner.ts';
 export { whoAsked, type Asked } from './attribution.ts';

@@ -6,6 +6,7 @@ import { type ContainerRecord } from '../api/types.ts';
 import { type Spec } from '../spec/index.ts';
 import { attribute, frozenCopy, type Asked } from './attribution.ts';
 import { hookTable, type ContextOf, type HookKind, type HookName, type HookValues, type RecordHookContext, type RunHook, type RunHookContext, type TapContext, type TapFunction, type TapOptions } from './declare.ts';
+import { breathe } from './breathe.ts';
 import { createRecords, type RecordSet } from './records.ts';
 import { openSpan, type Trace } from './trace.ts';
 import { type PlanCollector } from './writer.ts';
@@ -243,6 +244,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
       refuseWaiting(hook);
       const tapped = hooks[hook];
       if (!tapped.taps.some((tap) => isConcerned(tap as unknown as EngineTap, value))) return [];
+      await breathe();
       const call = newCall(base, value);
       const end = base?.trace && openSpan(base.trace, 'hook', hook);
       // a copy: what one tap has judged, no other may change
@@ -252,6 +254,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     },
     async callWaterfall(hook, value, ...[base]) {
       refuseWaiting(hook);
+      await breathe();
       const call = newCall(base, value);
       const first = frozenCopy(value, call.known);
       const end = base?.trace && openSpan(base.trace, 'hook', hook);

@@ -1,5 +1,6 @@
 import { type Containers, type Engine } from '../api/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
+import { breathe } from '../hooks/index.ts';
 import { tapAdapters } from './adapters.ts';
 import { closingClient } from './clients.ts';
 import { createCore, withTrace, type Core } from './core.ts';
@@ -63,11 +64,12 @@ function createContainers(core: Core): Containers {
     async list({ all }) {
       await core.request('list', { all });
       const views = [];
+      let patience: Promise<false> | undefined;
+      const aMoment = (): Promise<false> => (patience ??= new Promise((resolve) => { setTimeout(() => resolve(false), 500).unref(); }));
       for (const id of state.containers.ids()) {
-        // each takes a tenth of a millisecond: others have their turn in between
-        if (views.length % 8 === 7) await turn();
+        await breathe();
         const record = state.containers.get(id);
-        if (record && !(await isGoing(core, record))) views.push(viewContainer(core, record));
+        if (record && !(await isGoing(core, record, aMoment))) views.push(viewContainer(core, record));
       }
       return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused' || v.restarts?.next);
     },

@@ -35,12 +35,12 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
   });
 }
 
-/** Has its run with `--rm` ended? Then wait until it is gone. */
-export async function isGoing(core: Core, record: ContainerRecord): Promise<boolean> {
+/** Has its run with `--rm` ended? Then wait until it is gone; as long as `patience`, for who must not be held up by one that hangs. */
+export async function isGoing(core: Core, record: ContainerRecord, patience?: () => Promise<false>): Promise<boolean> {
   const view = record.request.autoRemove ? core.parts.state.runs.find(record.id) : undefined;
   if (!view?.exit) return false;
-  await finishRun(core, record.id, view.record.run);
-  return true;
+  const gone = finishRun(core, record.id, view.record.run).then(() => true);
+  return patience ? Promise.race([gone.catch(() => false), patience()]) : gone;
 }
 /** The container `ref`, when it is not just going away. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
 export async function settled(core: Core, ref: string): Promise<ContainerRecord> {

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { describeError, fail } from '../errors/index.ts';
+import { breathe } from '../hooks/index.ts';
 import { decodePlan, encodePlan, FRAME, orderSteps, RUN_FILES, type PlannedStep } from '../plan/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
@@ -97,10 +98,12 @@ export function planStart(core: Core, record: ContainerRecord, run: string, opti
 /** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
 export async function launch(core: Core, record: ContainerRecord, run: string, { bytes, deadlines }: Pick<RunPlan, 'bytes' | 'deadlines'>, options: StartOptions): Promise<LiveSession> {
   const { state, native, shimEnv } = core.parts;
+  await breathe();
   core.phase?.('run folder');
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
   let started: Promise<LiveSession>;
   try {
+    await breathe();
     core.phase?.('spawn the shim');
     const client = takeClient(options);
     const wake = core.parts.wake?.(record);

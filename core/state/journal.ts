@@ -9,7 +9,7 @@ import { forgiving } from '../plan/build.ts';
 import { encodePlan } from '../plan/encode.ts';
 import { type Effect, type Origin, type PlannedStep } from '../plan/types.ts';
 import { type Database } from './database.ts';
-import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, removeRecords, sleep, writeDurable } from './files.ts';
+import { errnoName, ifPresent, lockFolder, moveToTrash, names, randomName, sleep, writeDurable } from './files.ts';
 import { describeFailure, hasAfter, operationFailed, runShim, stepsOf, type HelperResult } from './helper.ts';
 import { type Points } from './points.ts';
 import { rowChanges, stateJson } from './tables.ts';
@@ -23,6 +23,8 @@ export interface StateContext {
   readonly points: Points;
   readonly inflight: string;
   readonly trash: string;
+  /** Deletes a folder from the trash. */
+  readonly discard: (folder: string) => unknown;
   /** Told what the processes of a transaction take. */
   readonly trace?: ((span: Span) => void) | undefined;
 }
@@ -82,7 +84,7 @@ export async function finishFolder(context: StateContext, folder: string, lock: 
 export async function forgetFolder(context: StateContext, folder: string, id: string, committed: boolean): Promise<void> {
   const moved = context.points.around('transaction.forget', () => moveToTrash(folder, context.trash));
   if (committed) await context.db.write(() => context.db.run('DELETE FROM committed WHERE id = ?', id));
-  if (moved) removeRecords(moved);
+  if (moved) context.discard(moved);
 }
 export const isCommitted = (db: Database, id: string): boolean => db.get('SELECT 1 FROM committed WHERE id = ?', id) !== undefined;
 

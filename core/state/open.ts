@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Logger } from 'pino';
 import { type Native } from '../native/index.ts';
 import { Database, type Compact } from './database.ts';
-import { claimFolder, ensurePrivateFolder } from './files.ts';
+import { claimFolder, ensurePrivateFolder, removeRecords } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { ensureStateSchema } from './plugin-schema.ts';
@@ -25,6 +25,8 @@ export interface StateOptions {
   readonly checkpoint?: Checkpoint;
   /** For hosts that live on: how the database is checkpointed. Without it, SQLite does that itself within a commit. */
   readonly compact?: Compact;
+  /** Likewise: how a folder in the trash is deleted, see removeRecords; what stays is found again at the next start. */
+  readonly discard?: (folder: string) => unknown;
 }
 
 const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
@@ -35,7 +37,7 @@ export function instanceOf(root: string): string {
 }
 
 /** Open, or make, the state of an engine. Errors: ERR_STATE when a folder is not ours or the database is damaged or too new. */
-export async function openState({ root, runRoot, native, log, checkpoint, compact }: StateOptions): Promise<State> {
+export async function openState({ root, runRoot, native, log, checkpoint, compact, discard = removeRecords }: StateOptions): Promise<State> {
   // a crash may have come before the database was made; a filesystem of its own may have been mounted there
   claimFolder(root, (content) => content.includes('state.db') || content.every((name) => ['inflight', 'trash', 'locks', 'lost+found'].includes(name)));
   claimFolder(runRoot, (content) => RUN_FOLDERS.every((name) => content.includes(name)) || content.every((name) => RUN_FOLDERS.includes(name) || /^\.?engined[.-]/.test(name)));
@@ -52,7 +54,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
 
   const db = await Database.open(join(realRoot, 'state.db'), compact);
   const points = createPoints(checkpoint);
-  const context: StateContext = { native, log, db, points, inflight, trash };
+  const context: StateContext = { native, log, db, points, inflight, trash, discard };
   const runs = createRuns(context, folders);
   const locks = createLocks(native, lockFolder, points);
   const instance = instanceOf(realRoot);

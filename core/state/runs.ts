@@ -88,7 +88,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       return undefined;
     });
     lock.release();
-    if (moved) removeRecords(moved);
+    if (moved) context.discard(moved);
   };
 
   const recordExit = async (container: string, exit: ExitRecord): Promise<void> => {

@@ -24,6 +24,7 @@ export function containerTable(db: Database): Containers {
     get,
     byName,
     list: () => db.all('SELECT record FROM containers ORDER BY created, id').map(toContainer),
+    ids: () => db.all('SELECT id FROM containers ORDER BY created, id').map((row) => String(row['id'])),
     resolve(ref) {
       const exact = get(ref) ?? byName(ref.startsWith('/') ? ref.slice(1) : ref);
       if (exact) return exact;

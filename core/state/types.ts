@@ -48,6 +48,8 @@ export interface Containers {
   resolve(ref: string): ContainerRecord;
   byName(name: string): ContainerRecord | undefined;
   list(): readonly ContainerRecord[];
+  /** In the order of `list`, for who gives others a turn between two records. */
+  ids(): readonly string[];
 }
 export interface VolumeRecord {
   name: string; driver: string; plugin: string; version: string; created: string; labels: Record<string, string>; options: Record<string, string>; anonymous: boolean;
