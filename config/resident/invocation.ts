@@ -6,6 +6,9 @@ import { type Channel, type SocketCalls } from './channel.ts';
 import { openRelay, type OpenRelay } from './relay.ts';
 import { brokenPipe, RemoteInput, RemoteOutput, type WindowSize } from './streams.ts';
 
+/** `argument` of LAUNCH.relayed: nobody reads the caller's output any more. */
+const OUTPUT_GONE = 3;
+
 export interface RemoteOptions {
   readonly channel: Channel;
   readonly request: LaunchRequest;
@@ -55,6 +58,8 @@ export function createInvocation({ channel, request, argv, calls, version, comma
       case LAUNCH.relayed:
         connected = false;
         relay?.ended(frame.argument);
+        // the launcher met a closed pipe, without a relay: so does who writes here
+        if (!relay && frame.argument === OUTPUT_GONE) stdout.destroy(brokenPipe());
         break;
       case LAUNCH.signal:
         // for a session that is on its way it is kept; else the command is to end
