@@ -24,8 +24,8 @@ if [ -z "${STATIC_CC:-}" ] && command -v musl-gcc >/dev/null 2>&1; then
 fi
 warnings="-std=gnu11 -O2 -Wall -Wextra -Werror"
 hardening="-fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now,-z,noexecstack"
-# small code is fewer pages in every shim; gcc sees ghosts in what -Os does not inline
-small="-Os -Wno-maybe-uninitialized -ffunction-sections -fdata-sections -Wl,--gc-sections -fno-asynchronous-unwind-tables -fno-unwind-tables"
+# small code is fewer pages in every shim, and so are small variables beside each other, away from the buffers; gcc sees ghosts in what -Os does not inline
+small="-Os -Wno-maybe-uninitialized -ffunction-sections -fdata-sections -Wl,--gc-sections -fno-asynchronous-unwind-tables -fno-unwind-tables -Wl,--sort-section=alignment"
 
 mkdir -p "$out" native/src/gen
 # one build at a time; the others find everything done

@@ -42,7 +42,7 @@ struct client {
 
 static struct client *clients;
 static struct source listener = { .fd = -1 };
-static uint8_t input[CHUNK];
+uint8_t chunk[CHUNK];
 
 bool client_alive(const struct client *c) { return c->source.fd >= 0 && !c->cut; }
 bool client_full(const struct client *c) { return client_alive(c) && c->used >= CLIENT_BUFFER; }
@@ -264,9 +264,9 @@ static bool client_step(struct client *c) {
 			return false;
 		}
 		uint32_t n = 0;
-		if (receive(c, input, left < CHUNK ? left : CHUNK, &n) <= 0) return false;
+		if (receive(c, chunk, left < CHUNK ? left : CHUNK, &n) <= 0) return false;
 		c->got += n;
-		if (s) session_input(s, input, n);
+		if (s) session_input(s, chunk, n);
 	} else if (left && receive(c, c->payload + c->got, left, &c->got) <= 0) {
 		return false;
 	}
@@ -280,7 +280,7 @@ static void client_ready(struct source *source, uint32_t events) {
 	if (source->fd < 0 || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR))) return;
 	if (c->cut) { /* nothing it says matters any more; see it go */
 		uint32_t n = 0;
-		receive(c, input, CHUNK, &n);
+		receive(c, chunk, CHUNK, &n);
 		return;
 	}
 	/* what follows a plan to go on with is for its streams, which are not there before it is taken */
@@ -289,7 +289,7 @@ static void client_ready(struct source *source, uint32_t events) {
 
 /* -- life ---------------------------------------------------------------------------------------------------------------------- */
 
-static uint32_t wanted(const struct client *c) {
+HOT static uint32_t wanted(const struct client *c) {
 	if (c->relay && !c->begun) return 0;
 	return (c->stalled ? 0u : (uint32_t)EPOLLIN) | (c->used ? (uint32_t)EPOLLOUT : 0u);
 }
@@ -383,11 +383,12 @@ void clients_stop_listening(int run_folder) {
 	unlinkat(run_folder, "shim.sock", 0);
 }
 
-int clients_update(void) {
-	int64_t now = now_ms(), wait = -1;
+HOT int clients_update(void) {
+	int64_t now = 0, wait = -1;
 	for (struct client **at = &clients; *at;) {
 		struct client *c = *at;
 		int64_t patience = c->cut ? CUT_OFF_PATIENCE_MS : CLIENT_PATIENCE_MS;
+		if (c->used && !now) now = now_ms();
 		if (c->source.fd >= 0 && c->used && (c->cut || client_full(c)) && now - c->progress >= patience) {
 			if (c->cut) client_close(c);
 			else client_cut_off(c);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,7 +15,7 @@ int events_open(void) {
 	return loop < 0 ? errno : 0;
 }
 
-void source_want(struct source *source, uint32_t events) {
+HOT void source_want(struct source *source, uint32_t events) {
 	if (source->fd < 0 || source->events == events) return;
 	struct epoll_event event = { .events = events, .data.ptr = source };
 	if (!events) epoll_ctl(loop, EPOLL_CTL_DEL, source->fd, NULL);
@@ -29,9 +30,9 @@ void source_close(struct source *source) {
 	source->fd = -1;
 }
 
-void events_run(int timeout) {
+HOT void events_run(int timeout) {
 	struct epoll_event events[16];
-	int n = epoll_wait(loop, events, 16, timeout);
+	int n = (int)syscall(SYS_epoll_pwait, loop, events, 16, timeout, NULL, 8); /* libc's is a cancellation point, on pages of its own */
 	for (int i = 0; i < n; i++) {
 		struct source *source = events[i].data.ptr;
 		/* an earlier callback of this batch may have closed it or lost interest */

@@ -82,9 +82,9 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 	if (!pid) {
 		close(sockets[0]);
 		child_begin(s, sockets[1]);
-		memset(&run.machine, 0, sizeof run.machine);
-		machine_init(&run.machine, &child_host);
-		child_run(sockets[1], &run.machine, &plan, PART_EXEC);
+		memset(&run_machine, 0, sizeof run_machine);
+		machine_init(&run_machine, &child_host);
+		child_run(sockets[1], &run_machine, &plan, PART_EXEC);
 	}
 	if (!failed && pid < 0) failed = errno;
 	close(sockets[1]);
@@ -100,7 +100,17 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 	session_attach(s, c, flags);
 }
 
-void exec_update(void) {
+ONCE static void session_over(struct session *s) {
+	int code = exit_code(s->status);
+	char text[64];
+	int n = snprintf(text, sizeof text, "{\"code\":%d,\"signal\":%d}", code, WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0);
+	ended[ended_at % REMEMBERED].id = s->id;
+	ended[ended_at % REMEMBERED].code = code;
+	ended_at++;
+	tell(s, FRAME_EXIT, (uint32_t)code, text, (uint32_t)n);
+}
+
+HOT void exec_update(void) {
 	for (struct session *s = sessions, *next; s; s = next) {
 		next = s->next;
 		if (!s->id) continue;
@@ -110,13 +120,7 @@ void exec_update(void) {
 			continue;
 		}
 		if (!session_drained(s) || s->sync.fd >= 0) continue;
-		int code = exit_code(s->status);
-		char text[64];
-		int n = snprintf(text, sizeof text, "{\"code\":%d,\"signal\":%d}", code, WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0);
-		ended[ended_at % REMEMBERED].id = s->id;
-		ended[ended_at % REMEMBERED].code = code;
-		ended_at++;
-		tell(s, FRAME_EXIT, (uint32_t)code, text, (uint32_t)n);
+		session_over(s);
 		session_free(s);
 	}
 }

@@ -70,7 +70,7 @@ static int prepare(struct failure *f) {
 	/* of the streams only so much is known; the rest is settled when the plan comes */
 	run.init->flags = STDIO_STDIN | (terminal_is_common() ? STDIO_TERMINAL : 0);
 	const struct selection early = { .limit = UINT32_MAX, .wanted = is_early };
-	int failed = run_some(&run.machine, &run.plan, PART_SHIM, &early, f);
+	int failed = run_some(&run_machine, &run.plan, PART_SHIM, &early, f);
 	if (failed) return failed;
 	if (!run.spawned) return fail(ENOEXEC, "the plan has no spawn operation");
 	while (!run.prepared) {
@@ -125,12 +125,12 @@ int pool_start(struct failure *f) {
 	if (failed) return failed;
 	run.resumed = true;
 	const struct selection streams = { .limit = UINT32_MAX, .wanted = is_stdio }, late = { .limit = UINT32_MAX, .wanted = is_late_but_stdio };
-	failed = run_some(&run.machine, &run.plan, PART_SHIM, &streams, f);
+	failed = run_some(&run_machine, &run.plan, PART_SHIM, &streams, f);
 	if (failed) return failed;
 	failed = session_settle(run.init, terminal);
 	if (failed) return fail(failed, "the streams do not fit what was prepared");
 	failed = sync_send(run.init->sync.fd, SYNC_PLAN, 0, NULL, run.plan_fd);
 	if (failed) return init_lost(NULL, "as its plan came");
 	test_halt("record", "resume", "after");
-	return run_some(&run.machine, &run.plan, PART_SHIM, &late, f);
+	return run_some(&run_machine, &run.plan, PART_SHIM, &late, f);
 }

@@ -41,7 +41,6 @@ extern struct options options;
 struct run {
 	int folder, lock, plan_fd;
 	struct plan plan;
-	struct machine machine;
 	struct session *init;
 	bool spawned;
 	bool has_failure; /* init or stage said what failed; says more than the shim's own operation */
@@ -55,6 +54,8 @@ struct run {
 	int oom_score;    /* oom_score_adj of the shim; children get 0 */
 };
 extern struct run run;
+/* Apart from `run`: it is used at the start alone, and would make the data that is touched all the time larger than a page. */
+extern struct machine run_machine;
 
 extern const struct host shim_host; /* callbacks of part shim */
 

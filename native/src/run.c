@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,8 @@
 #define REAP_MS 5000 /* how long killed processes may take to die: they may hang in the kernel */
 
 struct run run = { .folder = -1, .lock = -1, .plan_fd = -1, .added = -1, .kept = { -1, -1, -1 } };
+
+struct machine run_machine;
 
 void reap(void) {
 	int status;
@@ -61,28 +64,32 @@ void kill_init(void) {
 	reap_until(s, now_ms() + REAP_MS);
 }
 
-void give_back_stack(void) {
+HOT void give_back_stack(void) {
 	uint8_t here;
 	uintptr_t page = ((uintptr_t)&here & ~(uintptr_t)4095) - 4096;
-	madvise((void *)(page - 65536), 65536, MADV_DONTNEED);
+	syscall(SYS_madvise, page - 65536, 65536, MADV_DONTNEED);
 }
 
 /* Give back what only the start has needed. The plan is read again for its undo. */
-static void slim_down(void) {
-	machine_close(&run.machine);
+HOT static void slim_down(void) {
+	machine_close(&run_machine);
 	plan_close(&run.plan);
 	give_back_stack();
 	/*
 	 * The interpreter's code is not needed until the undo. A fault would bring 64 KiB of it back at once (fault-around), but never past
 	 * the end of a mapping: a flag on every other page makes the mappings short. Where it fails the shim is larger, nothing else.
 	 */
-	extern char __executable_start, etext;
-	uintptr_t text = (uintptr_t)&__executable_start & ~(uintptr_t)4095, end = ((uintptr_t)&etext + 4095) & ~(uintptr_t)4095;
-	for (uintptr_t at = text; at < end; at += 2 * 4096) madvise((void *)at, 4096, MADV_DONTDUMP);
-	madvise((void *)text, end - text, MADV_DONTNEED);
+	extern const ElfW(Ehdr) __ehdr_start;
+	const ElfW(Phdr) *segment = (const void *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+	for (int i = 0; i < __ehdr_start.e_phnum; i++, segment++) {
+		if (__ehdr_start.e_type != ET_EXEC || segment->p_type != PT_LOAD || segment->p_flags & PF_W) continue;
+		uintptr_t from = segment->p_vaddr & ~(uintptr_t)4095, end = (segment->p_vaddr + segment->p_memsz + 4095) & ~(uintptr_t)4095;
+		for (uintptr_t at = from; at < end; at += 2 * 4096) syscall(SYS_madvise, at, 4096, MADV_DONTDUMP);
+		syscall(SYS_madvise, from, end - from, MADV_DONTNEED);
+	}
 }
 
-static void write_record(const char *name, const char *data, size_t length) {
+ONCE static void write_record(const char *name, const char *data, size_t length) {
 	test_halt("record", name, "before");
 	int failed = run_file_write(run.folder, name, data, length);
 	if (failed) {
@@ -93,7 +100,7 @@ static void write_record(const char *name, const char *data, size_t length) {
 	test_halt("record", name, "after");
 }
 
-static void report_started(void) {
+ONCE static void report_started(void) {
 	struct session *s = run.init;
 	char buffer[128];
 	int n = snprintf(buffer, sizeof buffer, "{\"pid\":%d,\"startTime\":%llu,\"startedAt\":\"%llu\"}", s->pid, (unsigned long long)s->start_time,
@@ -104,7 +111,7 @@ static void report_started(void) {
 	clients_broadcast(FRAME_STARTED, 0, (uint32_t)s->pid, &s->start_time, 8);
 }
 
-static void serve(void) {
+HOT static void serve(void) {
 	while (!session_drained(run.init)) {
 		sessions_update();
 		exec_update();
@@ -115,7 +122,7 @@ static void serve(void) {
 }
 
 /* Sessions outlive init only where it had no pid namespace of its own. */
-static void end_sessions(void) {
+ONCE static void end_sessions(void) {
 	for (struct session *s = sessions; s; s = s->next)
 		if (s->id && s->started && !s->exited) session_signal(s, SIGKILL);
 	int64_t deadline = now_ms() + 1000;
@@ -129,7 +136,7 @@ static void end_sessions(void) {
 	}
 }
 
-static void report_exit(void) {
+ONCE static void report_exit(void) {
 	struct session *s = run.init;
 	struct memory_truth memory = { .limit = "memory", .limit_bytes = -1, .peak = -1 };
 	char buffer[512];
@@ -145,7 +152,7 @@ static void report_exit(void) {
 	clients_broadcast(FRAME_EXIT, 0, (uint32_t)exit_code(s->status), buffer, (uint32_t)t.used);
 }
 
-static void report_failed(void) {
+ONCE static void report_failed(void) {
 	char buffer[2048];
 	struct text t = { buffer, sizeof buffer, 0 };
 	uint8_t payload[16 + MAX_DETAIL];
@@ -159,7 +166,7 @@ static void report_failed(void) {
 	clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(f, payload));
 }
 
-static void finish(void) {
+ONCE static void finish(void) {
 	clients_drain();
 	/* from here on a new client is refused and looks at the lock */
 	clients_stop_listening(run.folder);
@@ -180,7 +187,8 @@ static void finish(void) {
 	if (alone && options.wake && (!options.pool || run.resumed)) wake();
 }
 
-int mode_run(void) {
+/* All up to init's exec. 0 or -errno with run.failure; 1: nothing could be begun. */
+ONCE static int start(void) {
 	const char *why = "";
 	run.folder = SHIM_FD_RUN_FOLDER;
 	run.lock = SHIM_FD_LOCK;
@@ -201,10 +209,10 @@ int mode_run(void) {
 	if (failed) {
 		run.failure = make_failure(PART_SHIM, failed, "%s", why);
 	} else {
-		machine_init(&run.machine, &shim_host);
+		machine_init(&run_machine, &shim_host);
 		struct failure f;
 		if (options.trace) trace_open();
-		failed = options.pool ? pool_start(&f) : run_part(&run.machine, &run.plan, PART_SHIM, &f);
+		failed = options.pool ? pool_start(&f) : run_part(&run_machine, &run.plan, PART_SHIM, &f);
 		if (failed && !run.has_failure) run.failure = f;
 		if (!failed && !run.spawned) {
 			failed = -ENOEXEC;
@@ -212,9 +220,15 @@ int mode_run(void) {
 		}
 		if (!failed) failed = await_exec();
 	}
+	return failed;
+}
+
+int mode_run(void) {
+	int failed = start();
+	if (failed > 0) return failed;
 	if (failed) {
 		kill_init();
-		machine_close(&run.machine);
+		machine_close(&run_machine);
 		report_failed();
 	} else {
 		run.init->started = true;

@@ -19,7 +19,6 @@
 #define STDIN_BUFFER (64u * 1024u) /* waits in the shim before a client's stdin is read no further */
 
 struct session *sessions;
-static uint8_t output[CHUNK];
 
 int exit_code(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
@@ -29,7 +28,7 @@ struct session *session_find(uint16_t id) {
 	return NULL;
 }
 
-static bool stream_held_back(const struct stream *t) {
+HOT static bool stream_held_back(const struct stream *t) {
 	uint32_t bit = t->number == 1 ? STDIO_ATTACH_STDOUT : STDIO_ATTACH_STDERR;
 	for (struct attachment *a = t->session->attachments; a; a = a->next)
 		if (a->bits & bit && client_full(a->client)) return true;
@@ -46,7 +45,7 @@ static void stream_pump(struct stream *t) {
 			return;
 		}
 		size_t want = t->left > 0 && t->left < (int64_t)CHUNK ? (size_t)t->left : CHUNK;
-		ssize_t n = read(t->source.fd, output, want);
+		ssize_t n = read(t->source.fd, chunk, want);
 		if (n < 0 && errno == EINTR) continue;
 		if (n < 0 && errno == EAGAIN && t->left < 0) return;
 		if (n <= 0) { /* end of file; EIO is a pty's; EAGAIN after the exit: somebody else holds it open, but all of init's is read */
@@ -54,10 +53,10 @@ static void stream_pump(struct stream *t) {
 			return;
 		}
 		if (t->left > 0) t->left -= n;
-		if (!s->id) log_data(t->number, output, (size_t)n);
+		if (!s->id) log_data(t->number, chunk, (size_t)n);
 		for (struct attachment *a = s->attachments, *next; a; a = next) {
 			next = a->next; /* a client that turns out to be gone takes its attachment along */
-			if (a->bits & bit) client_send(a->client, FRAME_OUTPUT, s->id, t->number, output, (uint32_t)n);
+			if (a->bits & bit) client_send(a->client, FRAME_OUTPUT, s->id, t->number, chunk, (uint32_t)n);
 		}
 		if ((size_t)n < want && t->left < 0) return;
 	}
@@ -290,7 +289,7 @@ void session_exited(struct session *s, int status) {
 	s->slave = -1;
 }
 
-bool session_drained(const struct session *s) { return s->exited && s->out[0].source.fd < 0 && s->out[1].source.fd < 0; }
+HOT bool session_drained(const struct session *s) { return s->exited && s->out[0].source.fd < 0 && s->out[1].source.fd < 0; }
 
 void session_free(struct session *s) {
 	for (struct session **at = &sessions; *at; at = &(*at)->next) {
@@ -313,7 +312,7 @@ void session_free(struct session *s) {
 	free(s);
 }
 
-void sessions_update(void) {
+HOT void sessions_update(void) {
 	for (struct session *s = sessions; s; s = s->next) {
 		if (s->started || s->exited) {
 			for (int i = 0; i < 2; i++) {

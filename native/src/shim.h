@@ -17,6 +17,13 @@
 #define MAX_CLIENTS 64
 #define MAX_DETAIL 512
 
+/* What runs while a container is idle lies together, on few pages; what runs once takes no room on the stack of what follows. */
+#define HOT __attribute__((hot, noinline))
+#define ONCE __attribute__((noinline))
+
+/* One read of output or of stdin; nobody keeps anything in it. */
+extern uint8_t chunk[CHUNK];
+
 /* -- events.c ------------------------------------------------------------------------------------------------------------------ */
 
 /* Something in the epoll set. `ready` may close and free things only through their own dispose functions, which defer the free. */

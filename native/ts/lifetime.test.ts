@@ -88,6 +88,13 @@ describe.skipIf(unable !== undefined)(`the life of a shim${unable ? ` (skipped: 
     expect(native.tryLock(join(b.run, 'lock'), { create: false })).toBeDefined();
   });
 
+  it('is small while its container is idle', async () => {
+    const b = bench();
+    await b.start({ argv: ['sleep', '100'], stdio: outputs }).frame('started');
+    const pss = (): number => Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${b.shimPid()}/smaps_rollup`, 'utf8'))?.[1]);
+    await expect.poll(pss).toBeLessThanOrEqual(100);
+  });
+
   it('inherits nothing from who started it', async () => {
     // what a process can see of itself, without what differs from run to run
     const script = `cat /proc/self/limits /proc/self/oom_score_adj /proc/self/timerslack_ns /proc/self/personality; umask;
