@@ -21,6 +21,7 @@ const variables: ReadonlyMap<string, readonly string[]> = new Map<string, readon
   ['ENGINE_LOG_FORMAT', ['logFormat']],
   ['ENGINE_RESIDENT', ['resident']],
   ['ENGINE_IDLE', ['idle']],
+  ['ENGINE_WATCHDOG', ['watchdog']],
   ['ENGINE_POOL', ['pool']],
   ['ENGINE_NO_DAEMON', ['resident']],
   ['ENGINE_PLUGINS', ['plugins']],
@@ -94,7 +95,7 @@ function parse(path: readonly string[], text: string, source: string): unknown {
       .map((entry) => entry.trim())
       .filter(Boolean);
   if (group === 'drivers' && key === 'security') return text === 'auto' ? text : text.split(',').filter(Boolean);
-  if ((group === 'idle' || group === 'pool') && /^\d+$/.test(text)) return Number(text);
+  if ((group === 'idle' || group === 'watchdog' || group === 'pool') && /^\d+$/.test(text)) return Number(text);
   if (group !== 'options') return text;
   // Options have types of their own; what isn't JSON is a string.
   try {

@@ -19,6 +19,7 @@ const body = {
     description: 'auto: commands are served by a process that stays (started when needed); off: each in a process of its own (default auto)',
   },
   idle: { type: 'integer', minimum: 0, description: 'seconds without a command after which that process leaves, when nothing needs it (default 300)' },
+  watchdog: { type: 'integer', minimum: 1, description: 'seconds that its main thread may be blocked (by a plugin, say) before it is ended and a new one started (default 10)' },
   pool: {
     description: 'containers that are prepared in advance: auto, off, or how many at most (default auto)',
     anyOf: [
@@ -125,6 +126,7 @@ export const defaults: Config = {
   logFormat: 'text',
   resident: 'auto',
   idle: 300,
+  watchdog: 10,
   pool: 'auto',
   drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', security: 'auto' },
   security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },

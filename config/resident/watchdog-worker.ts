@@ -12,6 +12,7 @@ export interface Verdict {
 type Message = { readonly call: { readonly number: number; readonly plugin: string; readonly what: string } }
   | { readonly plugin: string; readonly folder: string }
   | { readonly discard: string }
+  | { readonly limit: number; readonly tick: number }
   | { readonly compact: string; readonly request: number };
 
 /**
@@ -21,7 +22,8 @@ type Message = { readonly call: { readonly number: number; readonly plugin: stri
 export function watch(): void {
   const { workerData, parentPort } = process.getBuiltinModule('node:worker_threads');
   const fs = process.getBuiltinModule('node:fs');
-  const { cells, cell, tick, ticks, limit, folder } = workerData as { cells: Int32Array; cell: { beat: number; now: number; open: number; count: number }; tick: number; ticks: number; limit: number; folder: string };
+  const { cells, cell, folder, ...first } = workerData as { cells: Int32Array; cell: { beat: number; now: number; open: number; count: number }; tick: number; limit: number; folder: string };
+  let { limit, tick } = first;
   const post = parentPort?.postMessage.bind(parentPort);
   const calls = new Map<number, { plugin: string; what: string }>();
   const folders = new Map<string, string>();
@@ -101,18 +103,26 @@ export function watch(): void {
 
   let last = -1;
   let missed = 0;
-  const timer = setInterval(() => {
+  let timer: NodeJS.Timeout;
+  const look = (): void => {
     const beat = Atomics.load(cells, cell.beat);
     missed = beat === last ? missed + 1 : 0;
     last = beat;
-    if (missed < ticks) return;
+    // in ticks, not in time: a process that was stopped, and a machine that slept, have not been blocked
+    if (missed * tick < limit) return;
     clearInterval(timer);
     judge();
-  }, tick);
+  };
+  timer = setInterval(look, tick);
   parentPort?.on('message', (message: Message) => {
     if ('call' in message) calls.set(message.call.number, message.call);
     else if ('folder' in message) folders.set(message.plugin, message.folder);
-    else if ('discard' in message) {
+    else if ('limit' in message) {
+      ({ limit, tick } = message);
+      missed = 0;
+      clearInterval(timer);
+      timer = setInterval(look, tick);
+    } else if ('discard' in message) {
       try {
         discard(message.discard, 2);
       } catch {

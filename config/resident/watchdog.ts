@@ -17,6 +17,8 @@ export interface Watchdog {
   readonly mark: Mark;
   /** Checkpoints a database in the watchdog's thread. */
   readonly compact: (path: string) => Promise<void>;
+  /** From now on, ms. */
+  limit(ms: number): void;
   /** For openEngine. */
   readonly host: NonNullable<OpenOptions['host']>;
   stop(): Promise<void>;
@@ -34,16 +36,16 @@ export const CELL = { beat: 0, now: 1, open: 2, count: 66 } as const;
 export function startWatchdog({ folder, limit = LIMIT }: WatchdogOptions): Watchdog {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const cells = new Int32Array(new SharedArrayBuffer(CELL.count * 4));
-  // in ticks, not in time: a process that was stopped, and a machine that slept, have not been blocked
-  const tick = Math.max(20, Math.min(1000, Math.floor(limit / 5)));
+  const tickOf = (ms: number): number => Math.max(20, Math.min(1000, Math.floor(ms / 5)));
+  let current = limit;
   const worker = new Worker(`(${watch.toString()})()`, {
     eval: true, name: 'watchdog', env: process.env, execArgv: [], resourceLimits: { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 },
-    workerData: { cells, cell: CELL, tick, ticks: Math.ceil(limit / tick), limit, folder },
+    workerData: { cells, cell: CELL, tick: tickOf(limit), limit, folder },
   });
   worker.unref();
   const post = worker.postMessage.bind(worker);
-  const beat = setInterval(() => Atomics.add(cells, CELL.beat, 1), tick);
-  beat.unref();
+  const beating = (): NodeJS.Timeout => setInterval(() => Atomics.add(cells, CELL.beat, 1), tickOf(current)).unref();
+  let beat = beating();
 
   const known = new Map<string, number>();
   const numberOf = (plugin: string, what: string): number => {
@@ -96,6 +98,13 @@ export function startWatchdog({ folder, limit = LIMIT }: WatchdogOptions): Watch
   });
   return {
     mark, compact,
+    limit(ms) {
+      if (ms === current) return;
+      current = ms;
+      clearInterval(beat);
+      beat = beating();
+      post({ limit: ms, tick: tickOf(ms) });
+    },
     host: {
       mark, compact,
       discard: (path) => post({ discard: path }),
