@@ -43,7 +43,7 @@ export interface RestartPolicy {
 /** Until an engine that has just begun looks around, ms: one that only serves a short command is gone by then. */
 const SETTLE = 100;
 /** After that a container that runs is looked at again, ms: another engine may have collected its run. */
-const LOOK_AGAIN = 30_000;
+const LOOK_AGAIN = 10_000;
 /** While something is under way, ms. */
 const SOON = 1000;
 /** A start that was begun and has not come to anything after that, ms, was the start of a dead engine. */
