@@ -48,6 +48,10 @@ const tried: Readonly<Record<string, (line: string) => Promise<void>>> = {
   'npm test': async () => expect((JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as { scripts: Record<string, string> }).scripts['test']).toMatch(/test\/run\.sh/),
   'bin/engine run -it host': (line) => typed(line, 'echo pid $$ of $(hostname | wc -c)', /pid 1 of 13/),
   'bin/engine run --rm --explain host true': (line) => succeeds(line, /exec .*true/),
+  'bin/engine run --rm --trace start.html host true': async (line) => {
+    await succeeds(line, /^$/);
+    expect(readFileSync(join(engine.folder, 'cwd', 'start.html'), 'utf8')).toMatch(/<svg/);
+  },
   'bin/engine load -i image.tar': (line) => succeeds(line, /^Loaded image: busybox:latest\n$/),
   'bin/engine run -d --name web -m 256m --cpus 0.5 IMAGE': (line) => succeeds(line, /^[0-9a-f]{64}\n$/),
   'bin/engine exec -it web sh': (line) => typed(line, 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes', /268435456/),
