@@ -222,7 +222,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     const stage = hook === 'postExitCleanup' ? -taken.size : 0;
     const { before } = options;
     const register = (): void => {
-      const full = { name, stage, plugin, ...(options.when && { when: options.when as EngineTap['when'] }), deadline: options.deadline ?? defaultDeadline, ...(before === undefined ? {} : { before }) };
+      const full = { name, stage, plugin, ...(options.when && { when: options.when as NonNullable<EngineTap['when']> }), deadline: options.deadline ?? defaultDeadline, ...(before === undefined ? {} : { before }) };
       hooks[hook].tapPromise(full, tap as unknown as (value: unknown, call: Call) => Promise<never>);
     };
     if (before === undefined || hasTap(hook, before)) register();
