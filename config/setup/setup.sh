@@ -64,4 +64,5 @@ fi
 
 # --- build --------------------------------------------------------------------
 sh config/setup/build-native.sh || die 'the native part could not be built (see above)'
-bin/engine version >/dev/null || die 'the bundle could not be built (see above)'
+# by itself: a resident engine would answer from the bundle that it has
+bin/engine --no-daemon version >/dev/null || die 'the bundle could not be built (see above)'

@@ -27,9 +27,9 @@ describe('without a resident engine', () => {
   it('runs Node in its place, with the words it got', async () => {
     expect(await local(['run', '--env-file', 'x', 'a b'], { LOCAL_CODE: '7' })).toEqual({ code: 7, out: itself('run --env-file x a b'), err: '' });
   });
-  it('does so for a socket that nobody listens at, for --no-daemon and for ENGINE_RESIDENT=off', async () => {
+  it('does so for a socket that nobody listens at, for --no-daemon and its variables', async () => {
     await home.listen();
-    for (const [words, more] of [[['--no-daemon', 'ps'], {}], [['--root', '/x', '--set=a=b', '--no-daemon', 'ps'], {}], [['ps'], { ENGINE_RESIDENT: 'off' }]] as const)
+    for (const [words, more] of [[['--no-daemon', 'ps'], {}], [['--root', '/x', '--set=a=b', '--no-daemon', 'ps'], {}], [['ps'], { ENGINE_RESIDENT: 'off' }], [['ps'], { ENGINE_NO_DAEMON: 'Yes' }]] as const)
       expect(await local(words, more)).toMatchObject({ code: 0, out: itself(words.join(' ')) });
     expect(home.calls).toHaveLength(0);
     // after the verb it is somebody else's word

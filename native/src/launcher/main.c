@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,15 @@ static void standard_files(void) {
 		if (three[fd].revents & POLLNVAL && open("/dev/null", O_RDWR) < 0) _exit(EXIT_ENGINE);
 }
 
+/* As config/ambient.ts reads them; what is neither is left to it, to be refused. */
+static bool told_off(void) {
+	static const char *const yes[] = { "1", "true", "yes", "on", NULL };
+	const char *resident = variable("ENGINE_RESIDENT"), *no_daemon = variable("ENGINE_NO_DAEMON");
+	for (const char *const *word = yes; no_daemon && *word; word++)
+		if (!strcasecmp(no_daemon, *word)) return true;
+	return resident && !strcmp(resident, "off");
+}
+
 int main(int argc, char **argv) {
 	standard_files();
 	if (argc < 1) return EXIT_ENGINE;
@@ -21,9 +31,9 @@ int main(int argc, char **argv) {
 	if (argc > 1 && !strcmp(argv[1], "engined") && (argc == 2 || !strcmp(argv[2], "--start"))) engined_command(argc > 2);
 	bool no_daemon;
 	find_verb(argc, argv, &no_daemon);
-	const char *resident = variable("ENGINE_RESIDENT"), *why;
+	const char *why;
 	static struct place place;
-	if (no_daemon || (resident && !strcmp(resident, "off")) || !engined_place(&place)) run_local(argc, argv);
+	if (no_daemon || told_off() || !engined_place(&place)) run_local(argc, argv);
 	int folder, fd = connect_engined(&place, &folder, &why);
 	if (fd < 0) {
 		const char *level = variable("ENGINE_LOG_LEVEL");
