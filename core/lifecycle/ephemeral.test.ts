@@ -5,6 +5,8 @@ import { createFixture, type Fixture } from '../state/state.fixture.ts';
 import { request, testEngine, type TestEngine } from './engine.fixture.ts';
 
 let fixture: Fixture;
+/** A lock on an image that is kept for the next. */
+const notKept = (path: string): boolean => !path.includes('/locks/image-');
 afterEach(() => fixture.remove());
 
 const rm = (over: Parameters<typeof request>[0] = {}): ReturnType<typeof request> => request({ autoRemove: true, command: ['/bin/true'], ...over });
@@ -13,7 +15,7 @@ function left(test: Pick<TestEngine, 'fixture' | 'state'>): string[] {
   const snapshots = path.join(test.fixture.folder, 'data/snapshots');
   const containers = path.join(test.state.folders.root, 'containers');
   const names = [snapshots, containers].flatMap((folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => name !== '.trash') : []));
-  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...test.fixture.leftOver()];
+  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...test.fixture.leftOver().filter(notKept)];
 }
 
 describe('run --rm', () => {
@@ -30,6 +32,7 @@ describe('run --rm', () => {
     expect(test.events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
     expect(left(test)).toEqual([]);
     await test.engine.close();
+    expect(fixture.leftOver()).toEqual([]);
   });
 
   it('leaves what outlives its run to a creation of its own', async () => {

@@ -7,10 +7,10 @@ import { removeLocked } from './remove.ts';
 export const TEARDOWN = 30_000;
 
 /** The last run of a container is over: collect it, tell everybody. Called with the container's lock held. */
-export async function collectLocked(core: Core, id: string): Promise<ExitRecord | undefined> {
+export async function collectLocked(core: Core, id: string, record = core.parts.state.containers.get(id)): Promise<ExitRecord | undefined> {
   const { state, hooks } = core.parts;
-  const collected = await state.runs.collect(id, { timeout: TEARDOWN });
-  const record = state.containers.get(id);
+  // one that goes with its run: its row too, right after this
+  const collected = await state.runs.collect(id, { timeout: TEARDOWN, forget: record?.request.autoRemove ?? true });
   if (!collected || !record) return collected?.exit;
   const { exit, failures } = collected;
   await hooks.call('exited', { container: record, exit }, { trace: core.trace });
@@ -26,10 +26,10 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
   if (core.closing) return;
   core.phase?.('collect');
   await core.locked([['container', id]], async () => {
-    const view = state.runs.find(id);
-    if (view && view.record.run !== run) return;
-    if (view) await collectLocked(core, id);
+    const now = state.runs.current(id);
+    if (now && now.run !== run) return;
     const record = state.containers.get(id);
+    if (now) await collectLocked(core, id, record);
     if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text));
     core.phase?.();
   });

@@ -4,7 +4,8 @@
  */
 export interface Native {
   /**
-   * open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false.
+   * open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false. What is locked is
+   * the file at `path`: one that was renamed or replaced in between is let go.
    * `shared`: LOCK_SH, to ask whether somebody holds it without looking like a holder to others who ask.
    */
   tryLock(path: string, options?: { readonly create?: boolean; readonly shared?: boolean }): Lock | undefined;

@@ -117,14 +117,6 @@ export function readJson(path: string): unknown {
   }
 }
 
-/** Is `lock` still the file at its path? A folder may have been renamed, a lock file replaced, between open and flock. */
-export function isCurrent(lock: Lock, path: string): boolean {
-  const there = ifPresent(() => fs.statSync(path));
-  if (!there) return false;
-  const held = fs.fstatSync(lock.fd);
-  return held.ino === there.ino && held.dev === there.dev;
-}
-
 /** A lock that may be released more than once: a second close(2) could hit a file opened since. */
 export function once(lock: Lock, path = lock.path): Lock {
   let released = false;
@@ -150,9 +142,7 @@ export function lockFolder(native: Native, folder: string, options: { create?: b
     if (!isFolder()) return undefined;
     throw error;
   }
-  if (!lock || isCurrent(lock, path)) return lock && once(lock);
-  lock.release();
-  return undefined;
+  return lock && once(lock);
 }
 
 /** Rename into `trash`, from where it can only be deleted. False when it was gone already. */

@@ -73,7 +73,10 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     inFlight: () => reconciler.inFlight(),
     orphans: () => reconciler.orphans(),
     nextEvent: () => nextEvent(db),
-    close: () => db.close(),
+    close() {
+      locks.close();
+      db.close();
+    },
   };
 }
 

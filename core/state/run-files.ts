@@ -44,8 +44,8 @@ export function readFailed(folder: string): RunView['failed'] {
 }
 
 /** As the shim wrote it, or {@link writeExit} in its place. */
-export function readExit(folder: string, run: string): ExitRecord | undefined {
-  return parseExit(read(folder, RUN_FILES.exit), run, readStarted(folder)?.startedAt);
+export function readExit(folder: string, run: string, startedAt: string | undefined): ExitRecord | undefined {
+  return parseExit(read(folder, RUN_FILES.exit), run, startedAt);
 }
 
 /** The JSON of an exit file, which is also the payload of an `exit` frame. */

@@ -40,14 +40,15 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     lock?.release();
     return lock === undefined && fs.existsSync(join(folder, RUN_FILES.lock));
   };
-  const viewOf = (folder: string): RunView | undefined => {
+  /** `locked`: by the caller, so that nobody else is alive in it. */
+  const viewOf = (folder: string, locked = false): RunView | undefined => {
     const record = readRecord(folder);
     if (!record) return undefined;
     const stale = record.boot !== boot;
     // asked first: what a shim wrote before it ended is then complete
-    const alive = !stale && isHeld(folder);
+    const alive = !stale && !locked && isHeld(folder);
     const started = readStarted(folder);
-    const exit = readExit(folder, record.run);
+    const exit = readExit(folder, record.run, started?.startedAt);
     const failed = readFailed(folder);
     return { record, folder, alive, stale, undone: fs.existsSync(join(folder, RUN_FILES.undone)), ...(started && { started }), ...(exit && { exit }), ...(failed && { failed }) };
   };
@@ -103,7 +104,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     return exit?.run === run ? exit : undefined;
   };
 
-  const collectLocked = async (view: RunView, lock: Lock): Promise<{ exit: ExitRecord; failures: readonly string[] }> => {
+  const collectLocked = async (view: RunView, lock: Lock, forget: boolean): Promise<{ exit: ExitRecord; failures: readonly string[] }> => {
     const { folder, record } = view;
     try {
       const { exit, ran } = exitOf(view);
@@ -112,8 +113,8 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       if (view.stale) forgetProcess(folder);
       const failures = await undo(folder, lock);
       // the undo may have learned of an OOM kill
-      const final = (ran && readExit(folder, record.run)) || exit;
-      if (ran) await points.aroundAsync('run.record', () => recordExit(record.container, final));
+      const final = (ran && !forget && readExit(folder, record.run, exit.startedAt)) || exit;
+      if (ran && !forget) await points.aroundAsync('run.record', () => recordExit(record.container, final));
       remove(folder, lock, failures.length > 0);
       return { exit: final, failures };
     } finally {
@@ -161,6 +162,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
       }
       throw fail('ERR_STATE', 'cannot make a folder for a run', { path: folders.runs });
     },
+    current: (container) => readRecord(folderOf(container)),
     find: (container) => viewOf(folderOf(container)),
     list: () => names(folders.runs).filter((name) => !name.startsWith('.')).flatMap((name) => viewOf(join(folders.runs, name)) ?? []),
     async amend(container, plan) {
@@ -171,7 +173,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
         throw error;
       }
     },
-    async collect(container, { timeout = TIMEOUT } = {}) {
+    async collect(container, { timeout = TIMEOUT, forget = false } = {}) {
       const folder = folderOf(container);
       const first = readRecord(folder);
       if (!first) return undefined;
@@ -180,8 +182,8 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
         const lock = lockFolder(native, folder, { create: true });
         if (lock) {
           // read under the lock: it may be another run by now, which is then over as well
-          const view = viewOf(folder);
-          if (view) return collectLocked(view, lock);
+          const view = viewOf(folder, true);
+          if (view) return collectLocked(view, lock, forget);
           lock.release();
         }
         if (readRecord(folder)?.run !== first.run) {

@@ -46,7 +46,13 @@ export function createFixture(options: Omit<FakeNativeOptions, 'prefix'> = {}): 
       return folders.flatMap((path) => fs.readdirSync(path).map((name) => join(path, name)));
     },
     remove() {
-      for (const state of states) state.close();
+      for (const state of states) {
+        try {
+          state.close();
+        } catch {
+          // its engine has been killed
+        }
+      }
       fs.rmSync(folder, { recursive: true, force: true });
     },
   };

@@ -98,6 +98,8 @@ export interface RunRecord {
 export interface Runs {
   /** Under a temporary name: record, plan, rootfs/, lock taken; then renamed into place. Errors: ERR_ALREADY_RUNNING. */
   create(record: RunRecord, plan: Uint8Array): Promise<{ readonly folder: string; readonly lock: Lock }>;
+  /** The run of {@link find}, by its record alone. */
+  current(container: string): RunRecord | undefined;
   /** What runs, or ran and was not collected. */
   find(container: string): RunView | undefined;
   list(): readonly RunView[];
@@ -105,9 +107,9 @@ export interface Runs {
   amend(container: string, plan: Uint8Array): Promise<void>;
   /**
    * When nobody holds the lock: kill what is left, run the undo unless `undone` is there, write the exit to the container's row, remove the
-   * folder. Returns the exit, undefined when there was no run. Waits for a shim in teardown up to `timeout` ms (ERR_BUSY after).
+   * folder. `forget`: the row is about to go, its exit need not be written. Returns the exit, undefined when there was no run. Waits for a shim in teardown up to `timeout` ms (ERR_BUSY after).
    */
-  collect(container: string, options?: { timeout?: number }): Promise<{ readonly exit: ExitRecord; readonly failures: readonly string[] } | undefined>;
+  collect(container: string, options?: { timeout?: number; readonly forget?: boolean }): Promise<{ readonly exit: ExitRecord; readonly failures: readonly string[] } | undefined>;
 }
 export interface RunView {
   readonly record: RunRecord;
