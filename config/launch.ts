@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Config } from './schema.ts';
+import type { Config } from './schema.ts';
 
 /** The launcher, seen from the sources or from the bundle. */
 export function launcherPath(): string | undefined {

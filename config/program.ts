@@ -5,7 +5,7 @@ import { loadFrontend } from './frontend.ts';
 import { takeFlags } from './global-flags.ts';
 import { hostCommands } from './host-commands.ts';
 import { startEngined } from './launch.ts';
-import { type OpenedEngine } from './open.ts';
+import type { OpenedEngine } from './open.ts';
 import { startupSpans, type Startup } from './startup.ts';
 import { version } from './version.ts';
 

@@ -7,10 +7,11 @@ import { type Flags } from '../ambient.ts';
 import { loadFrontend } from '../frontend.ts';
 import { createLog } from '../log.ts';
 import { version } from '../version.ts';
-import { catchFaults, writeDied } from './faults.ts';
+import { catchFaults } from './faults.ts';
 import { createFreshness, programFiles } from './freshness.ts';
 import { READY_FD, startSuccessor } from './handover.ts';
 import { createInstances, type Instances } from './instances.ts';
+import { giveBackCode } from './memory.ts';
 import { createPeerReader } from './peer.ts';
 import { socketPlace, takeListenFd, takeLock } from './place.ts';
 import { rebuild, sourceFolders } from './rebuild.ts';
@@ -20,6 +21,8 @@ import { startWatchdog } from './watchdog.ts';
 
 /** Longest time that requests are waited for which end by themselves, ms. */
 const PATIENCE = 5000;
+/** So long after the last command it gives back what only commands need, ms. */
+const SETTLED = 2000;
 /** Least time between two attempts to hand over, ms. */
 const RETRY = 5000;
 
@@ -55,7 +58,8 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   const instances: Instances = createInstances({ host: watchdog.host, onOpened: ({ resolved }, engine) => roots?.opened(resolved, engine) });
   roots = createRoots(folder, () => instances, log);
 
-  let handingOver: string | undefined;
+  const ending = new AbortController();
+  let handingOver: Promise<void> | undefined;
   let lastAttempt = 0;
   let idle = 300_000;
   const frontend = loadFrontend('cli');
@@ -67,7 +71,10 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
     frontend: () => frontend,
     log,
     wake: (root, runRoot) => (roots ? roots.wake(root, runRoot) : Promise.resolve()),
-    onConfig: (config) => (idle = config.idle * 1000),
+    onConfig(config) {
+      idle = config.idle * 1000;
+      watchdog.limit(config.watchdog * 1000);
+    },
     busyWith() {
       freshness.glance();
       const changed = freshness.changedPlugin();
@@ -92,19 +99,20 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
 
   /** The socket and the lock go to a fresh process; what is under way here is finished here. */
   async function handOver(why: string): Promise<void> {
-    if (handingOver !== undefined || Date.now() - lastAttempt < RETRY) return;
-    handingOver = why;
+    if (handingOver || ending.signal.aborted || Date.now() - lastAttempt < RETRY) return handingOver;
     lastAttempt = Date.now();
+    handingOver = handOverNow(why).finally(() => (handingOver = undefined));
+    return handingOver;
+  }
+  async function handOverNow(why: string): Promise<void> {
     try {
       const fd = (listener as unknown as { readonly _handle?: { readonly fd: number } })._handle?.fd;
       if (fd === undefined || lock === undefined) return;
-      const pid = await startSuccessor({ listen: fd, lock, script });
+      const pid = await startSuccessor({ listen: fd, lock, script, signal: ending.signal });
       log.info({ pid }, `handed over: ${why}`);
       stopped.resolve('handed over');
     } catch (err) {
       log.error({ err }, `could not hand over (${why})`);
-    } finally {
-      handingOver = undefined;
     }
   }
 
@@ -115,9 +123,14 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   log.info({ version, socket, pid: process.pid }, 'engined serves');
   void roots.reopen();
   const timer = setInterval(() => void tick(), 1000);
+  let trimmed = -1;
   async function tick(): Promise<void> {
-    if (handingOver !== undefined || server.active > 0) return;
+    if (handingOver || server.active > 0) return;
     const quiet = Date.now() - server.lastRequest;
+    if (quiet > SETTLED && trimmed !== server.lastRequest) {
+      trimmed = server.lastRequest;
+      await giveBackCode();
+    }
     if (quiet > 60_000) await instances.sweep().catch((err: unknown) => log.warn({ err }, 'an engine could not be closed'));
     if (quiet < idle || server.active > 0 || idle === 0) return;
     if (instances.open().some(({ engine }) => engine.system.needed().length > 0)) return;
@@ -127,6 +140,8 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   const why = await stopped.promise;
   clearInterval(timer);
   freshness.close();
+  ending.abort();
+  await handingOver;
   log.info(`engined ends: ${why}`);
   const successor = why === 'handed over';
   // whoever comes now finds no socket and starts another; those who are already in the queue are served
@@ -141,7 +156,6 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   if (successor) await waiting();
   else if (why === 'idle' || why.startsWith('SIG')) await Promise.race([waiting(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
   await server.cancel(why === 'a fault' ? 'the resident engine met an internal error and ends; containers go on' : 'the resident engine was stopped; containers go on');
-  if (why.startsWith('SIG')) writeDied(folder, `it was stopped (${why})`);
   await Promise.race([instances.close(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]).catch((error: unknown) => log.error(describeError(error)));
   await watchdog.stop();
   process.exit(why === 'a fault' ? 1 : 0);

@@ -88,6 +88,15 @@ export function createServer(options: ServerOptions): Server {
     return { request, words };
   }
 
+  /** Is there code from outside, or a configuration that can't be read? */
+  async function mayBeBroken({ cwd, env, argv }: LaunchRequest): Promise<boolean> {
+    try {
+      return (await instances.resolve({ cwd, env, flags: takeFlags(argv).flags })).config.value.plugins.length > 0;
+    } catch {
+      return true;
+    }
+  }
+
   async function serve(channel: Channel, peer: Peer, request: LaunchRequest, take: (remote: RemoteInvocation) => void): Promise<void> {
     const { flags, rest } = takeFlags(request.argv);
     const remote = createInvocation({ channel, request, argv: rest, calls, version, commands: hostCommands({ flags }) });
@@ -117,16 +126,17 @@ export function createServer(options: ServerOptions): Server {
         return engine;
       };
       const frontend = await options.frontend();
-      const done = frontend.run(openAll, remote.invocation);
+      const done = frontend.run(openAll, remote.invocation).catch((error: unknown) => {
+        fail(error);
+        return failed.promise;
+      });
       // it may go on after its caller has left; what it holds is given back then
       void done
-        .catch(() => {})
         .then(() => lease)
         .then(
           (held) => held?.release(),
           () => {},
         );
-      done.catch(fail);
       return Promise.race([done, failed.promise, remote.interrupted.then((signal) => 128 + signal)]);
     });
     log.debug({ verb: rest[0], code, opened, pid: peer.pid }, 'served');
@@ -154,6 +164,10 @@ export function createServer(options: ServerOptions): Server {
         if (!opened) return;
         lastRequest = Date.now();
         const { words = [], request } = opened;
+        if (words[0] === 'doctor' && (await mayBeBroken(request))) {
+          await channel.send(LAUNCH.local, { payload: Buffer.from('doctor leaves out plugins that are broken: they are not to be broken here') });
+          return;
+        }
         if (words[0] === 'engined') {
           await options.wake(words[2] ?? '', words[3] ?? '');
           await channel.send(LAUNCH.done, { argument: 0 });

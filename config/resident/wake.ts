@@ -50,7 +50,7 @@ export function ask(socket: string, root: string, runRoot: string): Promise<bool
       for (const { type, argument } of reader.push(data)) if (type === LAUNCH.done) resolve(argument === 0);
     });
     connection.on('connect', () => {
-      const payload = encodeRequest({ argv: ['engined', '--wake', root, runRoot], cwd: '/', env: {}, terminals: 0, rows: 0, cols: 0, home: '/', world: ownWorld(), umask: 0o022 });
+      const payload = encodeRequest({ argv: ['engined', '--wake', root, runRoot], cwd: '/', env: {}, terminals: 0, rows: 0, cols: 0, home: '', world: ownWorld(), umask: 0o022 });
       connection.write(encodeFrame(LAUNCH.request, { argument: LAUNCH_VERSION, payload }));
     });
   });

@@ -65,5 +65,5 @@ export function encodeRequest(request: LaunchRequest): Buffer {
   size.writeUInt16LE(request.rows, 0);
   size.writeUInt16LE(request.cols, 2);
   const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
-  return Buffer.concat([u32(request.terminals), size, u32(request.umask), text(request.world), text(request.cwd), texts(request.argv), texts(env)]);
+  return Buffer.concat([u32(request.terminals), size, u32(request.umask), text(request.world), text(request.cwd), texts(request.argv), texts(env), text(request.home)]);
 }

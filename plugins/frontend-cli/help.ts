@@ -5,7 +5,7 @@ import { table } from './text.ts';
 /** `engine --help`. */
 export function overview(commands: readonly Command[], host: readonly HostCommand[]): string {
   const rows = [...commands.filter(({ name }) => !/^(container|image) /.test(name)), ...host].map(({ name, summary }) => [`  ${name}`, summary]);
-  return `Usage: engine [--root DIR] [--run-root DIR] COMMAND\n\nA plugin-driven container engine.\n\nCommands:\n${table(rows)}\nSee: engine COMMAND --help\n`;
+  return `Usage: engine [--root DIR] [--run-root DIR] [--no-daemon] [--set KEY=VALUE] COMMAND\n\nA plugin-driven container engine.\n\nCommands:\n${table(rows)}\nSee: engine COMMAND --help\n`;
 }
 
 /** `engine COMMAND --help`. */

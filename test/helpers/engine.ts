@@ -121,10 +121,11 @@ export class TestEngine {
   }
   /** End it, and wait until it has ended. */
   async stopEngined(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    const pid = this.engined;
-    if (pid === undefined) return;
-    process.kill(pid, signal);
-    await until('the end of engined', () => !existsSync(`/proc/${pid}`));
+    // one may just be handing over to the next
+    for (let pid = this.engined; pid !== undefined; pid = this.engined) {
+      process.kill(pid, signal);
+      await until('the end of engined', () => !existsSync(`/proc/${pid}`));
+    }
   }
 
   /** Remove all containers and volumes, then the roots; what is left on the machine and in the roots, one line each. */
