@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type ContainerRecord, type ContainerRequest, type StartOptions } from '../api/index.ts';
 import { toJson } from '../state/database.ts';
+import { rowJson } from '../state/tables.ts';
 import { type HookName } from '../hooks/index.ts';
 import { type Core } from './core.ts';
 import { entriesOf, type ContainerDrivers } from './drivers.ts';
@@ -40,7 +41,7 @@ export function renamed(made: Made, to: Pick<Made, 'run' | 'names'> & { readonly
 }
 
 /** JSON of a row without what is said anew for each: so that it compares. */
-export const rowText = ({ id: _, name: _name, created: _created, ...rest }: ContainerRecord): string => toJson(rest);
+export const rowText = ({ id: _, name: _name, created: _created, ...rest }: ContainerRecord): string => rowJson(rest as ContainerRecord);
 export const wholeRow = ({ record: { id, name, created }, text }: Made): string => `{"id":"${id}","name":${JSON.stringify(name)},"created":"${created}",${text.slice(1)}`;
 
 /**

@@ -14,6 +14,7 @@ const migrations: readonly string[] = [
    CREATE TABLE committed (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;`,
   'CREATE TABLE plugin_schemas (plugin TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;',
+  'CREATE TABLE shared (digest TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;',
 ];
 
 const SQLITE_BUSY = 5;

@@ -36,6 +36,19 @@ describe('state', () => {
     expect(containers.list().map((record) => record.name)).toEqual(['one', 'two']);
   });
 
+  it('keeps a seccomp profile once, however many containers have it', async () => {
+    const profile = (arch: string): object => ({ defaultAction: 'SCMP_ACT_ERRNO', architectures: [arch], syscalls: [{ names: ['clone'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value: 1n << 40n, op: 'SCMP_CMP_EQ' }] }] });
+    const made = ['one', 'two', 'three'].map((name, i) => ({ ...container(String(i).repeat(64), name), spec: { ociVersion: '1.2.0', linux: { seccomp: profile(i < 2 ? 'SCMP_ARCH_X86_64' : 'SCMP_ARCH_X86') } } }) as unknown as ReturnType<typeof container>);
+    await change((rows) => made.forEach((record) => rows.insertContainer(record)));
+    await change((rows) => rows.updateContainer({ ...(made[1] as ReturnType<typeof container>), starts: 1 }));
+    const state = await fixture.open();
+    expect(state.containers.list().map(({ name, spec }) => [name, spec.linux?.seccomp])).toEqual(made.map(({ name, spec }) => [name, spec.linux?.seccomp]));
+    const db = new DatabaseSync(join(state.folders.root, 'state.db'), { readOnly: true });
+    expect(db.prepare('SELECT count(*) AS n FROM shared').get()).toEqual({ n: 2 });
+    expect(String(db.prepare("SELECT record FROM containers WHERE name = 'one'").get()?.['record'])).not.toContain('SCMP_ARCH');
+    db.close();
+  });
+
   it('keeps bigints of a spec', async () => {
     const record = { ...container('d'.repeat(64), 'big'), spec: { value: 1n << 63n } } as unknown as ReturnType<typeof container>;
     await change((rows) => rows.insertContainer(record));

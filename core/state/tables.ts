@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { fail } from '../errors/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type PluginState } from '../contracts/common/index.ts';
@@ -5,13 +6,58 @@ import { fromJson, isConstraint, toJson, type Database } from './database.ts';
 import { type Containers, type Rows, type VolumeRecord, type VolumeTable } from './types.ts';
 
 type Row = Record<string, unknown>;
-const toContainer = (row: Row): ContainerRecord => fromJson(String(row['record'])) as ContainerRecord;
+
+/**
+ * The seccomp profile is most of a row and the same in almost all of them: it is kept once, by its digest, and the row says which. What was read is
+ * shared too: records are never changed in place.
+ */
+interface Shared { readonly $shared: string }
+const profileOf = ({ spec }: ContainerRecord): object | undefined => spec?.linux?.seccomp as object | undefined;
+const withProfile = (record: ContainerRecord, seccomp: object): ContainerRecord => ({ ...record, spec: { ...record.spec, linux: { ...record.spec.linux, seccomp: seccomp as never } } });
+const digests = new WeakMap<object, { readonly digest: string; readonly json: string }>();
+function digestOf(profile: object): { readonly digest: string; readonly json: string } {
+  let known = digests.get(profile);
+  if (!known) {
+    const json = toJson(profile);
+    digests.set(profile, (known = { json, digest: createHash('sha256').update(json).digest('hex') }));
+  }
+  return known;
+}
+/** A record as its row has it. */
+export function rowJson(record: ContainerRecord): string {
+  const profile = profileOf(record);
+  return toJson(profile === undefined ? record : withProfile(record, { $shared: digestOf(profile).digest } satisfies Shared));
+}
+function reader(db: Database): (row: Row) => ContainerRecord {
+  const profiles = new Map<string, object>();
+  return (row) => {
+    const record = fromJson(String(row['record'])) as ContainerRecord;
+    const { $shared: digest } = (profileOf(record) ?? {}) as Partial<Shared>;
+    if (digest === undefined) return record;
+    let profile = profiles.get(digest);
+    if (!profile) {
+      const found = db.get('SELECT value FROM shared WHERE digest = ?', digest);
+      if (!found) throw fail('ERR_STATE', `container ${record.id.slice(0, 12)} has lost its seccomp profile`, { path: record.id });
+      profile = fromJson(String(found['value'])) as object;
+      profiles.set(digest, profile);
+    }
+    return withProfile(record, profile);
+  };
+}
+/** Inside a write: what the row of `record` refers to. */
+function share(db: Database, record: ContainerRecord): void {
+  const profile = profileOf(record);
+  if (profile === undefined) return;
+  const { digest, json } = digestOf(profile);
+  if (db.get('SELECT 1 FROM shared WHERE digest = ?', digest) === undefined) db.run('INSERT INTO shared VALUES (?, ?)', digest, json);
+}
 const toVolume = (row: Row): VolumeRecord => fromJson(String(row['record'])) as VolumeRecord;
 
 /** First hex digits of an id, as Docker shows them. */
 const short = (id: string): string => id.slice(0, 12);
 
 export function containerTable(db: Database): Containers {
+  const toContainer = reader(db);
   const get = (id: string): ContainerRecord | undefined => {
     const row = db.get('SELECT record FROM containers WHERE id = ?', id);
     return row && toContainer(row);
@@ -85,13 +131,15 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
     for (const { name } of record.volumes) db.run('INSERT OR IGNORE INTO container_volumes VALUES (?, ?)', record.id, name);
   };
   const rows: Rows = {
-    insertContainer(record, json = toJson(record)) {
+    insertContainer(record, json = rowJson(record)) {
+      share(db, record);
       named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, json));
       uses(record);
     },
     updateContainer(record) {
       let changed = 0;
-      named(record, () => (changed = db.run('UPDATE containers SET name = ?, record = ? WHERE id = ?', record.name, toJson(record), record.id)));
+      named(record, () => (changed = db.run('UPDATE containers SET name = ?, record = ? WHERE id = ?', record.name, rowJson(record), record.id)));
+      share(db, record);
       if (changed === 0) throw fail('ERR_NO_SUCH_CONTAINER', `no such container: ${record.name}`, { path: record.id });
       uses(record);
     },

@@ -96,12 +96,12 @@ function namespaceMode(flag: string, text: string | undefined, allowed: readonly
   throw invalid(`--${flag}`, text, `${allowed.join(', ')} is expected`);
 }
 
-function limits(flags: RunValues, cpus: number): ContainerRequest['limits'] {
+function limits(flags: RunValues, cpus: number | undefined): ContainerRequest['limits'] {
   const bytes = (flag: 'memory' | 'memory-reservation'): number | undefined => (flags[flag] === undefined ? undefined : parseBytes(`--${flag}`, flags[flag]));
   const integer = (flag: 'cpu-shares' | 'cpu-period' | 'cpu-quota' | 'memory-swappiness' | 'blkio-weight' | 'pids-limit', least: number, most?: number): number | undefined =>
     flags[flag] === undefined ? undefined : parseInteger(`--${flag}`, flags[flag], least, most);
   const swap = flags['memory-swap'];
-  const nanoCpus = flags.cpus === undefined ? undefined : parseCpus(flags.cpus, cpus);
+  const nanoCpus = flags.cpus === undefined ? undefined : parseCpus(flags.cpus, cpus ?? availableParallelism());
   if (nanoCpus && (flags['cpu-quota'] ?? flags['cpu-period'])) throw fail('ERR_USAGE', '--cpus excludes --cpu-period and --cpu-quota', { hint: 'use one way to say it' });
   for (const flag of ['cpuset-cpus', 'cpuset-mems'] as const) {
     const text = flags[flag];
@@ -161,7 +161,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
     ...optional('cgroupParent', flags['cgroup-parent']), groupAdd: flags['group-add'] ?? [],
     ...(flags['oom-score-adj'] === undefined ? {} : { oomScoreAdj: parseInteger('--oom-score-adj', flags['oom-score-adj'], -1000, 1000) }),
     log: { ...optional('driver', flags['log-driver']), options: parsePairs('--log-opt', flags['log-opt'] ?? []) },
-    storageOptions: parsePairs('--storage-opt', flags['storage-opt'] ?? []), limits: limits(flags, around.cpus ?? availableParallelism()),
+    storageOptions: parsePairs('--storage-opt', flags['storage-opt'] ?? []), limits: limits(flags, around.cpus),
     ...optional('bundle', flags.bundle), ...optional('rootfs', flags.rootfs),
   };
 }
