@@ -55,6 +55,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     connections: new Set(),
     folderOf: (id) => path.join(state.folders.root, 'containers', id),
     async request(verb, args) {
+      this.phase?.('request');
       const caller = parts.caller?.() ?? { uid: process.getuid?.() ?? 0, pid: process.pid };
       await hooks.call('request', { verb, arguments: args, caller, config: parts.config.sources }, { trace: this.trace });
     },
@@ -78,6 +79,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
       }
     },
     async locked(locks, work) {
+      this.phase?.('lock');
       const held = [];
       try {
         for (const [kind, id, shared = false] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT, shared }));

@@ -125,7 +125,6 @@ export interface CreateOptions { onWarning?(text: string): void; readonly thenSt
 /** What was asked for, as it will be executed, after the policies. */
 export async function requestCreation(core: Core, asked: ContainerRequest): Promise<ContainerRequest> {
   const request = normalised(core, asked);
-  core.phase?.('request');
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
   checkRestart(request);
@@ -145,7 +144,6 @@ export async function createDrafted(core: Core, first: Draft, { onWarning, thenS
   const { name, request } = first.record;
   core.phase?.('unpack');
   if (first.image && first.drivers.storage) await ensureUnpacked(core, first.image, first.drivers.storage.driver);
-  core.phase?.('lock');
   const named = [...new Set(first.volumes.filter((v) => !v.anonymous).map((v) => v.name))].sort();
   const locks = [...(first.image?.image.rootfs.kind === 'layers' ? [imageLock(first.image.image.id)] : []), ['name', name], ...named.map((n) => ['volume', n])] as [string, string][];
   return core.locked(locks, async () => {

@@ -53,7 +53,6 @@ async function ask(core: Core, asked: ContainerRequest, options: RunOptions): Pr
 async function holdingImage<T>(core: Core, id: string, image: FoundImage | undefined, work: () => Promise<T>): Promise<T> {
   const locks: [string, string, shared?: boolean][] = [['container', id]];
   if (image?.image.rootfs.kind === 'layers') locks.push([...imageLock(image.image.id), true]);
-  core.phase?.('lock');
   return core.locked(locks, async () => {
     core.phase?.('unpack');
     if (image) await ensureUnpacked(core, image, (await core.registry.chosen('storage')).driver);
@@ -90,7 +89,6 @@ export async function runContainer(core: Core, wanted: ContainerRequest, options
 async function begin(core: Core, made: Made, image: FoundImage | undefined, options: RunOptions, sandbox?: Prepared): Promise<Session> {
   const { record } = made;
   try {
-    core.phase?.('request');
     await core.request('start', { container: record.id, attach: options.attach ?? null });
     return await holdingImage(core, record.id, image, async () => {
       core.phase?.('database');

@@ -24,15 +24,15 @@ export async function collectLocked(core: Core, id: string, record = core.parts.
 export async function finishRun(core: Core, id: string, run: string): Promise<void> {
   const { state, log } = core.parts;
   if (core.closing) return;
-  core.phase?.('collect');
   await core.locked([['container', id]], async () => {
+    core.phase?.('collect');
     const now = state.runs.current(id);
     if (now && now.run !== run) return;
     const record = state.containers.get(id);
     if (now) await collectLocked(core, id, record);
     if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text));
-    core.phase?.();
   });
+  core.phase?.();
 }
 
 /** Has its run with `--rm` ended? Then wait until it is gone; as long as `patience`, for who must not be held up by one that hangs. */

@@ -141,9 +141,7 @@ function started({ provisional: _, ...record }: ContainerRecord, plugins: Contai
 export async function startContainer(core: Core, ref: string, options: StartOptions = {}): Promise<Session> {
   const { state } = core.parts;
   const { id } = await settled(core, ref);
-  core.phase?.('request');
   await core.request('start', { container: id, attach: options.attach ?? null });
-  core.phase?.('lock');
   return core.locked([['container', id]], async () => {
     const record = state.containers.resolve(id);
     const view = state.runs.find(id);
