@@ -170,7 +170,7 @@ describe('traced', () => {
       expect(code).toBe(3);
     }
     const { traceEvents } = JSON.parse(read('both.json')) as { traceEvents: Event[] };
-    expect(traceEvents.filter(({ ph }) => ph === 'X').map(({ name }) => name)).toEqual(['engine second', 'open the engine', 'request']);
+    expect(traceEvents.filter(({ ph }) => ph === 'X').map(({ name }) => name)).toEqual(['engine second', 'read the command', 'open the engine', 'request']);
     expect(read('both.html')).toContain('<code>engine second</code>');
     expect(warnings).toEqual([]);
   });

@@ -21,6 +21,8 @@ export function traceFiles(file: string): readonly { readonly path: string; read
   return [{ path: file, form: ending === 'json' ? 'json' : 'html' }];
 }
 
+const phase = (name: string, begin: bigint, end: bigint): Span => ({ name, kind: 'engine', track: 'engine', begin, end });
+
 /** The operation that an error names was not necessarily told apart as failed: mark it. */
 function markFailed(spans: readonly Span[], error: unknown): readonly Span[] {
   const { index } = (isEngineError(error) ? (error.data ?? {}) : {}) as { index?: number };
@@ -51,8 +53,9 @@ export async function traced(context: CommandContext, file: string | undefined, 
   try {
     const timedOpen = async (): ReturnType<CommandContext['open']> => {
       const from = process.hrtime.bigint();
+      if (spans.length === 0) spans.push(phase('read the command', begin, from));
       const engine = await context.open();
-      spans.push({ name: 'open the engine', kind: 'engine', track: 'engine', begin: from, end: process.hrtime.bigint() });
+      spans.push(phase('open the engine', from, process.hrtime.bigint()));
       return engine;
     };
     return await work({ ...context, open: timedOpen }, { trace: (span) => void spans.push(span) });
@@ -63,9 +66,10 @@ export async function traced(context: CommandContext, file: string | undefined, 
     const title = ['engine', ...invocation.argv].join(' ');
     const error = failure === undefined ? undefined : describeError(failure);
     const startup = invocation.startup?.() ?? [];
-    const all: Span[] = [...startup, ...markFailed(spans, failure)];
+    const loaded = startup.findLast(({ end }) => end <= begin)?.end ?? begin;
+    const all: Span[] = [...startup, ...(loaded < begin ? [phase('load the frontend', loaded, begin)] : []), ...markFailed(spans, failure)];
     const first = all.reduce((least, span) => (span.begin < least ? span.begin : least), begin);
-    all.push({ name: `engine ${invocation.argv[0] ?? ''}`, kind: 'engine', track: 'engine', begin: first, end: process.hrtime.bigint(), details: error === undefined ? {} : { error } });
+    all.push({ ...phase(`engine ${invocation.argv[0] ?? ''}`, first, process.hrtime.bigint()), details: error === undefined ? {} : { error } });
     const trace: Trace = { title, version: invocation.version, startedAt, spans: all, ...(error !== undefined && { error }) };
     for (const { path, form, handle } of files) {
       try {
