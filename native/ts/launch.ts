@@ -63,7 +63,7 @@ export const ENGINED_FD = { listen: 3, lock: 4 } as const;
 export const ENGINED_FILES = {
   socket: 'engined.sock',
   lock: 'engined.lock',
-  /** JSON {pid, reason, plugin?, time}: why the last one was ended by its watchdog; read (and removed) by the launcher whose call it cut short. Plain text in `reason`. */
+  /** JSON {pid, reason, plugin?, time}: why the last one was ended by its watchdog; read by the launchers whose calls that cut short (older ones they know by the file's time; it stays). Plain text in `reason`. */
   died: 'engined.died',
   /** What it says on its standard error, kept short. */
   log: 'engined.log',

@@ -218,6 +218,26 @@ describe('a relay', () => {
   });
 });
 
+it('sleeps while it waits, whatever is full or gone', async () => {
+  const run = home.exec('sh', ['-c', 'exec "$E" run -i x'], { more: { E: home.program } });
+  run.child.stdin?.end('input');
+  const call = await home.call();
+  const ticks = (): number => readFileSync(`/proc/${call.pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ').slice(11, 13).reduce((sum, text) => sum + Number(text), 0);
+  const shim = call.relay(['stdin', 'endInput']);
+  await shim.next(FRAME.stdinEof);
+  run.child.stdout?.pause();
+  await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+  for (const change of [() => {}, () => shim.end(), () => call.out('more'), () => run.child.stdout?.destroy()]) {
+    change();
+    await sleep(100);
+    const before = ticks();
+    await sleep(300);
+    expect(ticks() - before).toBeLessThan(5);
+  }
+  call.done(0);
+  await run.ended;
+});
+
 describe('a terminal', () => {
   const settings = (pid: number): string => execFileSync('sh', ['-c', `stty -a </proc/${pid}/fd/0`], { encoding: 'utf8' });
   const isRaw = (pid: number): boolean => ['-opost', '-icanon', '-echo ', '-isig', '-icrnl', '-ixon', '-iexten', 'min = 1'].every((word) => settings(pid).includes(word));

@@ -12,7 +12,8 @@ import { LAUNCH, RELAY } from './launch.ts';
 import { decodeRequest, type LaunchRequest } from './launch-request.ts';
 import { binaryFolder, createSyscalls } from './syscalls.ts';
 
-export const launcherBinary = join(binaryFolder(), 'engine-launcher');
+/** Another build, with sanitizers for example, by ENGINE_TEST_LAUNCHER. */
+export const launcherBinary = process.env.ENGINE_TEST_LAUNCHER ?? join(binaryFolder(), 'engine-launcher');
 const syscalls = createSyscalls();
 
 export async function until<T>(what: string, look: () => T | undefined | false | Promise<T | undefined | false>, limit = 10_000): Promise<T> {

@@ -228,6 +228,7 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 		for (int i = 0; i < 2; i++) {
 			if (!polled[OUTPUT + i].revents) continue;
 			sinks[i].writable = true;
+			sinks[i].full = false; /* whoever still has something for it says so again */
 			conn_handle(&relay.conn);
 			conn_handle(&engined);
 		}

@@ -184,7 +184,9 @@ static bool activated(void) {
 }
 
 static void be_engined(void) {
-	bool by_socket = activated(), service = by_socket || variable("INVOCATION_ID");
+	const char *started = variable("SYSTEMD_EXEC_PID");
+	char number[21];
+	bool by_socket = activated(), service = by_socket || (started && !strcmp(started, decimal((uint64_t)getpid(), number)));
 	int listen_fd = (int)ENGINED_FD_LISTEN, lock = -1;
 	/* files that are opened from here on must not be lost among the ones that are closed */
 	const char *node = node_program(), *script = start_script();
