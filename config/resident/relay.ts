@@ -40,6 +40,7 @@ export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
   const [ours, theirs] = calls.socketPair();
   let handedOver = false;
   let kept = true;
+  let finished = false;
   const over = Promise.withResolvers<number>();
   const abandon = (): void => {
     if (!handedOver) closeSync(ours);
@@ -47,24 +48,32 @@ export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
     if (kept) closeSync(theirs);
     kept = false;
   };
+  const send = (session: number): Promise<boolean> => {
+    kept = false;
+    const payload = Buffer.alloc(8 + options.detachKeys.length);
+    payload.writeUInt32LE(session, 0);
+    payload.writeUInt32LE(options.detachKeys.length, 4);
+    payload.set(options.detachKeys, 8);
+    return channel.sendFd(LAUNCH.relay, { argument: relayBits(options, parts.stdinIsTerminal), payload }, theirs);
+  };
+  // what the session says from its first moment on is then not held up by this process
+  const early = options.session === undefined ? undefined : send(options.session);
   return {
     /** Reading it hands it over: whoever takes it closes it. */
     get client() {
       handedOver = true;
       return ours;
     },
-    ended: (how) => over.resolve(how),
+    ended(how) {
+      finished = true;
+      over.resolve(how);
+    },
     abandon,
     async connect(session) {
-      if (!kept) return { detached: false };
-      kept = false;
-      const payload = Buffer.alloc(8 + options.detachKeys.length);
-      payload.writeUInt32LE(session.number ?? 0, 0);
-      payload.writeUInt32LE(options.detachKeys.length, 4);
-      payload.set(options.detachKeys, 8);
-      const sent = await channel.sendFd(LAUNCH.relay, { argument: relayBits(options, parts.stdinIsTerminal), payload }, theirs);
+      if (!early && !kept) return { detached: false };
+      const sent = await (early ?? send(session.number ?? 0));
       if (options.proxySignals) for (const signal of parts.takeSignals()) session.signal(signal);
-      if (sent) parts.onConnected();
+      if (sent && !finished) parts.onConnected();
       const how = sent ? await Promise.race([over.promise, channel.closed.then(() => ENDED.exited)]) : ENDED.exited;
       if (how === ENDED.cutOff) parts.warn('the output was not read for too long and has been cut off (the rest is in its log: engine logs)');
       return { detached: how === ENDED.detached };

@@ -107,7 +107,8 @@ void request(struct client *c, const struct frame_head *head, uint8_t **payload)
 	} else if (head->type == FRAME_STDIN_EOF) {
 		session_input_eof(s);
 	} else if (head->type == FRAME_SIGNAL) {
-		failed = session_signal(s, (int)head->argument);
+		if (s == run.init && !s->started && head->argument != SIGKILL && head->argument < 64) s->early_signals |= 1ull << head->argument;
+		else failed = session_signal(s, (int)head->argument);
 		/* a frozen v1 task does not die; the signal is pending, so no instruction of the user's runs any more */
 		if (!failed && head->argument == SIGKILL && s == run.init) cgroups_thaw(s->pid);
 	} else if (head->type == FRAME_RESIZE && head->length >= 4) {

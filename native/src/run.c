@@ -89,9 +89,9 @@ HOT static void slim_down(void) {
 	}
 }
 
-ONCE static void write_record(const char *name, const char *data, size_t length) {
+ONCE static void write_record(const char *name, int fd, const char *data, size_t length) {
 	test_halt("record", name, "before");
-	int failed = run_file_write(run.folder, name, data, length);
+	int failed = run_file_finish(run.folder, name, fd, data, length);
 	if (failed) {
 		struct failure f = make_failure(PART_SHIM, failed, "cannot write the run's file %s", name);
 		uint8_t payload[16 + MAX_DETAIL];
@@ -100,13 +100,24 @@ ONCE static void write_record(const char *name, const char *data, size_t length)
 	test_halt("record", name, "after");
 }
 
+/* Files that are needed at an end that somebody waits for are made before, while others work. */
+static int started_file = -1, exit_file = -1;
+
+/* All that can be done before init has become its program. */
+ONCE static int get_ready(void) {
+	int failed = open_log();
+	if (failed) return failed;
+	clients_listen(run.folder);
+	started_file = run_file_begin(run.folder, "started");
+	return 0;
+}
+
 ONCE static void report_started(void) {
 	struct session *s = run.init;
 	char buffer[128];
 	int n = snprintf(buffer, sizeof buffer, "{\"pid\":%d,\"startTime\":%llu,\"startedAt\":\"%llu\"}", s->pid, (unsigned long long)s->start_time,
 		(unsigned long long)now_ns());
-	clients_listen(run.folder);
-	write_record("started", buffer, (size_t)n);
+	write_record("started", started_file, buffer, (size_t)n);
 	trace_tell(clients_control());
 	clients_broadcast(FRAME_STARTED, 0, (uint32_t)s->pid, &s->start_time, 8);
 }
@@ -148,7 +159,7 @@ ONCE static void report_exit(void) {
 	if (memory.killed) text_add(&t, "\"oom\":{\"killed\":true,\"limit\":\"%s\",\"limitBytes\":%lld,\"peakBytes\":%lld},", memory.limit, (long long)memory.limit_bytes, (long long)memory.peak);
 	else text_add(&t, "\"oom\":{\"killed\":false},");
 	text_add(&t, "\"finishedAt\":\"%llu\",\"dropped\":%llu}", (unsigned long long)now_ns(), (unsigned long long)log_dropped());
-	write_record("exit", buffer, t.used);
+	write_record("exit", exit_file, buffer, t.used);
 	clients_broadcast(FRAME_EXIT, 0, (uint32_t)exit_code(s->status), buffer, (uint32_t)t.used);
 }
 
@@ -161,7 +172,11 @@ ONCE static void report_failed(void) {
 	text_json_string(&t, f->detail);
 	text_add(&t, "}");
 	log_finish();
-	write_record("failed", buffer, t.used);
+	if (started_file >= 0) {
+		close(started_file);
+		unlinkat(run.folder, ".started.new", 0);
+	}
+	write_record("failed", run_file_begin(run.folder, "failed"), buffer, t.used);
 	trace_tell(clients_control());
 	clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(f, payload));
 }
@@ -218,6 +233,7 @@ ONCE static int start(void) {
 			failed = -ENOEXEC;
 			run.failure = make_failure(PART_SHIM, ENOEXEC, "the plan has no spawn operation");
 		}
+		if (!failed) failed = get_ready();
 		if (!failed) failed = await_exec();
 	}
 	return failed;
@@ -232,7 +248,10 @@ int mode_run(void) {
 		report_failed();
 	} else {
 		run.init->started = true;
+		for (int n = 1; n < 64; n++)
+			if (run.init->early_signals >> n & 1) session_signal(run.init, n);
 		report_started();
+		exit_file = run_file_begin(run.folder, "exit");
 		leave_cgroups(true);
 		slim_down();
 		serve();

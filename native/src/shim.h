@@ -119,6 +119,7 @@ struct session {
 	uint64_t start_time;
 	struct source sync;   /* to init: -1 once the program is exec'd */
 	bool about_to_exec, started, failed, exited, ended;
+	uint64_t early_signals; /* that came before it was started: the first process of a pid namespace would not even notice */
 	int status;           /* of waitpid, once exited */
 	int64_t drain_until;
 	struct stream out[2];
@@ -183,6 +184,9 @@ void log_count_dropped(uint64_t bytes);
 
 /* Write a file of the run's folder: temporary name, then rename. 0 or errno. */
 int run_file_write(int folder, const char *name, const char *data, size_t length);
+/* The same in two steps, for a file whose making is to be over when its content is known. fd or -errno; 0 or errno. */
+int run_file_begin(int folder, const char *name);
+int run_file_finish(int folder, const char *name, int fd, const char *data, size_t length);
 /* Read a whole small file; NUL-terminated; -1 and errno on failure. */
 ssize_t run_file_read(int folder, const char *name, char *buffer, size_t size);
 uint64_t start_time_of(pid_t pid);

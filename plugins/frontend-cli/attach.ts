@@ -167,10 +167,10 @@ async function connectRelay(session: Session, relay: Relay, { stderr }: Invocati
  * collecting goes on after that.
  */
 export async function attachTo(
-  invocation: Invocation, options: AttachOptions & { readonly attach: AttachStreams; readonly whole?: boolean }, begin: (client: { readonly client?: number }) => Promise<Session>,
+  invocation: Invocation, options: AttachOptions & { readonly attach: AttachStreams; readonly whole?: boolean; readonly session?: number }, begin: (client: { readonly client?: number }) => Promise<Session>,
 ): Promise<number> {
   const { attach, terminal, endInput, proxySignals: signals, whole = false } = options;
-  const relay = invocation.relay?.({ attach, terminal, endInput, detachKeys: terminal ? parseDetachKeys(options.detachKeys) : [], proxySignals: signals, final: !whole });
+  const relay = invocation.relay?.({ attach, terminal, endInput, detachKeys: terminal ? parseDetachKeys(options.detachKeys) : [], proxySignals: signals, final: !whole, ...(options.session === undefined ? {} : { session: options.session }) });
   let session: Session;
   try {
     session = await begin(relay ? { client: relay.client } : {});

@@ -45,6 +45,8 @@ export interface RelayOptions {
   readonly proxySignals: boolean;
   /** The session's exit code is the answer of the whole invocation. */
   readonly final: boolean;
+  /** Known before it has begun (0 is init): the caller is then connected at once. */
+  readonly session?: number;
 }
 export interface Relay {
   /** One end of a connected socket, for the shim. */

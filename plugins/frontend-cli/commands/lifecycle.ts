@@ -34,7 +34,7 @@ export const startCommand = command({
     const size = windowSize(context.invocation);
     return attachTo(
       context.invocation,
-      { attach, terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true, whole: tracing.trace !== undefined },
+      { attach, terminal: record.request.terminal, stdin: attach.stdin, endInput: record.request.stdinOnce, detachKeys: flags['detach-keys'] ?? DEFAULT_KEYS, proxySignals: true, whole: tracing.trace !== undefined, session: 0 },
       (client) => engine.containers.start(ref, { ...tracing, ...client, attach, onWarning, ...(size ? { windowSize: size } : {}) }),
     );
   }),
@@ -103,7 +103,7 @@ export const attachCommand = command({
     if (record.request.terminal && stdin && !context.invocation.stdin.isTTY) throw fail('ERR_USAGE', 'the input device is not a terminal', { hint: 'use --no-stdin' });
     const attach = { stdin, stdout: true, stderr: true };
     const proxySignals = !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true');
-    return attachTo(context.invocation, { attach, terminal: record.request.terminal, stdin, endInput: record.request.stdinOnce, detachKeys, proxySignals }, (client) => engine.containers.attach(ref, attach, client));
+    return attachTo(context.invocation, { attach, terminal: record.request.terminal, stdin, endInput: record.request.stdinOnce, detachKeys, proxySignals, session: 0 }, (client) => engine.containers.attach(ref, attach, client));
   },
 });
 

@@ -91,7 +91,7 @@ export const runCommand = command({
       return 0;
     }
     const proxySignals = !/^(0|f|false)$/i.test(flags['sig-proxy'] ?? 'true');
-    return attachTo(context.invocation, { attach: wanted.attach, terminal: wanted.terminal, stdin: wanted.attach.stdin, endInput: wanted.stdinOnce, detachKeys, proxySignals, whole: tracing.trace !== undefined }, begin);
+    return attachTo(context.invocation, { attach: wanted.attach, terminal: wanted.terminal, stdin: wanted.attach.stdin, endInput: wanted.stdinOnce, detachKeys, proxySignals, whole: tracing.trace !== undefined, session: 0 }, begin);
   }),
 });
 
