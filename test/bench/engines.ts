@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
@@ -42,7 +42,11 @@ export class EngineContestant implements Contestant {
   get #flags(): string[] {
     return this.kind === 'cold' ? ['--no-daemon'] : [];
   }
-  run(network: Network): string[] {
+  run(network: Network): string[] | undefined {
+    if (network === 'bridge' && !existsSync(join(import.meta.dirname, '../../plugins/network-bridge'))) return undefined;
+    return this.plain(network);
+  }
+  plain(network: Network = 'none'): string[] {
     return [engineBin, ...this.#flags, 'run', '--rm', '--network', network, 'busybox', 'true'];
   }
   detached(): string[] {
@@ -62,6 +66,13 @@ export class EngineContestant implements Contestant {
     return (await this.engine.ok('ps', '-aq')).split('\n').filter(Boolean).length;
   }
   async close(): Promise<string[]> {
-    return this.engine.close();
+    const log = existsSync(join(this.engine.runRoot, 'engined.log')) ? readFileSync(join(this.engine.runRoot, 'engined.log'), 'utf8').trim() : '';
+    try {
+      return await this.engine.close();
+    } catch (error) {
+      // the folder goes in any case: nobody is to serve it any more
+      await this.engine.stopEngined('SIGKILL');
+      return [(error as Error).message, log];
+    }
   }
 }

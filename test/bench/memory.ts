@@ -22,7 +22,7 @@ async function engineMemory(one: EngineContestant): Promise<(readonly [string, n
 
 /** RSS of engined in KB by the number of starts it has made: 10,000 in a row, a sample every 1,000. */
 export async function residentMemory(arena: Arena, engine: EngineContestant): Promise<(readonly [number, number])[]> {
-  const argv = engine.run('none');
+  const argv = engine.plain();
   const step = arena.settings.rounds < 5 ? 50 : 1000;
   const samples: [number, number][] = [];
   for (let starts = 0; starts < step * 10; ) {

@@ -118,6 +118,10 @@ const bridge: Scenario = {
   name: 'bridge',
   title: 'network bridge',
   async run(arena) {
+    if (!arena.engines.some((one) => one.run('bridge'))) {
+      arena.absent.push('network bridge: this build has no such driver');
+      return undefined;
+    }
     const inside = await inNamespace(arena, ['-m', '-n'], { BENCH_BRIDGE: '1', BENCH_ONLY: 'idle-bridge' });
     return inside.outcomes.find(({ scenario }) => scenario === 'idle-bridge');
   },

@@ -16,7 +16,7 @@ export function traceOf(arena: Arena): (readonly [string, number])[] {
   const engine = arena.engines.find(({ kind }) => kind === 'unpooled') ?? arena.engines[0];
   if (!engine) return [];
   const file = join(arena.folder, 'trace.json');
-  const [program = '', ...args] = engine.run('none');
+  const [program = '', ...args] = engine.plain();
   const at = args.indexOf('run') + 1;
   const traced = [...args.slice(0, at), '--trace', file, ...args.slice(at)];
   execFileSync(program, args, { env: engine.env });

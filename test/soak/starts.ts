@@ -39,7 +39,7 @@ function tablesOf(engine: EngineContestant): Record<string, number> {
 
 /** MB of V8's heap in use, as `engine info` says it; undefined when it doesn't. */
 function heap(engine: EngineContestant): number | undefined {
-  const text = execFileSync(engine.run('none')[0] ?? '', ['info', '--format', '{{json .}}'], { env: engine.env, encoding: 'utf8' });
+  const text = execFileSync(engine.plain()[0] ?? '', ['info', '--format', '{{json .}}'], { env: engine.env, encoding: 'utf8' });
   const bytes = /"heapUsed":\s*(\d+)/i.exec(text)?.[1];
   return bytes === undefined ? undefined : Number(bytes) / (1 << 20);
 }
@@ -81,7 +81,7 @@ export async function soakStarts({ starts, step, pooled, say, onDriver }: SoakOp
     say(line(columns.map(([, title]) => title)));
     for (let done = 0; done < starts; ) {
       const runs = Math.min(step, starts - done);
-      await driver.run({ argv: engine.run('none'), env: engine.env }, { runs });
+      await driver.run({ argv: engine.plain(), env: engine.env }, { runs });
       done += runs;
       // the last one's undo goes on after its answer
       const calm = await until('the last start to be gone', async () => (await engine.rows()) === 0).then(() => true, () => false);
@@ -94,7 +94,7 @@ export async function soakStarts({ starts, step, pooled, say, onDriver }: SoakOp
     }
     if (wrong.length === 0) wrong.push(...notFlat(samples));
   } finally {
-    wrong.push(...(await engine.close().catch((error: unknown) => [(error as Error).message])).map((what) => `left behind: ${what}`));
+    wrong.push(...(await engine.close()).map((what) => `left behind: ${what}`));
     rmSync(parent, { recursive: true, force: true });
   }
   return { samples, wrong };
