@@ -23,7 +23,7 @@ export interface HandoverOptions {
  */
 export async function startSuccessor({ listen, lock, script, signal }: HandoverOptions): Promise<number> {
   const words = [...process.execArgv.filter((word) => word !== '--'), '--', script, 'engined', '--inherited'];
-  const child = spawn(process.execPath, words, { detached: true, stdio: ['ignore', 'ignore', 'inherit', listen, lock, 'pipe'], cwd: '/' });
+  const child = spawn(process.execPath, words, { detached: true, stdio: ['ignore', 'ignore', 'inherit', listen, lock, 'pipe'], cwd: '/', env: { ...process.env, LISTEN_FDS: '1' } });
   const ready = Promise.withResolvers<void>();
   const failed = (what: string, cause?: unknown): void => ready.reject(fail('ERR_INTERNAL', `the new engined ${what}`, { operation: 'hand over', ...(cause === undefined ? {} : { cause }) }));
   child.once('error', (error) => failed('cannot be started', error));

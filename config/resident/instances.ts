@@ -114,7 +114,7 @@ export function createInstances(options: InstancesOptions = {}): Instances {
     open: () => [...ready].map(([instance, engine]) => ({ instance, engine })).sort((a, b) => b.instance.lastUsed - a.instance.lastUsed),
     async sweep() {
       let closed = 0;
-      for (const [instance, engine] of [...ready]) {
+      for (const [instance, engine] of ready) {
         if (await isNeeded(instance, engine).catch(() => true)) continue;
         if (instance.users > 0) continue; // somebody came meanwhile
         await shut(instance);

@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, mkdirSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer as listen, type Server as Listener } from 'node:net';
 import { join } from 'node:path';
 import { describeError, fail } from '@engine/core/errors';
@@ -54,12 +54,12 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   const watchdog = startWatchdog({ folder });
   catchFaults(folder, log, () => stopped.resolve('a fault'));
 
-  let roots: ReturnType<typeof createRoots> | undefined;
-  const instances: Instances = createInstances({ host: watchdog.host, onOpened: ({ resolved }, engine) => roots?.opened(resolved, engine) });
-  roots = createRoots(folder, () => instances, log);
+  const roots = createRoots(folder, (): Instances => instances, log);
+  const instances = createInstances({ host: watchdog.host, onOpened: ({ resolved }, engine) => roots.opened(resolved, engine) });
 
   const ending = new AbortController();
   let handingOver: Promise<void> | undefined;
+  let wanted: string | undefined;
   let lastAttempt = 0;
   let idle = 300_000;
   const frontend = loadFrontend('cli');
@@ -70,7 +70,7 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
     peer: createPeerReader(),
     frontend: () => frontend,
     log,
-    wake: (root, runRoot) => (roots ? roots.wake(root, runRoot) : Promise.resolve()),
+    wake: (root, runRoot) => roots.wake(root, runRoot),
     onConfig(config) {
       idle = config.idle * 1000;
       watchdog.limit(config.watchdog * 1000);
@@ -99,7 +99,10 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
 
   /** The socket and the lock go to a fresh process; what is under way here is finished here. */
   async function handOver(why: string): Promise<void> {
-    if (handingOver || ending.signal.aborted || Date.now() - lastAttempt < RETRY) return handingOver;
+    if (handingOver || ending.signal.aborted) return handingOver;
+    wanted = why;
+    if (Date.now() - lastAttempt < RETRY) return; // tick() comes back to it
+    wanted = undefined;
     lastAttempt = Date.now();
     handingOver = handOverNow(why).finally(() => (handingOver = undefined));
     return handingOver;
@@ -119,12 +122,15 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopped.resolve(signal));
   process.on('SIGHUP', () => void handOver('SIGHUP'));
   process.on('SIGPIPE', () => {});
+  // without a listener it would open Node's inspector to every local user
+  process.on('SIGUSR1', () => {});
 
   log.info({ version, socket, pid: process.pid }, 'engined serves');
   void roots.reopen();
   const timer = setInterval(() => void tick(), 1000);
   let trimmed = -1;
   async function tick(): Promise<void> {
+    if (wanted !== undefined) void handOver(wanted);
     if (handingOver || server.active > 0) return;
     const quiet = Date.now() - server.lastRequest;
     if (quiet > SETTLED && trimmed !== server.lastRequest) {
@@ -178,11 +184,12 @@ async function startListening(listener: Listener, fd: number | undefined, path: 
     } catch {
       // nothing there
     }
-    const mask = process.umask(0o177);
-    listener.listen({ path, backlog: 1024 });
-    process.umask(mask);
+    // under another name first: it has the right mode before anybody can find it, and Node removes that name, not ours, when it closes
+    listener.listen({ path: `${path}.new`, backlog: 1024 });
   });
-  if (fd === undefined) chmodSync(path, 0o600);
+  if (fd !== undefined) return;
+  chmodSync(`${path}.new`, 0o600);
+  renameSync(`${path}.new`, path);
 }
 
 /** With the lock still held: nobody else can have made it. */

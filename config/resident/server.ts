@@ -184,7 +184,7 @@ export function createServer(options: ServerOptions): Server {
       }
     },
     async cancel(reason) {
-      await Promise.all([...active].filter(({ remote }) => !remote()?.relayed).map(({ channel }) => (channel.gone ? undefined : refuse(channel, reason))));
+      await Promise.all([...active].filter(({ remote, channel }) => !remote()?.relayed && !channel.gone).map(({ channel }) => refuse(channel, reason)));
       // those whose session is relayed need nothing of us
       for (const { channel } of active) channel.end();
     },

@@ -82,7 +82,8 @@ export class RemoteOutput extends Writable {
   override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
     const sent: Promise<boolean>[] = [];
     for (let at = 0; at < chunk.length; at += CHUNK) sent.push(this.#channel.send(this.#type, { payload: chunk.subarray(at, at + CHUNK) }));
-    void Promise.all(sent).then((all) => done(all.every(Boolean) ? null : brokenPipe()));
+    const tell = async (): Promise<void> => done((await Promise.all(sent)).every(Boolean) ? null : brokenPipe());
+    void tell();
   }
   /** Resolves when everything written so far is with the kernel, or never will be. */
   flushed(): Promise<void> {

@@ -5,7 +5,7 @@ import { TestEngine } from '../helpers/engine.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
-  engine = new TestEngine();
+  engine = new TestEngine({ resident: 'auto' });
   await importBusybox(engine);
   await importBusybox(engine, 'full', ['ENV A=image B=image', 'WORKDIR /work/dir', 'USER app', 'ENTRYPOINT ["/bin/echo","entry"]', 'CMD ["cmd"]', 'LABEL l=1']);
 });
