@@ -134,6 +134,7 @@ int mode_undo(void) {
 	if (failed) clients_broadcast(FRAME_ERROR, 0, EREMOTEIO, "something could not be undone", 29);
 	else clients_broadcast(FRAME_OK, 0, 0, NULL, 0);
 	clients_drain();
+	close(SHIM_FD_LOCK);
 	clients_close_all();
 	return 0;
 }

@@ -185,22 +185,27 @@ static int64_t read_key(int dir, const char *file, const char *key)
 
 int do_memory_events(struct machine *m, const struct op_memory_events *o)
 {
-	struct memory_events e = { .version = o->version, .oom = -1, .failcnt = -1, .kmem_failcnt = -1, .memsw_failcnt = -1 };
+	struct memory_events e = { .version = o->version, .oom = -1, .failcnt = -1, .kmem_failcnt = -1, .memsw_failcnt = -1, .limit = -1, .peak = -1 };
 	AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0)
 		return -errno;
 	if (o->version == 2) {
 		e.oom_kill = read_key(dir, "memory.events", "oom_kill");
-		e.oom = read_key(dir, "memory.events", "oom");
 		e.limit = read_number(dir, "memory.max");
+		if (e.oom_kill <= 0)
+			goto told;
+		e.oom = read_key(dir, "memory.events", "oom");
 		e.peak = read_number(dir, "memory.peak");
 	} else {
 		e.oom_kill = read_key(dir, "memory.oom_control", "oom_kill");
+		e.limit = read_number(dir, "memory.limit_in_bytes");
+		if (e.oom_kill <= 0)
+			goto told;
 		e.failcnt = read_number(dir, "memory.failcnt");
 		e.kmem_failcnt = read_number(dir, "memory.kmem.failcnt");
 		e.memsw_failcnt = read_number(dir, "memory.memsw.failcnt");
-		e.limit = read_number(dir, "memory.limit_in_bytes");
 		e.peak = read_number(dir, "memory.max_usage_in_bytes");
 	}
+told: /* the rest says something about a kill alone, and is read while somebody waits for the answer */
 	return m->host && m->host->memory_events ? m->host->memory_events(m, &e) : 0;
 }

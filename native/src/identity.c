@@ -158,11 +158,13 @@ int do_session_keyring(struct machine *m, const struct op_session_keyring *o)
 int last_capability(void)
 {
 	static int last;
-	while (!last) {
-		int n = 0;
-		while (n < 64 && prctl(PR_CAPBSET_READ, n, 0, 0, 0) >= 0)
-			n++;
-		last = n - 1;
+	if (!last) {
+		int known = 0, unknown = 64; /* halving: a capability more is asked for with each call otherwise */
+		while (unknown - known > 1) {
+			int n = (known + unknown) / 2;
+			*(prctl(PR_CAPBSET_READ, n, 0, 0, 0) >= 0 ? &known : &unknown) = n;
+		}
+		last = known;
 	}
 	return last;
 }
@@ -170,8 +172,8 @@ int last_capability(void)
 int do_capability_bounds(struct machine *m, const struct op_capability_bounds *o)
 {
 	for (int cap = 0; cap <= last_capability(); cap++)
-		if (!(o->bounding >> cap & 1) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
-			return machine_fail(m, errno, "cannot drop capability %d from the bounding set", cap);
+		if (!(o->bounding >> cap & 1) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1)
+			return machine_fail(m, EPERM, "cannot drop capability %d from the bounding set", cap);
 	return 0;
 }
 

@@ -75,6 +75,8 @@ pid_t clone_process(uint64_t flags, int *pidfd);
 int session_message(struct session *s, int timeout);
 /* Has init ended without having become its program? */
 bool init_is_lost(void);
+/* Open the log that `stdio` has named. It is done while init works: nothing is written before its program runs. 0 or -errno with run.failure. */
+int open_log(void);
 /* Init has ended without becoming its program: fill run.failure. -ECHILD, or what it had said. */
 int init_lost(struct machine *m, const char *what);
 /* Wait until init is exec'd. 0 or -errno with run.failure. */

@@ -197,6 +197,9 @@ ONCE static void finish(void) {
 	clients_broadcast(FRAME_GONE, 0, failures, NULL, 0);
 	clients_drain();
 	bool alone = !clients_control();
+	/* all is done: who sees the connection end finds the lock free, however long the memory takes to be given back */
+	if (run.lock >= 0) close(run.lock);
+	run.lock = -1;
 	clients_close_all();
 	/* a sandbox that nobody came for is nothing that an engine would have to see */
 	if (alone && options.wake && (!options.pool || run.resumed)) wake();

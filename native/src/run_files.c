@@ -10,12 +10,18 @@
 #include <string.h>
 #include <unistd.h>
 
-int run_file_write(int folder, const char *name, const char *data, size_t length) {
+int run_file_begin(int folder, const char *name) {
 	char temporary[64];
 	snprintf(temporary, sizeof temporary, ".%s.new", name);
 	int fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) return errno;
-	int failed = 0;
+	return fd < 0 ? -errno : fd;
+}
+
+int run_file_finish(int folder, const char *name, int fd, const char *data, size_t length) {
+	char temporary[64];
+	int failed = fd < 0 ? -fd : 0;
+	if (failed) return failed;
+	snprintf(temporary, sizeof temporary, ".%s.new", name);
 	for (size_t done = 0; done < length;) {
 		ssize_t n = write(fd, data + done, length - done);
 		if (n < 0 && errno == EINTR) continue;
@@ -29,6 +35,10 @@ int run_file_write(int folder, const char *name, const char *data, size_t length
 	if (!failed && renameat(folder, temporary, folder, name)) failed = errno;
 	if (failed) unlinkat(folder, temporary, 0);
 	return failed;
+}
+
+int run_file_write(int folder, const char *name, const char *data, size_t length) {
+	return run_file_finish(folder, name, run_file_begin(folder, name), data, length);
 }
 
 ssize_t run_file_read(int folder, const char *name, char *buffer, size_t size) {

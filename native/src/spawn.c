@@ -22,6 +22,18 @@ static void shim_warning(struct machine *m, const struct failure *f) {
 	clients_broadcast(FRAME_WARNING, 0, 0, payload, length);
 }
 
+static struct { uint32_t index; struct op_stdio o; } wanted_log;
+
+int open_log(void) {
+	const struct op_stdio *o = &wanted_log.o;
+	int failed = o->log_dir.n ? log_open(o->log_dir.p, o->max_size, o->max_files, o->ring) : 0;
+	if (!failed) return 0;
+	run.failure = make_failure(PART_SHIM, failed, "cannot open the log in %.300s", o->log_dir.p);
+	run.failure.index = wanted_log.index;
+	run.has_failure = true;
+	return -failed;
+}
+
 static int shim_stdio(struct machine *m, const struct op_stdio *o) {
 	struct session *s = run.init;
 	s->flags = o->flags;
@@ -29,10 +41,8 @@ static int shim_stdio(struct machine *m, const struct op_stdio *o) {
 	s->cols = (uint16_t)o->cols;
 	struct client *control = clients_control();
 	if (control && (client_streams(control) != control || o->flags & (STDIO_ATTACH_STDIN | STDIO_ATTACH_STDOUT | STDIO_ATTACH_STDERR))) session_attach(s, control, o->flags);
-	if (o->log_dir.n) {
-		int failed = log_open(o->log_dir.p, o->max_size, o->max_files, o->ring);
-		if (failed) return machine_fail(m, failed, "cannot open the log in %s", o->log_dir.p);
-	}
+	wanted_log.index = m->index;
+	wanted_log.o = *o;
 	return 0;
 }
 
