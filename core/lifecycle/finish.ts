@@ -42,6 +42,13 @@ export async function isGoing(core: Core, record: ContainerRecord, patience?: ()
   const gone = finishRun(core, record.id, view.record.run).then(() => true);
   return patience ? Promise.race([gone.catch(() => false), patience()]) : gone;
 }
+/** Waits for those of these containers that are just going away: what they use is free then. */
+export async function awaitGoing(core: Core, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    const record = core.parts.state.containers.get(id);
+    if (record) await isGoing(core, record);
+  }
+}
 /** The container `ref`, when it is not just going away. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
 export async function settled(core: Core, ref: string): Promise<ContainerRecord> {
   const { containers } = core.parts.state;

@@ -3,6 +3,7 @@ import { type Images } from '../api/index.ts';
 import { type ImageInfo, type ImageSource, type Progress } from '../contracts/image/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { defined, shortId, type Core } from './core.ts';
+import { awaitGoing } from './finish.ts';
 import { type ResolvedDriver } from './parts.ts';
 
 export interface FoundImage { readonly image: ImageInfo; readonly source: ResolvedDriver<ImageSource> }
@@ -91,6 +92,7 @@ export function createImages(core: Core): Images {
       await core.request('image remove', { image: ref, force });
       const { image, source } = await findImage(core, ref);
       if (!source.driver.remove || source.driver.features.has('builtin')) throw fail('ERR_NOT_SUPPORTED', `image ${ref} is built in and cannot be removed`, { path: ref });
+      await awaitGoing(core, usersOf(image.id));
       return core.locked([imageLock(image.id), storeLock], async () => {
         const usedBy = usersOf(image.id);
         if (usedBy.length > 0 && !force && image.names.length <= 1) {

@@ -2,6 +2,7 @@ import { fail, isEngineError } from '../errors/index.ts';
 import { type VolumeInfo, type Volumes } from '../api/index.ts';
 import { type VolumeRecord } from '../state/index.ts';
 import { shortId, type Core } from './core.ts';
+import { awaitGoing } from './finish.ts';
 import { checkName, newId } from './names.ts';
 
 export function createVolumes(core: Core): Volumes {
@@ -57,6 +58,7 @@ export function createVolumes(core: Core): Volumes {
       await core.request('volume remove', { name, force });
       if (!state.volumes.get(name) && force) return;
       find(name);
+      await awaitGoing(core, state.volumes.users(name));
       await core.locked([['volume', name]], async () => {
         const record = find(name);
         const users = state.volumes.users(name);

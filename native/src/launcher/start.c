@@ -124,7 +124,7 @@ static void exec_engined(const char *node, const char *script, bool service) {
 		for (const char *const *name = of_service; *name && n < 14; name++)
 			if (!strncmp(*entry, *name, strlen(*name))) env[n++] = *entry;
 	env[n] = NULL;
-	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--", (char *)script, "engined", NULL };
+	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=4", "--", (char *)script, "engined", NULL };
 	exec_node(words, env);
 }
 
