@@ -41,7 +41,7 @@ describe('restart', () => {
   });
   it('is not for what goes with its run', async () => {
     const { engine } = await withPolicy();
-    await (await engine.containers.run(request({ name: 'passing', command: ['sleep'], autoRemove: true }))).detach();
+    (await engine.containers.run(request({ name: 'passing', command: ['sleep'], autoRemove: true }))).detach();
     await expect(engine.containers.restart('passing')).rejects.toMatchObject({ code: 'ERR_NOT_SUPPORTED' });
     expect((await engine.containers.resolve('passing')).state).toBe('running');
     await engine.containers.kill('passing', 'KILL');

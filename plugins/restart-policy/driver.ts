@@ -79,6 +79,7 @@ export function createRestartPolicy(deps: DriverDeps, { engine, clock = systemCl
   const outside = AsyncLocalStorage.snapshot();
   let closed = false;
   let cancelSettling = (): void => {};
+  let settling = false;
 
   const policyOf = ({ request: { restart } }: ContainerRecord): Policy | undefined => (restart && restart.policy !== 'no' ? restart : undefined);
   const isClaimed = ({ claim }: Next): boolean => claim !== undefined && clock.now() - claim.at < CLAIM;
@@ -219,7 +220,10 @@ export function createRestartPolicy(deps: DriverDeps, { engine, clock = systemCl
   return {
     concerns: (container) => policyOf(container) !== undefined,
     takeUp() {
-      cancelSettling = clock.after(SETTLE, () => void takeUpAll().catch((error: unknown) => closed || log.error({ err: error }, 'restart policies are not applied to what ended before')));
+      settling = true;
+      cancelSettling = clock.after(SETTLE, () => void takeUpAll()
+        .catch((error: unknown) => closed || log.error({ err: error }, 'restart policies are not applied to what ended before'))
+        .finally(() => { settling = false; }));
     },
     starting({ container, run, record }) {
       if (run.explain || !policyOf(container)) return;
@@ -259,7 +263,7 @@ export function createRestartPolicy(deps: DriverDeps, { engine, clock = systemCl
       const view = await find(String(container));
       if (view?.restarts?.next !== undefined) throw fail('ERR_IN_USE', `cannot remove container ${view.record.name}: it is restarting`, { path: view.record.name, hint: 'stop it first, or use --force' });
     },
-    needed: () => [...known.values()].map(({ name, waits }) => (waits ? `container ${name} waits for its next start` : `container ${name} is to be started again when it ends`)),
+    needed: () => [...(settling ? ['what is to be started again is not known yet'] : []), ...[...known.values()].map(({ name, waits }) => (waits ? `container ${name} waits for its next start` : `container ${name} is to be started again when it ends`))],
     restarts(container, running) {
       const facts = factsOf(container);
       const next = running ? undefined : valid(container);

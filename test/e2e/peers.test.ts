@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar } from '../helpers/busybox.ts';
 import { Running, TestEngine, type Result } from '../helpers/engine.ts';
 import { Dockerd, missingPeers } from '../helpers/peers.ts';
+import { until } from '../helpers/wait.ts';
 
 const missing = missingPeers('docker', 'dockerd', 'containerd', 'script');
 const run = describe.skipIf(missing.length > 0);
@@ -213,6 +214,24 @@ run('lives', () => {
     for (const args of [['start', 'life'], ['start', 'life'], ['rm', 'life'], ['kill', '-s', 'NOPE', 'life'], ['kill', '-s', 'WINCH', 'life'], ['stop', 'life'], ['stop', 'life'], ['inspect', '-f', states, 'life'], ['kill', 'life'], ['wait', 'life'],
       ['start', 'life'], ['kill', '-s', '9', 'life'], ['wait', 'life'] , ['start', 'life'], ['kill', 'life'], ['wait', 'life'], ['inspect', '-f', states, 'life'], ['logs', 'life'], ['exec', 'life', 'true'], ['create', '--name', 'life', 'busybox'], ['rm', '-f', 'life'], ['rm', 'life'], ['rm', '-f', 'life'], ['start', 'life'],
       ['stop', 'no-such'], ['wait', 'no-such'], ['logs', 'no-such'], ['inspect', 'no-such'], ['diff', 'no-such'], ['kill', 'no-such'], ['rmi', 'no-such'], ['volume', 'rm', 'no-such'], ['volume', 'inspect', 'no-such'], ['exec', 'no-such', 'true'], ['ps', '--no-such'], ['no-such'], ['rm'], ['run']]) await step(...args);
+  });
+  it('restart, and what is started again', async () => {
+    const fields = '{{json .HostConfig.RestartPolicy}} {{.RestartCount}} {{.State.Status}} {{.State.Running}} {{.State.Restarting}} {{.State.ExitCode}}';
+    for (const [i, policy] of ['no', 'always', 'unless-stopped', 'on-failure', 'on-failure:3', 'on-failure:0'].entries()) {
+      await step('create', '--name', `policy${i}`, '--network', 'none', '--restart', policy, 'busybox', 'true');
+      await step('inspect', '-f', fields, `policy${i}`);
+    }
+    for (const policy of ['sometimes', 'always:3', 'unless-stopped:1', 'on-failure:x', 'on-failure:-1', 'on-failure:1:2']) await step('create', '--network', 'none', '--restart', policy, 'busybox', 'true');
+    await step('run', '--rm', '--network', 'none', '--restart', 'always', 'busybox', 'true');
+    await step('run', '--rm', '--network', 'none', '--restart', 'no', 'busybox', 'echo', 'once');
+    for (const args of [['--restart', 'on-failure:5', 'policy1'], ['--restart', 'always:3', 'policy1'], ['--restart', 'always', 'no-such']]) await step('update', ...args);
+    await step('inspect', '-f', fields, 'policy1');
+    await step('run', '-d', '--name', 'again', '--network', 'none', '--restart', 'on-failure:2', 'busybox', 'sh', '-c', 'echo out; exit 3');
+    await until('both to give up', async () => (await both(['inspect', '-f', fields, 'again'])).engine.stdout.includes(' 2 exited') && (await both(['inspect', '-f', fields, 'again'])).docker.stdout.includes(' 2 exited'));
+    for (const args of [['inspect', '-f', fields, 'again'], ['logs', 'again'], ['wait', 'again']]) await step(...args);
+    await step('run', '-d', '--name', 'lasting', '--network', 'none', '--restart', 'always', 'busybox', 'sleep', '1000');
+    for (const args of [['restart', '-t', '0', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['stop', '-t', '0', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['restart', '-t', '0', 'lasting'], ['kill', 'lasting'], ['wait', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['restart', 'no-such'], ['restart'],
+      ['rm', '-f', 'again', 'lasting', ...[0, 1, 2, 3, 4, 5].map((i) => `policy${i}`)]]) await step(...args);
   });
   it('exec', async () => {
     await step('run', '-d', '--name', 'ex', '--network', 'none', '-h', 'h', '-e', 'X=1', '-w', '/tmp', '-m', '32m', '--cap-drop', 'CHOWN', 'busybox', 'sleep', '1000');

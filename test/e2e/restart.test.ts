@@ -251,3 +251,46 @@ describe('a reboot', () => {
     for (const name of await up()) await engineOfBoot.containers.remove(name, { force: true, volumes: true });
   });
 });
+
+describe('nobody but the shim', () => {
+  it('wakes a process that starts the container again, also without a resident engine', async () => {
+    await engine.ok('run', '-d', '--name', 'alone', '--restart', 'always', 'busybox', 'sleep', '1000');
+    for (let starts = 1; starts < 4; starts++) process.kill((await runs('alone', starts)).State.Pid, 'SIGKILL');
+    expect((await runs('alone', 4)).RestartCount).toBe(3);
+  });
+
+  it('wakes the resident engine, whose death changes nothing', async () => {
+    const own = new TestEngine({ resident: 'auto' });
+    const look = async (): Promise<Seen> => (JSON.parse(await own.ok('inspect', 'kept')) as Seen[])[0] as Seen;
+    const up = (starts: number): Promise<Seen> => until(`start ${starts}`, async () => {
+      const container = await look();
+      return container.Engine.starts === starts && container.State.Status === 'running' ? container : undefined;
+    });
+    try {
+      await importBusybox(own);
+      await own.startEngined();
+      await own.ok('run', '-d', '--name', 'kept', '--restart', 'unless-stopped', 'busybox', 'sleep', '1000');
+      process.kill((await up(1)).State.Pid, 'SIGKILL');
+      const { State } = await up(2);
+      await own.stopEngined('SIGKILL');
+      process.kill(State.Pid, 'SIGKILL');
+      await until('an engine', () => own.engined);
+      const woken = await up(3);
+      expect(woken.RestartCount).toBe(2);
+      // one that is started anew looks after what runs
+      await own.stopEngined('SIGKILL');
+      await own.startEngined();
+      expect((await up(3)).State.Pid).toBe(woken.State.Pid);
+      process.kill(woken.State.Pid, 'SIGKILL');
+      await up(4);
+      await own.ok('restart', '-t', '0', 'kept');
+      expect((await up(5)).RestartCount).toBe(0);
+      await own.ok('stop', '-t', '0', 'kept');
+      await own.stopEngined();
+      await own.startEngined();
+      expect((await look()).State.Status).toBe('exited');
+    } finally {
+      expect(await own.close()).toEqual([]);
+    }
+  });
+});

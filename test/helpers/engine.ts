@@ -140,8 +140,8 @@ export class TestEngine {
     await this.stopEngined();
     const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
     const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
-    // a shim ends a moment after it has reported that all is gone
-    const mine = await until('shims to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: engine-shim')) ? [left] : undefined; }, 10_000).catch(() => [leaks(this.#before, this.#owned())]);
+    // a shim ends a moment after it has reported that all is gone; a process that looked after restart policies, when it has seen that none are left
+    const mine = await until('processes to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: ')) ? [left] : undefined; }, 15_000).catch(() => [leaks(this.#before, this.#owned())]);
     const left = [...(mine[0] ?? []), ...inFlight, ...runs];
     rmSync(this.folder, { recursive: true, force: true });
     return left;
