@@ -140,6 +140,34 @@ describe('configurations', () => {
   });
 });
 
+describe('faults', () => {
+  afterAll(() => engine.configure(''));
+  it('of one request end that one only', async () => {
+    const folder = join(engine.folder, 'cwd', 'thrower');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'thrower', version: '1.0.0', type: 'module', peerDependencies: { '@engine/core': '^0.1.0' }, engine: { name: 'thrower', main: './plugin.ts', taps: ['create'] } }));
+    writeFileSync(
+      join(folder, 'plugin.ts'),
+      `import { definePlugin } from '@engine/core/plugin';
+       const bad = { throws: () => setImmediate(() => { throw new Error('thrown later'); }), rejects: () => void Promise.reject(new Error('rejected later')) };
+       export default definePlugin({ create({ tap }) { tap('create', (_context, { container }) => bad[container.name]?.()); return {}; } });`,
+    );
+    engine.configure(`plugins: [${folder}]\n`);
+    const held = engine.start(['run', '--rm', '-i', 'busybox', 'cat']);
+    held.child.stdin.write('a\n');
+    await held.output(/a/);
+    const pid = engine.engined;
+    for (const [name, text] of [['throws', 'thrown later'], ['rejects', 'rejected later']] as const) {
+      const result = await engine.run(['run', '--rm', '--name', name, 'busybox', 'sleep', '0.2']);
+      expect([result.code, result.stderr]).toEqual([125, `engine: ${text}\n`]);
+      expect(log()).toContain(text);
+    }
+    expect(engine.engined).toBe(pid);
+    held.child.stdin.end();
+    expect((await held.result).code).toBe(0);
+  });
+});
+
 describe('when it ends', () => {
   const running = async (name: string): Promise<string> => engine.ok('inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', name);
   it.each(['SIGTERM', 'SIGKILL'] as const)('by %s, containers and who is attached to them go on, and the next call finds everything', async (signal) => {
@@ -165,6 +193,17 @@ describe('when it ends', () => {
     await engine.startEngined();
     await until('its end', () => !existsSync(folder));
     expect(log()).toContain('engined serves');
+  });
+  it('and a container ends after that, its shim starts another, which collects the run', async () => {
+    await engine.startEngined();
+    await engine.ok('run', '-d', '--rm', '--name', 'last', 'busybox', 'sh', '-c', 'while ! test -e /go; do sleep 0.05; done');
+    const id = await engine.ok('inspect', '-f', '{{.Id}}', 'last');
+    const pid = Number(await engine.ok('inspect', '-f', '{{.State.Pid}}', 'last'));
+    await engine.stopEngined('SIGKILL');
+    writeFileSync(`/proc/${pid}/root/go`, '');
+    await until('its end', () => !existsSync(join(engine.runRoot, 'runs', id)) && !existsSync(join(engine.root, 'containers', id)));
+    await until('engined', () => engine.engined);
+    expect(await engine.ok('ps', '-aq')).toBe('');
   });
   it('by its time, when nothing needs it', async () => {
     await engine.stopEngined();
