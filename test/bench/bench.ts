@@ -49,6 +49,10 @@ async function bench(): Promise<void> {
     }
     const report: Report = { machine: describeMachine(), versions: arena.versions, date: new Date().toISOString().slice(0, 10), rounds, absent: arena.absent, outcomes, trace: traceOf(arena) };
     publish(report);
+  } catch (error) {
+    if (!arena.driver.stopped) throw error;
+    say('interrupted');
+    process.exitCode = 130;
   } finally {
     const left = await arena.close();
     if (left.length > 0) say(`left behind: ${left.join(', ')}`);

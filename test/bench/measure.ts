@@ -52,7 +52,7 @@ export function parse(text: string): Measured {
 export class Driver {
   readonly program: string;
   #running: ChildProcess | undefined;
-  #stopped = false;
+  stopped = false;
 
   /** Compiles it into `folder`. Needs gcc (or $CC). */
   constructor(folder: string) {
@@ -63,12 +63,12 @@ export class Driver {
 
   /** Let nothing more be measured; what is running is ended. */
   stop(): void {
-    this.#stopped = true;
+    this.stopped = true;
     this.#running?.kill('SIGTERM');
   }
 
   async run(command: Command, { runs, seconds, workers, pause, gone = [] }: Pace): Promise<Measured> {
-    if (this.#stopped) throw new Error('interrupted');
+    if (this.stopped) throw new Error('interrupted');
     const flags = [runs === undefined ? [] : ['-n', String(runs)], seconds === undefined ? [] : ['-s', String(seconds)], workers === undefined ? [] : ['-w', String(workers)], pause === undefined ? [] : ['-p', String(pause)]].flat();
     const child = spawn(this.program, [...flags, ...gone, '--', ...command.argv], { env: { ...command.env }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#running = child;
@@ -81,7 +81,7 @@ export class Driver {
       child.once('close', resolve);
     });
     this.#running = undefined;
-    if (this.#stopped) throw new Error('interrupted');
+    if (this.stopped) throw new Error('interrupted');
     if (code !== 0) throw new Error(`${command.argv.join(' ')} failed: ${errors.trim()}`);
     return parse(out);
   }

@@ -22,7 +22,7 @@ export class Dockerd {
     this.#daemon = spawn('dockerd', [
       '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'), '-H', `unix://${this.socket}`,
       '--bridge=none', '--iptables=false', '--ip6tables=false', '--storage-driver=overlay2', '--config-file', this.#emptyConfig(), ...flags,
-    ], { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' } });
+    ], { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' }, detached: true }); // Ctrl-C is for us: we end it
     closeSync(log);
     await until('dockerd to answer', () => {
       if (this.#daemon?.exitCode !== null) throw new Error(`dockerd ended: ${readFileSync(join(this.folder, 'log'), 'utf8').slice(-2000)}`);
@@ -48,7 +48,7 @@ export class Dockerd {
   }
   async stop(): Promise<void> {
     const daemon = this.#daemon;
-    if (daemon && daemon.exitCode === null) {
+    if (daemon && daemon.exitCode === null && daemon.signalCode === null) {
       const left = this.docker('ps', '-aq').split('\n').filter(Boolean);
       if (left.length > 0) this.docker('rm', '-fv', ...left);
       const ended = new Promise((resolve) => daemon.once('exit', resolve));
