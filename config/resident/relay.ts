@@ -30,7 +30,8 @@ function relayBits(options: RelayOptions, stdinIsTerminal: boolean): number {
     (options.endInput ? RELAY.endInput : 0) |
     // a raw terminal makes no signals of keys, and those that others send are for the client, as without a daemon
     (options.proxySignals && !raw ? RELAY.signals : 0) |
-    (options.final ? RELAY.final : 0)
+    (options.final ? RELAY.final : 0) |
+    (options.session === undefined ? 0 : RELAY.early)
   );
 }
 
@@ -72,6 +73,8 @@ export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
     async connect(session) {
       if (!early && !kept) return { detached: false };
       const sent = await (early ?? send(session.number ?? 0));
+      // one that ran before says nothing of it
+      if (early && sent && !finished) void channel.send(LAUNCH.begun);
       if (options.proxySignals) for (const signal of parts.takeSignals()) session.signal(signal);
       if (sent && !finished) parts.onConnected();
       const how = sent ? await Promise.race([over.promise, channel.closed.then(() => ENDED.exited)]) : ENDED.exited;

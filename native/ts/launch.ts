@@ -34,6 +34,8 @@ export const LAUNCH = {
   local: 69,
   /** argument: 1 raw, 0 as it was: the caller's terminal. */
   raw: 70,
+  /** The session of a relay with RELAY.early runs, if the launcher does not know yet. */
+  begun: 71,
 } as const;
 export const LAUNCH_VERSION = 1;
 
@@ -48,6 +50,11 @@ export const RELAY = {
   signals: 8,
   /** The exit code of the session is the answer when nothing else is to be said (no OOM kill): the launcher ends without waiting for `done`. */
   final: 16,
+  /**
+   * The session has not begun: until the first frame of it comes (`started`, or output) or the engine says `begun`, standard input is not read, the terminal stays as it is, and signals go to
+   * the engine (LAUNCH.signal).
+   */
+  early: 32,
 } as const;
 
 /** Bits of the request's `terminals`: which of fds 0, 1, 2 is one. */

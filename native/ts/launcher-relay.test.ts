@@ -207,6 +207,48 @@ describe('a relay', () => {
     expect(shim.frames.filter(({ type }) => type === FRAME.signal)).toHaveLength(names.length);
     expect(call.frames.some(({ type }) => type === LAUNCH.signal)).toBe(false);
   });
+  it('leaves input and signals alone until the session has begun', async () => {
+    const run = home.run(['run', '-i', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['stdin', 'endInput', 'signals', 'final', 'early']);
+    run.child.stdin?.end('typed');
+    call.out('.');
+    await until('output', () => run.out === '.');
+    run.child.kill('SIGTERM');
+    expect((await call.next(LAUNCH.signal)).argument).toBe(15);
+    await sleep(20);
+    expect(shim.frames).toEqual([]);
+    shim.send(FRAME.started, { argument: 1 });
+    await shim.next(FRAME.stdinEof);
+    expect(shim.bytes(FRAME.stdin).toString()).toBe('typed');
+    // it was for the session: nobody dies of it later
+    await sleep(1200);
+    run.child.kill('SIGTERM');
+    expect((await shim.next(FRAME.signal)).argument).toBe(15);
+    shim.exit(3);
+    expect(await run.ended).toEqual({ code: 3, signal: null });
+  });
+  it('is told by engined when the session runs already', async () => {
+    const run = home.run(['attach', 'x']);
+    const call = await home.call();
+    const shim = call.relay(['stdin', 'endInput', 'final', 'early']);
+    run.child.stdin?.write('typed');
+    call.send(LAUNCH.begun);
+    await until('input', () => shim.bytes(FRAME.stdin).toString() === 'typed');
+    shim.exit(0);
+    await run.ended;
+  });
+  it('can be interrupted before its session has begun', async () => {
+    const run = home.run(['run', 'x']);
+    const call = await home.call();
+    call.relay(['signals', 'final', 'early']);
+    call.out('.');
+    await until('output', () => run.out === '.');
+    run.child.kill('SIGINT');
+    await call.next(LAUNCH.signal);
+    run.child.kill('SIGINT');
+    expect(await run.ended).toEqual({ code: null, signal: 'SIGINT' });
+  });
   it('dies of a signal that is not passed on', async () => {
     const run = home.run(['attach', '--sig-proxy=false', 'x']);
     const shim = (await home.call()).relay(['stdin']);
@@ -268,6 +310,19 @@ describe('a terminal', () => {
     shim.exit(3);
     await run.ended;
     expect(run.out).toContain('a\r\nb\nccode 3\r\n');
+    same();
+  });
+  it('stays as it is until the session has begun, and when it never does', async () => {
+    const { run, call, same } = await begin();
+    const shim = call.relay(['terminal', 'stdin', 'endInput', 'signals', 'final', 'early']);
+    await shim.next(FRAME.resize);
+    await sleep(50);
+    expect(isRaw(call.pid)).toBe(false);
+    shim.end();
+    expect(await relayedOf(call)).toBe(2);
+    call.done(127);
+    await run.ended;
+    expect(run.out).toMatch(/code 127/);
     same();
   });
   it('is as before after a detach, which is found in any cut, with what is held back until it is decided', async () => {

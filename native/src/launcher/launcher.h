@@ -146,6 +146,7 @@ struct relay {
 	int state;
 	uint32_t bits;
 	uint16_t session;
+	bool begun; /* the session has: what is typed is for it */
 	uint8_t keys[64];
 	uint32_t key_count, matched;
 	bool input_ended;
@@ -155,6 +156,8 @@ struct relay {
 };
 extern struct relay relay;
 void relay_begin(int fd, uint32_t bits, const uint8_t *payload, uint32_t length);
+/* engined says that its session has begun. */
+void relay_begun(void);
 bool relay_takes_input(void);
 void relay_input(const uint8_t *p, uint32_t n);
 void relay_input_end(void);

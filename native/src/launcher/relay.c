@@ -17,8 +17,16 @@ static void end(uint32_t why) {
 
 static bool contains(const uint8_t *p, uint32_t n, const char *text) { return memmem(p, n, text, strlen(text)) != NULL; }
 
+/* From now on it is the session's: the terminal, the input, the signals. */
+static void session_begins(void) {
+	relay.begun = true;
+	if (relay.bits & RELAY_TERMINAL && relay.bits & RELAY_STDIN && terminal_raw()) signals_job_control();
+	else if (relay.bits & RELAY_SIGNALS) signals_forward();
+}
+
 static bool streams(struct conn *c, const struct head *head, struct sink **sink) {
 	(void)c;
+	if (!relay.begun && (head->type == FRAME_OUTPUT || head->type == FRAME_STARTED)) session_begins();
 	if (head->type != FRAME_OUTPUT) return false;
 	*sink = head->session != relay.session ? NULL : head->argument == 2 ? &sinks[1] : &sinks[0];
 	return true;
@@ -52,16 +60,19 @@ void relay_begin(int fd, uint32_t bits, const uint8_t *payload, uint32_t length)
 	memcpy(relay.keys, payload + 8, keys);
 	relay.key_count = bits & RELAY_TERMINAL ? keys : 0;
 	relay.matched = 0;
-	relay.input_ended = relay.exited = relay.oom = relay.detached = relay.lost = false;
+	relay.begun = relay.input_ended = relay.exited = relay.oom = relay.detached = relay.lost = false;
 	if (bits & RELAY_TERMINAL) relay_resize();
-	if (bits & RELAY_TERMINAL && bits & RELAY_STDIN && terminal_raw()) signals_job_control();
-	else if (bits & RELAY_SIGNALS) signals_forward();
+	if (!(bits & RELAY_EARLY)) session_begins();
+}
+
+void relay_begun(void) {
+	if (relay.state == RELAY_ACTIVE && !relay.begun) session_begins();
 }
 
 /* In raw mode the keys are bytes; a signal is meant for us then. */
-bool relay_passes_signals(void) { return relay.state == RELAY_ACTIVE && relay.bits & RELAY_SIGNALS && !terminal_is_raw(); }
+bool relay_passes_signals(void) { return relay.state == RELAY_ACTIVE && relay.begun && relay.bits & RELAY_SIGNALS && !terminal_is_raw(); }
 
-bool relay_takes_input(void) { return relay.state == RELAY_ACTIVE && relay.bits & RELAY_STDIN && !relay.input_ended && !relay.conn.mute && !conn_unsent(&relay.conn); }
+bool relay_takes_input(void) { return relay.state == RELAY_ACTIVE && relay.begun && relay.bits & RELAY_STDIN && !relay.input_ended && !relay.conn.mute && !conn_unsent(&relay.conn); }
 
 void relay_input(const uint8_t *p, uint32_t n) {
 	static uint8_t pass[CHUNK / 2 + sizeof relay.keys];

@@ -76,6 +76,7 @@ static void frame(struct conn *c, const struct head *head, const uint8_t *payloa
 		relay_begin(c->fds[0], head->argument, payload, head->length);
 		memmove(c->fds, c->fds + 1, (size_t)--c->fd_count * sizeof *c->fds);
 		break;
+	case LAUNCH_BEGUN: relay_begun(); break;
 	case LAUNCH_DONE:
 		state.done = true;
 		state.code = head->argument;
@@ -124,7 +125,7 @@ static void take_signal(int number) {
 	}
 	if (signal_ignored(number)) return;
 	/* as in its own process: nothing is to be undone that the session's shim would not do by itself */
-	if (relay.state == RELAY_ACTIVE || engined.fd < 0 || engined.ended || state.dying == number) end_by_signal(number);
+	if ((relay.state == RELAY_ACTIVE && relay.begun) || engined.fd < 0 || engined.ended || state.dying == number) end_by_signal(number);
 	conn_send(&engined, LAUNCH_SIGNAL, 0, (uint32_t)number, NULL, 0);
 	if (!state.dying) {
 		state.dying = number;
@@ -234,6 +235,8 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 		}
 		if (polled[RELAY].revents && relay.conn.fd >= 0) attend(&relay.conn, polled[RELAY].revents);
 		if (relay.conn.ended || relay.conn.broken) relay_closed();
+		/* engined has kept the signal for the session, which does with it what it likes */
+		if (state.dying && relay_passes_signals()) state.dying = 0;
 		if (polled[ENGINED].revents) attend(&engined, polled[ENGINED].revents);
 		if (polled[INPUT].revents && (relay_takes_input() || engined_takes_input())) take_input();
 	}
