@@ -54,6 +54,16 @@ describe('parse', () => {
 });
 
 describe('values', () => {
+  it('reads restart policies as Docker does', () => {
+    const restart = (policy: string): unknown => request('--restart', policy, 'i').restart;
+    expect(['no', '', 'always', 'unless-stopped', 'on-failure', 'on-failure:3'].map(restart)).toEqual([
+      { policy: 'no', maximum: 0 }, { policy: 'no', maximum: 0 }, { policy: 'always', maximum: 0 }, { policy: 'unless-stopped', maximum: 0 }, { policy: 'on-failure', maximum: 0 }, { policy: 'on-failure', maximum: 3 },
+    ]);
+    expect(request('i').restart).toBeUndefined();
+    for (const bad of ['sometimes', 'always:1', 'on-failure:x', 'on-failure:-1', 'on-failure:1:2', 'Always']) expect(() => restart(bad), bad).toThrow(/invalid value .* for --restart/);
+    expect(() => request('--rm', '--restart', 'always', 'i')).toThrow('conflicting options: --restart and --rm');
+    expect(request('--rm', '--restart', 'no', 'i')).toMatchObject({ autoRemove: true });
+  });
   it('reads sizes', () => {
     expect([parseBytes('x', '1'), parseBytes('x', '2k'), parseBytes('x', '1.5g'), parseBytes('x', '64MB'), parseBytes('x', '1GiB')]).toEqual([1, 2048, 1.5 * 1024 ** 3, 64 * 1024 ** 2, 1024 ** 3]);
     for (const bad of ['', '-1', 'm', '1x', '1e9', '99999999p']) expect(() => parseBytes('--memory', bad), bad).toThrow(/invalid value .* for --memory/);
