@@ -243,10 +243,10 @@ export class FakeShim {
     if (!exec) return this.#finish();
     const startedAt = nowNs();
     const stdioFlags = Number(decodePlan(this.#plan).steps.find((step) => step.operation.name === 'stdio')?.operation.args['flags'] ?? 0);
-    for (const client of this.#clients) if (stdioFlags & 0b111000 || this.#streams.has(client)) this.#attach(0, client);
     this.#tellTrace();
     this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
     const session = this.#start(0, exec);
+    for (const client of this.#clients) if (stdioFlags & 0b111000 || this.#streams.has(client)) this.#attach(0, client);
     const { code, signal } = await session.ended;
     if (this.dead) return;
     const exit = { code, signal, coreDumped: false, oom: { killed: false, limit: '' }, finishedAt: nowNs(), dropped: 0 };
@@ -310,13 +310,13 @@ export class FakeShim {
     }
   }
   async #exec(peer: FakePeer, { session: id, argument, payload }: Frame): Promise<void> {
-    if (argument & 0b111000 || this.#streams.has(peer)) this.#attach(id, peer);
     const problem = await this.#runPart(payload, 'exec');
     if (problem === null) return this.kill();
     if (problem) return peer.send(FRAME.failed, { session: id, payload: failure(problem.step, 'exec', problem.error).payload });
     const exec = decodePlan(payload).steps.find((step) => step.operation.name === 'exec');
     if (!exec) return peer.send(FRAME.error, { session: id, argument: errnoNumber('EINVAL') });
     const session = this.#start(id, exec);
+    if (argument & 0b111000 || this.#streams.has(peer)) this.#attach(id, peer);
     const { code, signal } = await session.ended;
     session.exitCode = code;
     session.exitPayload = Buffer.from(JSON.stringify({ code, signal, coreDumped: false, oom: { killed: false }, finishedAt: nowNs(), dropped: 0 }));

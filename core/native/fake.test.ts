@@ -175,3 +175,46 @@ describe('fake locks', () => {
     expect(native.restart().tryLock(at('other'))).toBeDefined();
   });
 });
+
+describe('a shim of the fake', () => {
+  const steps = (command: string, flags = 0): Uint8Array => encode(
+    ['shim.stdio', op.stdio({ flags })], ['shim.cgroup', op.mkdir({ path: join(folder, 'made'), mode: 0o700 })],
+    ['init.pivot', op.pivotRoot({ root: 'root' })], ['init.exec', op.exec({ program: 'program', argv: [command, 'hi'], env: [] })],
+    ['after.undo', op.rmdir({ path: join(folder, 'made') })],
+  );
+  const { stdin, attachStdin, attachStdout } = BITS.STDIO;
+
+  it('gives the streams to the client that it is born with, the rest to the engine', async () => {
+    const [mine, client] = native.socketPair();
+    const end = listen(native.endOf(mine));
+    const engine = listen(native.spawnShim({ mode: 'run', plan: write(steps('echo', attachStdout)), runFolder: folder, client, trace: true }));
+    await engine.until(FRAME.gone);
+    expect(end.frames.map(({ type }) => type)).toEqual([FRAME.output, FRAME.exit]);
+    expect(engine.frames.map(({ type }) => type)).toEqual([FRAME.trace, FRAME.started, FRAME.exit, FRAME.trace, FRAME.gone]);
+  });
+
+  it('waits for its plan, adopts a client, and goes on', async () => {
+    const connection = native.spawnShim({ mode: 'run', plan: write(steps('true')), runFolder: folder, pool: 1 });
+    const engine = listen(connection);
+    await engine.until(FRAME.prepared);
+    expect(native.operations.map(({ name }) => name)).toEqual(['mkdir', 'pivotRoot']);
+    const [mine, client] = native.socketPair();
+    const launcher = native.endOf(mine);
+    const end = listen(launcher);
+    await launcher.send(FRAME.stdin, { payload: Buffer.from('early') });
+    await launcher.send(FRAME.stdinEof);
+    connection.adopt(client);
+    await connection.send(FRAME.resume, { payload: steps('cat', stdin | attachStdin | attachStdout) });
+    await engine.until(FRAME.gone);
+    expect(end.frames.map(({ type, payload }) => (type === FRAME.output ? payload.toString() : type))).toEqual(['early', FRAME.exit]);
+    expect(native.operations.map(({ name }) => name)).toEqual(['mkdir', 'pivotRoot', 'stdio', 'exec', 'rmdir']);
+  });
+
+  it('undoes what nobody came for', async () => {
+    const connection = native.spawnShim({ mode: 'run', plan: write(steps('true')), runFolder: folder, pool: 1 });
+    await listen(connection).until(FRAME.prepared);
+    connection.close();
+    await expect.poll(() => fs.existsSync(join(folder, RUN_FILES.undone))).toBe(true);
+    expect(fs.existsSync(join(folder, 'made'))).toBe(false);
+  });
+});

@@ -95,6 +95,8 @@ void give_back_stack(void);
 
 /* -- trace.c */
 void trace_open(void);
+/* Operations that are still open end now. */
+void trace_end(void);
 /* The entries since the last call; NULL when there are none. */
 const void *trace_take(uint32_t *length);
 void trace_tell(struct client *c);

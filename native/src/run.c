@@ -238,6 +238,7 @@ ONCE static int start(void) {
 		}
 		if (!failed) failed = get_ready();
 		if (!failed) failed = await_exec();
+		trace_end();
 	}
 	return failed;
 }

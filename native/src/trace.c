@@ -11,13 +11,18 @@ void trace_open(void) {
 	if (area != MAP_FAILED) trace = area;
 }
 
+/* `exec` does not return, and who was killed did not finish: now is when they were seen to have ended. */
+void trace_end(void) {
+	uint32_t used = trace ? __atomic_load_n(&trace->used, __ATOMIC_ACQUIRE) : 0;
+	for (uint32_t i = told; i < used && i < TRACE_ENTRIES; i++)
+		if (!trace->entries[i].end) trace->entries[i].end = trace_now();
+}
+
 const void *trace_take(uint32_t *length) {
 	if (!trace) return NULL;
 	uint32_t used = __atomic_load_n(&trace->used, __ATOMIC_ACQUIRE);
 	if (used > TRACE_ENTRIES) used = TRACE_ENTRIES;
-	/* `exec` does not return, and who was killed did not finish: now is when they were seen to have ended */
-	for (uint32_t i = told; i < used; i++)
-		if (!trace->entries[i].end) trace->entries[i].end = trace_now();
+	trace_end();
 	const void *entries = &trace->entries[told];
 	*length = (used - told) * (uint32_t)sizeof(struct trace_entry);
 	told = used;

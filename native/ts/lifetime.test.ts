@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -86,6 +86,21 @@ describe.skipIf(unable !== undefined)(`the life of a shim${unable ? ` (skipped: 
     expect(said).not.toContain('SECRET');
     expect(said).toMatch(/\n1\nSigIgn:\t0{16}\n0022\n$/);
     expect(native.tryLock(join(b.run, 'lock'), { create: false })).toBeDefined();
+  });
+
+  it('says what it cannot take back', async () => {
+    const program = join(bench().folder, 'start.ts');
+    writeFileSync(program, `
+      import { Bench } from ${JSON.stringify(join(import.meta.dirname, 'testing.ts'))};
+      import { createNative } from ${JSON.stringify(join(import.meta.dirname, 'index.ts'))};
+      const b = new Bench(createNative());
+      const talk = b.start({ argv: ['true'] });
+      console.log((await talk.frame('warning')).payload.subarray(16).toString());
+      await talk.frame('gone');
+      await b.close();
+    `);
+    const said = execFileSync('setpriv', ['--no-new-privs', process.execPath, '--disable-warning=ExperimentalWarning', program], { encoding: 'utf8', cwd: import.meta.dirname });
+    expect(said).toContain('no-new-privs');
   });
 
   it('is small while its container is idle', async () => {
