@@ -243,8 +243,8 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
     async call(hook, value, ...[base]) {
       refuseWaiting(hook);
       const tapped = hooks[hook];
-      if (!tapped.taps.some((tap) => isConcerned(tap as unknown as EngineTap, value))) return [];
       await breathe();
+      if (!tapped.taps.some((tap) => isConcerned(tap as unknown as EngineTap, value))) return [];
       const call = newCall(base, value);
       const end = base?.trace && openSpan(base.trace, 'hook', hook);
       // a copy: what one tap has judged, no other may change

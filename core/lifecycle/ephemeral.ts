@@ -1,6 +1,6 @@
 import { isEngineError } from '../errors/index.ts';
 import { type ContainerRequest, type Session, type StartOptions } from '../api/index.ts';
-import { createRecords } from '../hooks/index.ts';
+import { breathe, createRecords } from '../hooks/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { namesDrawn } from '../contracts/common/index.ts';
 import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, sourceEffects, wantsCopyUp } from './create.ts';
@@ -126,6 +126,7 @@ export async function prepareContainer(core: Core, wanted: ContainerRequest, opt
 /** The row alone: it is the run that has something to undo. */
 async function insert(core: Core, made: Made): Promise<void> {
   const { name } = made.record;
+  await breathe();
   const commit = (): Promise<void> => core.parts.state.begin(`run container ${name}`).commit((rows) => rows.insertContainer(made.record, wholeRow(made)));
   try {
     await commit();

@@ -1,4 +1,4 @@
-import { addSteps, type Asked, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
+import { addSteps, type Asked, breathe, createPlanCollector, createRecords, type PlanCollector, type RecordSet, type RunBase } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
 import { BITS, encodePlan, forgiving, op, orderSteps, slots, undoSteps, type Effect, type Origin, type PlannedStep } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
@@ -120,6 +120,7 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   const steps = [...forward, ...undoOf(forward)];
   await hooks.call('beforeStart', { steps }, base);
   const plugins = records.changed();
+  await breathe();
   core.phase?.('encode');
   const prefix = steps.filter(({ slot }) => COMMON.has(slot)).length;
   const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
