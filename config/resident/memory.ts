@@ -21,7 +21,8 @@ export function cleanCode(smaps: string, program: string): { readonly start: big
 export async function giveBackCode(): Promise<void> {
   try {
     const mappings = cleanCode(await readFile('/proc/self/smaps', 'latin1'), process.execPath);
-    const libc = defineLibrary(['libc.so.6', 'libc.so'], { madvise: { args: ['u64', 'size', 'int'], result: 'int' } });
+    const libc = defineLibrary(['libc.so.6', 'libc.so'], { madvise: { args: ['u64', 'size', 'int'], result: 'int' }, malloc_trim: { args: ['size'], result: 'int' } });
+    libc.malloc_trim(0);
     for (const { start, length } of mappings) libc.madvise(start, length, MADV_DONTNEED);
   } catch {
     // another libc, no /proc: then it holds more

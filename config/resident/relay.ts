@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { LAUNCH, RELAY } from '@engine/native/launch';
 import { type Relay, type RelayOptions } from '@engine/core/contracts/frontend';
 import { type Channel, type SocketCalls } from './channel.ts';
@@ -39,13 +39,13 @@ function relayBits(options: RelayOptions, stdinIsTerminal: boolean): number {
 export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
   const { channel, calls } = parts;
   const [ours, theirs] = calls.socketPair();
-  let handedOver = false;
+  // whoever took it closes it, unless it failed before: the numbers of fds are used again, so what one leads to tells whether it is still ours
+  const inode = fstatSync(ours).ino;
   let kept = true;
   let finished = false;
   const over = Promise.withResolvers<number>();
   const abandon = (): void => {
-    if (!handedOver) closeSync(ours);
-    handedOver = true;
+    if (leadsTo(ours, inode)) closeSync(ours);
     if (kept) closeSync(theirs);
     kept = false;
   };
@@ -60,11 +60,7 @@ export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
   // what the session says from its first moment on is then not held up by this process
   const early = options.session === undefined ? undefined : send(options.session);
   return {
-    /** Reading it hands it over: whoever takes it closes it. */
-    get client() {
-      handedOver = true;
-      return ours;
-    },
+    client: ours,
     ended(how) {
       finished = true;
       over.resolve(how);
@@ -82,4 +78,12 @@ export function openRelay(options: RelayOptions, parts: RelayParts): OpenRelay {
       return { detached: how === ENDED.detached };
     },
   };
+}
+
+function leadsTo(fd: number, inode: number): boolean {
+  try {
+    return fstatSync(fd).ino === inode;
+  } catch {
+    return false;
+  }
 }

@@ -110,6 +110,9 @@ static void exec_engined(const char *node, const char *script, bool service) {
 	env[n++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	env[n++] = geteuid() == 0 ? "HOME=/root" : "HOME=/";
 	env[n++] = "LISTEN_FDS=1";
+	/* each thread's own heap would keep what it once needed; threads for files on a dead mount */
+	env[n++] = "MALLOC_ARENA_MAX=2";
+	env[n++] = "UV_THREADPOOL_SIZE=16";
 	strcpy(pid_entry, "LISTEN_PID=");
 	strcat(pid_entry, decimal((uint64_t)getpid(), number));
 	env[n++] = pid_entry;
