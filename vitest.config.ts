@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config';
 
 // Modules are loaded by Node itself: with vitest's own runner a plugin in node_modules would get a second copy of core.
-const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000 } as const;
+// Who calls the product by itself gets no resident engine that goes on after the test; TestEngine says what it wants.
+const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000, env: { ENGINE_RESIDENT: 'off' } } as const;
 
 export default defineConfig({
   test: {
