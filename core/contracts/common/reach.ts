@@ -3,19 +3,19 @@ import { fail } from '../../errors/index.ts';
 /** Longest wait for an answer about a path that a user named, ms. A dead network mount, or a FUSE daemon that hangs, never gives one. */
 export const REACH_PATIENCE = 10_000;
 
-/** So many threads of libuv's pool may hang on such paths at once; the others serve everybody else. */
-const size = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
-let free = Math.max(1, Math.floor(size / 2));
+/** So many threads of libuv's pool may hang on such paths at once; the others serve everybody else. Known at the first use: a host may set it when it starts. */
+const mayHang = (): number => Math.max(1, Math.floor((Number(process.env['UV_THREADPOOL_SIZE']) || 4) / 2));
+let busy = 0;
 const waiting: (() => void)[] = [];
 const asked = new Map<string, Promise<unknown>>();
 
 async function ask<T>(read: () => Promise<T>): Promise<T> {
-  while (free === 0) await new Promise<void>((resolve) => void waiting.push(resolve));
-  free--;
+  while (busy >= mayHang()) await new Promise<void>((resolve) => void waiting.push(resolve));
+  busy++;
   try {
     return await read();
   } finally {
-    free++;
+    busy--;
     waiting.shift()?.();
   }
 }
