@@ -34,7 +34,7 @@ export function watched(root: string, runRoot: string, watch: Watch): OpenOption
   const counts = new Map<string, number>();
   let shims = 0;
   return {
-    flags: { root, runRoot }, env: { HOME: '/nonexistent', PATH: process.env['PATH'] ?? '' }, cwd: '/',
+    flags: { root, runRoot }, env: { ENGINE_RESIDENT: 'off', HOME: '/nonexistent', PATH: process.env['PATH'] ?? '' }, cwd: '/',
     wrap: {
       native: () => {
         const native = createNative({ shimPath: join(import.meta.dirname, '../../dist/bin/engine-shim-test') });
