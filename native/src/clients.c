@@ -6,13 +6,10 @@
 #include "shim.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define CUT_OFF_PATIENCE_MS 10000 /* to hear that it was cut off */
@@ -41,7 +38,6 @@ struct client {
 };
 
 static struct client *clients;
-static struct source listener = { .fd = -1 };
 uint8_t chunk[CHUNK];
 
 bool client_alive(const struct client *c) { return c->source.fd >= 0 && !c->cut; }
@@ -313,7 +309,7 @@ static struct client *client_make(int fd, bool control, bool relay) {
 
 struct client *client_add(int fd, bool control) { return client_make(fd, control, false); }
 
-static unsigned client_count(void) {
+unsigned client_count(void) {
 	unsigned count = 0;
 	for (struct client *c = clients; c; c = c->next) count++;
 	return count;
@@ -342,45 +338,6 @@ void client_begin(struct client *c) {
 
 void client_drop_relay(struct client *c) {
 	if (c->streams && !c->streams->begun) client_close(c->streams);
-}
-
-static void listener_ready(struct source *source, uint32_t events) {
-	(void)events;
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
-	if (fd < 0) return;
-	struct ucred peer = { .uid = (uid_t)-1 };
-	socklen_t size = sizeof peer;
-	if (client_count() >= MAX_CLIENTS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) || (peer.uid != 0 && peer.uid != geteuid())) {
-		close(fd);
-		return;
-	}
-	client_add(fd, false);
-}
-
-int clients_listen(int run_folder) {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) return errno;
-	/* the folder's own path may be longer than sun_path */
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/shim.sock", run_folder);
-	unlinkat(run_folder, "shim.sock", 0);
-	mode_t mask = umask(0177);
-	int failed = bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 1024) ? errno : 0;
-	umask(mask);
-	if (failed) {
-		close(fd);
-		return failed;
-	}
-	listener.fd = fd;
-	listener.ready = listener_ready;
-	source_want(&listener, EPOLLIN);
-	return 0;
-}
-
-void clients_stop_listening(int run_folder) {
-	if (listener.fd < 0) return;
-	source_close(&listener);
-	unlinkat(run_folder, "shim.sock", 0);
 }
 
 HOT int clients_update(void) {
@@ -437,6 +394,5 @@ void clients_forget(void) {
 	for (struct client *c = clients; c; c = c->next)
 		if (c->source.fd >= 0) close(c->source.fd);
 	clients = NULL;
-	if (listener.fd >= 0) close(listener.fd);
-	listener.fd = -1;
+	listener_forget();
 }

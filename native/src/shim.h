@@ -62,9 +62,12 @@ struct client *client_streams(struct client *c);
 void client_drop_relay(struct client *c);
 /* An fd that came with the frame in hand; -1 when there is none. The callee's from now on. */
 int client_take_fd(struct client *c);
-/* Listen on RUN/shim.sock. 0 or errno. */
+unsigned client_count(void);
+/* listen.c: listen on RUN/shim.sock. 0 or errno. */
 int clients_listen(int run_folder);
 void clients_stop_listening(int run_folder);
+/* In a child: close the fd. */
+void listener_forget(void);
 /* Queue a frame. Never blocks, never fails: a client that is cut off or gone swallows it. */
 void client_send(struct client *c, uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length);
 void clients_broadcast(uint32_t type, uint32_t session, uint32_t argument, const void *payload, uint32_t length);
