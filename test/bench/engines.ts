@@ -55,7 +55,8 @@ export class EngineContestant implements Contestant {
   get gone(): string[] {
     const { root, runRoot, instance, folder } = this.engine;
     const watched = [join(runRoot, 'runs'), join(root, 'containers'), ...cgroupFolders().map((path) => `${path}:${instance}`)].flatMap((path) => ['-f', path]);
-    return [...watched, '-c', `engine-shim:${folder}`, ...(this.kind === 'pooled' ? ['-u'] : [])];
+    // four: what `pool: auto` holds
+    return [...watched, '-c', `engine-shim:${folder}`, ...(this.kind === 'pooled' ? ['-u', '4'] : [])];
   }
   async removeAll(): Promise<void> {
     const ids = (await this.engine.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);

@@ -47,7 +47,7 @@ function rush(name: string, network: Network, workers: number): Scenario {
     async run(arena) {
       const turns = arena.contestants.flatMap((one): Turn[] => {
         const argv = one.run(network);
-        return argv ? [{ name: one.name, command: { argv, env: one.env }, pace: { seconds: 3, workers, gone: one.gone.filter((flag) => flag !== '-u') }, settle }] : [];
+        return argv ? [{ name: one.name, command: { argv, env: one.env }, pace: { seconds: 3, workers, gone: one.gone }, settle }] : [];
       });
       const results = await takeTurns(arena.driver, turns, Math.max(1, Math.round(arena.settings.rounds / 3)));
       return { scenario: name, kind: 'rate', title, note: 'started for 3 s; the rate is that of containers that are fully gone', rows: rows(arena, results, rateRow) };

@@ -1,5 +1,5 @@
 // Runs a command again and again and says how long each run took, in nanoseconds: until it had returned, and until everything of it was gone.
-//   driver [-n RUNS] [-s SECONDS] [-w WORKERS] [-p PAUSE_MS] [-f FOLDER[:PREFIX]]... [-c COMM[:PATH]]... [-u] -- PROGRAM [ARGUMENT]...
+//   driver [-n RUNS] [-s SECONDS] [-w WORKERS] [-p PAUSE_MS] [-f FOLDER[:PREFIX]]... [-c COMM[:PATH]]... [-u POOL] -- PROGRAM [ARGUMENT]...
 // %w and %i in an argument are the worker and the number of the run. Output: a line "ANSWERED GONE" per run (GONE is 0 when nobody asked, -1 when it
 // took over 5 s), then "window NS" from the first start until all was gone. A run that fails ends everything, its standard error is printed.
 #define _GNU_SOURCE
@@ -179,19 +179,19 @@ static int run_workers(const options_t *options)
 int main(int argc, char **argv)
 {
 	options_t options = { .runs = 1, .workers = 1 };
-	for (int c; (c = getopt(argc, argv, "+n:s:w:p:f:c:u")) != -1;) {
+	for (int c; (c = getopt(argc, argv, "+n:s:w:p:f:c:u:")) != -1;) {
 		if (c == 'n') options.runs = atoi(optarg);
 		else if (c == 's') options.seconds = atof(optarg);
 		else if (c == 'w') options.workers = atoi(optarg);
 		else if (c == 'p') options.pause_ms = atoi(optarg);
 		else if (c == 'f') watch_folder(optarg);
 		else if (c == 'c') watch_processes(optarg);
-		else if (c == 'u') watch_used();
+		else if (c == 'u') watch_used(atoi(optarg));
 		else return 2;
 	}
 	options.command = argv + optind;
 	if (!*options.command || options.workers < 1 || options.workers > MAX_WORKERS || options.runs < 1 || options.runs > MAX_RUNS) {
-		fprintf(stderr, "usage: driver [-n RUNS] [-s SECONDS] [-w WORKERS] [-p PAUSE_MS] [-f FOLDER[:PREFIX]]... [-c COMM[:PATH]]... [-u] -- PROGRAM [ARGUMENT]...\n");
+		fprintf(stderr, "usage: driver [-n RUNS] [-s SECONDS] [-w WORKERS] [-p PAUSE_MS] [-f FOLDER[:PREFIX]]... [-c COMM[:PATH]]... [-u POOL] -- PROGRAM [ARGUMENT]...\n");
 		return 2;
 	}
 	prctl(PR_SET_PDEATHSIG, SIGTERM);

@@ -25,7 +25,7 @@ typedef struct {
 } watch_t;
 
 static watch_t *all[MAX_WATCHES];
-static int count_all, used;
+static int count_all, used, allowed;
 static names_t current;
 
 // "BEFORE:AFTER"
@@ -47,7 +47,11 @@ static void add(const char *spec, int processes)
 
 void watch_folder(const char *spec) { add(spec, 0); }
 void watch_processes(const char *spec) { add(spec, 1); }
-void watch_used(void) { used = 1; }
+void watch_used(int most)
+{
+	used = 1;
+	allowed = most;
+}
 int watches(void) { return count_all; }
 
 // Does its command line speak of `text`, or has it a file open whose path begins so?
@@ -198,10 +202,12 @@ int watch_settled(int deadline_ms)
 	for (int i = 0; i < count_all; i++) {
 		for (;;) {
 			list(all[i], &current);
-			if (current.count <= all[i]->before.count)
+			if (current.count <= all[i]->before.count || current.count <= allowed)
 				break;
-			if (now_ns() > end)
+			if (now_ns() > end) {
+				fprintf(stderr, "%d of %s %s are left, %d were there before\n", current.count, all[i]->comm ? all[i]->comm : all[i]->folder, all[i]->prefix, all[i]->before.count);
 				return 0;
+			}
 			sleep_us(500);
 		}
 	}
