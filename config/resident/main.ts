@@ -43,11 +43,12 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   const inherited = argv[0] === '--inherited';
   if (inherited) process.env.LISTEN_PID = String(process.pid);
   const listenFd = takeListenFd(process.env);
-  // the socket of a service manager is its own, and stays
-  const socketIsOurs = listenFd === undefined || process.env.NOTIFY_SOCKET === undefined;
   const calls = createSyscalls();
-  const lock = takeLock(folder, calls);
-  if (lock === undefined) throw fail('ERR_BUSY', `a resident engine runs already: ${join(folder, 'engined.lock')} is held`, { operation: 'engined' });
+  const taken = takeLock(folder, calls);
+  if (taken === undefined) throw fail('ERR_BUSY', `a resident engine runs already: ${join(folder, 'engined.lock')} is held`, { operation: 'engined' });
+  const lock = taken.fd;
+  // a service manager gives a socket without a lock: it is its own, and stays
+  const socketIsOurs = listenFd === undefined || taken.inherited;
 
   const log = createLog({ level: 'info', format: 'json', write: (line) => void writeSync(2, line) });
   const stopped = Promise.withResolvers<string>();
@@ -86,7 +87,6 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
   const listener = listen({ pauseOnConnect: false, allowHalfOpen: true }, (connection) => void server.accept(connection));
   await startListening(listener, listenFd, socket);
   if (inherited) tellReady();
-  notifyManager();
 
   const script = process.argv[1] ?? '';
   const sources = sourceFolders(script);
@@ -108,9 +108,11 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
     return handingOver;
   }
   async function handOverNow(why: string): Promise<void> {
+    // who comes meanwhile waits in the service manager's socket, and it starts us again for him
+    if (!socketIsOurs) return stopped.resolve(`to be started anew: ${why}`);
     try {
       const fd = (listener as unknown as { readonly _handle?: { readonly fd: number } })._handle?.fd;
-      if (fd === undefined || lock === undefined) return;
+      if (fd === undefined) return;
       const pid = await startSuccessor({ listen: fd, lock, script, signal: ending.signal });
       log.info({ pid }, `handed over: ${why}`);
       stopped.resolve('handed over');
@@ -160,7 +162,7 @@ export async function engined(argv: readonly string[], flags: Flags): Promise<nu
     while (server.active > 0) await new Promise((resolve) => setTimeout(resolve, 10));
   };
   if (successor) await waiting();
-  else if (why === 'idle' || why.startsWith('SIG')) await Promise.race([waiting(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+  else if (why !== 'a fault') await Promise.race([waiting(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
   await server.cancel(why === 'a fault' ? 'the resident engine met an internal error and ends; containers go on' : 'the resident engine was stopped; containers go on');
   await Promise.race([instances.close(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]).catch((error: unknown) => log.error(describeError(error)));
   await watchdog.stop();
@@ -209,10 +211,4 @@ function tellReady(): void {
   } catch {
     // the one before us has gone meanwhile
   }
-}
-
-/** sd_notify(3), for Type=notify units. */
-function notifyManager(): void {
-  if (process.env.NOTIFY_SOCKET === undefined) return;
-  void import('node:child_process').then(({ spawn }) => spawn('systemd-notify', ['--ready', `--pid=${process.pid}`], { stdio: 'ignore' }).on('error', () => {}));
 }

@@ -26,13 +26,14 @@ export function takeListenFd(env: NodeJS.ProcessEnv): number | undefined {
 }
 
 /** The lock that says who serves this folder: the one we were born with, or taken now. Undefined: another engined has it. */
-export function takeLock(folder: string, calls: Pick<Syscalls, 'lock'>): number | undefined {
+export function takeLock(folder: string, calls: Pick<Syscalls, 'lock'>): { readonly fd: number; readonly inherited: boolean } | undefined {
   const path = join(folder, ENGINED_FILES.lock);
-  const fd = inherited(path) ?? calls.lock(path, { create: true, shared: false });
+  const given = inherited(path);
+  const fd = given ?? calls.lock(path, { create: true, shared: false });
   if (fd === undefined) return undefined;
   ftruncateSync(fd, 0);
   writeSync(fd, `${process.pid}\n`, 0);
-  return fd;
+  return { fd, inherited: given !== undefined };
 }
 function inherited(path: string): number | undefined {
   try {

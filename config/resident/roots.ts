@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Logger } from 'pino';
 import { type Engine } from '@engine/core/api';
@@ -60,6 +60,11 @@ export function createRoots(folder: string, instances: () => Instances, log: Log
     },
     async reopen() {
       for (const entry of entries) await reopen(entry);
+      // after a reboot there is no list, but what is to be started again
+      const own: Ambience = { cwd: '/', env: {}, flags: {} };
+      const settings = await instances().resolve(own).then(({ config }) => config.value, () => undefined);
+      if (!settings || settings.runRoot !== folder || entries.some(({ root }) => root === settings.root) || !existsSync(join(settings.root, 'state.db'))) return;
+      await reopen({ root: settings.root, runRoot: settings.runRoot, ambience: own });
     },
     async wake(root, runRoot) {
       const open = instances().open().find(({ instance: { resolved: { config: { value } } } }) => value.root === root && value.runRoot === runRoot);
