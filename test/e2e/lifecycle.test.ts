@@ -6,7 +6,7 @@ import { until } from '../helpers/wait.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
-  engine = new TestEngine();
+  engine = new TestEngine({ resident: 'auto' });
   await importBusybox(engine);
 });
 afterAll(async () => expect(await engine.close()).toEqual([]));

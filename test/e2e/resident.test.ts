@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -216,6 +216,22 @@ describe('when it ends', () => {
     expect((await engine.run(['ps'])).code).toBe(0);
     await until('another one', () => engine.engined);
   });
+});
+
+it.skipIf(spawnSync('systemd-socket-activate', ['--version']).status !== 0)("a service manager's socket is taken over, and left to it", async () => {
+  const other = new TestEngine({ resident: 'auto' });
+  mkdirSync(other.runRoot, { mode: 0o700 });
+  const socket = join(other.runRoot, 'engined.sock');
+  const manager = spawn('systemd-socket-activate', ['-E', 'ENGINE_RUN_ROOT', '-l', socket, join(import.meta.dirname, '../../bin/engine'), 'engined'], { env: other.env, stdio: 'ignore' });
+  const ended = new Promise((resolve) => manager.on('exit', resolve));
+  await until('its socket', () => existsSync(socket));
+  chmodSync(socket, 0o600);
+  expect(await other.ok('ps', '-q')).toBe('');
+  expect(other.engined).toBe(manager.pid);
+  process.kill(manager.pid ?? 0, 'SIGTERM');
+  expect(await ended).toBe(0);
+  expect(existsSync(socket)).toBe(true);
+  expect(await other.close()).toEqual([]);
 });
 
 it('what it cannot serve is done by the caller', async () => {
