@@ -1,6 +1,6 @@
-/** Slope of the line that fits best (least squares) through pairs of starts and amounts, per 1,000 starts; the first fifth is warming up and doesn't count. */
+/** Slope of the line that fits best (least squares) through pairs of starts and amounts, per 1,000 starts; the first two fifths are warming up and don't count. */
 export function growthPerThousand(samples: readonly (readonly [starts: number, amount: number])[]): number {
-  const used = samples.slice(Math.floor(samples.length / 5));
+  const used = samples.slice(Math.floor((samples.length * 2) / 5));
   if (used.length < 2) return NaN;
   const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
   const x = mean(used.map(([starts]) => starts));
@@ -34,7 +34,7 @@ export const slack: Readonly<Record<Counted, number>> = { fds: 4, threads: 2, ro
 
 const grown = (first: Sample, last: Sample): string => Object.entries(last.tables ?? {}).flatMap(([table, n]) => (n > (first.tables?.[table] ?? 0) ? [` (${table}: ${first.tables?.[table] ?? 0}, then ${n})`] : [])).join('');
 
-/** What isn't flat, one line each. Memory is judged when there are samples over at least 2,000 starts: before that, it is a heap that has not yet been collected. */
+/** What isn't flat, one line each. Memory is judged when there are samples over at least 4,000 starts: before that, code is still being compiled and the heap finds its size. */
 export function notFlat(samples: readonly Sample[]): string[] {
   const wrong: string[] = [];
   const warm = samples.slice(Math.floor(samples.length / 5));
@@ -43,7 +43,7 @@ export function notFlat(samples: readonly Sample[]): string[] {
   for (const key of ['rss', 'heap'] as const) {
     const pairs = samples.flatMap((sample) => (sample[key] === undefined ? [] : [[sample.starts, sample[key]] as const]));
     const growth = growthPerThousand(pairs);
-    if (last.starts - first.starts >= 2000 && growth >= memoryLimit) wrong.push(`${key} grows by ${growth.toFixed(2)} MB per 1,000 starts (limit: ${memoryLimit})`);
+    if (last.starts - first.starts >= 4000 && growth >= memoryLimit) wrong.push(`${key} grows by ${growth.toFixed(2)} MB per 1,000 starts (limit: ${memoryLimit})`);
   }
   const quarter = Math.ceil(warm.length / 4);
   for (const [key, allowed] of Object.entries(slack) as [Counted, number][]) {

@@ -4,7 +4,7 @@ import { growthPerThousand, notFlat, type Sample } from '../soak/flat.ts';
 const samples = (change: (i: number) => Partial<Sample>): Sample[] => Array.from({ length: 20 }, (_, i) => ({ starts: (i + 1) * 500, rss: 60, fds: 30, threads: 11, rootFiles: 40, runFiles: 5, rows: 3, cgroups: 0, shims: 0, ...change(i) }));
 
 it('growth is that of the line through the samples, warming up aside', () => {
-  expect(growthPerThousand(Array.from({ length: 10 }, (_, i) => [i * 1000, i < 2 ? 0 : 50 + i * 2] as const))).toBeCloseTo(2);
+  expect(growthPerThousand(Array.from({ length: 10 }, (_, i) => [i * 1000, i < 4 ? 0 : 50 + i * 2] as const))).toBeCloseTo(2);
   expect(growthPerThousand([])).toBeNaN();
 });
 it('what goes up and down is flat, what only grows is not', () => {
