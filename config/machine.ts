@@ -4,6 +4,9 @@ import { dirname } from 'node:path';
 import { type Machine, type MachineMount } from '@engine/core/contracts/common';
 import { capabilityNames } from './capabilities.ts';
 
+/** For so long the list of mounts is taken as it was, ms: those who ask several times for one command. */
+const MOUNTS_HOLD = 50;
+
 /** The machine this process runs on. Cheap: what costs something is read when it is asked for. */
 export function readMachine(folders: { readonly root: string; readonly runRoot: string }): Machine {
   const text = release();
@@ -18,7 +21,12 @@ export function readMachine(folders: { readonly root: string; readonly runRoot: 
       .map((line) => line.split('\t').at(-1) ?? '')
       .filter(Boolean),
   );
-  const mounts = lazy(() => readMounts(readText('/proc/self/mountinfo') ?? ''));
+  // a process that stays sees mounts come and go
+  let mounts: { readonly list: readonly MachineMount[]; readonly until: number } | undefined;
+  const readAgain = (): readonly MachineMount[] => {
+    if (!mounts || mounts.until < Date.now()) mounts = { list: readMounts(readText('/proc/self/mountinfo') ?? ''), until: Date.now() + MOUNTS_HOLD };
+    return mounts.list;
+  };
   const namespaces = lazy(() => readdirSync('/proc/self/ns').filter((name) => !name.endsWith('_for_children')));
   const capabilities = lazy(() =>
     capabilityNames(BigInt(`0x${/^CapEff:\s*([0-9a-f]+)/m.exec(readText('/proc/self/status') ?? '')?.[1] ?? '0'}`)),
@@ -36,7 +44,7 @@ export function readMachine(folders: { readonly root: string; readonly runRoot: 
       return filesystems();
     },
     get mounts() {
-      return mounts();
+      return readAgain();
     },
     get namespaces() {
       return namespaces();

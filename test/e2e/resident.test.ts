@@ -168,6 +168,27 @@ describe('faults', () => {
   });
 });
 
+it('hands over without a gap', async () => {
+  const before = await engine.startEngined();
+  let calls = 0;
+  let over = false;
+  const caller = async (): Promise<void> => {
+    while (!over) {
+      expect(await engine.run(['ps', '-q'])).toEqual({ code: 0, signal: null, stdout: '', stderr: '' });
+      calls++;
+    }
+  };
+  const callers = [caller(), caller(), caller()];
+  await until('some calls', () => calls > 5);
+  process.kill(before, 'SIGHUP');
+  await until('the successor', () => engine.engined !== undefined && engine.engined !== before);
+  const then = calls;
+  await until('more calls', () => calls > then + 5);
+  over = true;
+  await Promise.all(callers);
+  await until('the end of the old one', () => !existsSync(`/proc/${before}`));
+});
+
 describe('when it ends', () => {
   const running = async (name: string): Promise<string> => engine.ok('inspect', '-f', '{{.State.Status}} {{.State.ExitCode}}', name);
   it.each(['SIGTERM', 'SIGKILL'] as const)('by %s, containers and who is attached to them go on, and the next call finds everything', async (signal) => {
