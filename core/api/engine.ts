@@ -1,5 +1,6 @@
 import { type ContainerRecord, type ContainerRequest, type ContainerView, type ExitRecord } from './types.ts';
 import { type HistoryEntry, type ImageInfo, type Progress } from '../contracts/image/index.ts';
+import { type Change } from '../contracts/storage/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { type ContractName, type PluginManifest } from '../plugin/index.ts';
 import { type Machine, type Probe } from '../contracts/common/index.ts';
@@ -60,8 +61,8 @@ export interface Containers {
   list(options: { all: boolean }): Promise<readonly ContainerView[]>;
   logs(ref: string, options: ReadLogOptions): AsyncIterable<LogLine>;
   /** A added, C changed, D deleted; sorted by path. */
-  diff(ref: string): Promise<readonly { readonly kind: 'A' | 'C' | 'D'; readonly path: string }[]>;
-  /** Docker's JSON, as `docker inspect` prints it, with an `Engine` object for what is ours. */
+  diff(ref: string): Promise<readonly Change[]>;
+  /** What the taps on hook `inspect` make of it (spec-docker: what `docker inspect` prints), with an `Engine` object for what is ours. */
   inspect(ref: string, options?: { size?: boolean }): Promise<Record<string, unknown>>;
 }
 

@@ -1,9 +1,9 @@
-import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
+import { type ImageConfig, type ImageInfo, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Mount, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
 import { type RunContext } from '../contracts/common/index.ts';
-import { type ContainerRecord, type ContainerRequest, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
+import { type ContainerRecord, type ContainerRequest, type ContainerView, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
 import { type Logger } from 'pino';
 import { type PluginRecord } from './records.ts';
 
@@ -34,6 +34,7 @@ export const hookTable = {
   resume: { kind: 'series', when: 'before a container is thawed' },
   update: { kind: 'series', when: 'before the limits or the restart policy of a container change' },
   stats: { kind: 'waterfall', when: 'numbers of a running container are collected' },
+  inspect: { kind: 'waterfall', when: 'somebody wants to see all that is known of a container or an image: what frontends show of it' },
   checkpoint: { kind: 'series', when: 'before a container is dumped' },
   stop: { kind: 'notification', when: 'somebody asks a container to end (stop, kill, restart), before the signal; also when it does not run' },
   exited: { kind: 'notification', when: 'a run has ended: exit status and OOM truth' },
@@ -107,6 +108,16 @@ export interface Compiled {
   readonly files: Readonly<Record<string, string>>;
 }
 
+/** What is known of an object that somebody looks at. `folder`: of the container; `size`: bytes that it has written, when asked for. */
+export type InspectFacts =
+  | { readonly kind: 'container'; readonly view: ContainerView; readonly folder: string; readonly size?: number }
+  | { readonly kind: 'image'; readonly image: ImageInfo; readonly architecture: string };
+/** What is to be shown, in the making. It begins with `Engine`: what no other engine has. */
+export interface Inspected {
+  readonly facts: InspectFacts;
+  readonly json: Record<string, unknown>;
+}
+
 /** Argument of each hook, after the context. */
 export interface HookValues {
   configResolved: { readonly config: unknown };
@@ -125,6 +136,7 @@ export interface HookValues {
   resume: { readonly container: ContainerRecord };
   update: { readonly container: ContainerRecord };
   stats: Record<string, number>;
+  inspect: Inspected;
   checkpoint: { readonly container: ContainerRecord };
   /** `run`: the one that is to end; absent when none is there. */
   stop: { readonly container: ContainerRecord; readonly verb: 'stop' | 'kill' | 'restart'; readonly signal: number; readonly run?: string };

@@ -1,121 +1,22 @@
-import { lstatSync, readdirSync, type BigIntStats } from 'node:fs';
-import path from 'node:path';
-import { type SnapshotChanges } from '../contracts/storage/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
+import { type Change } from '../contracts/storage/index.ts';
 import { type Core } from './core.ts';
 import { driversOf, need } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
 
-export interface Change { readonly kind: 'A' | 'C' | 'D'; readonly path: string }
-
-function stat(file: string): BigIntStats | undefined {
-  try {
-    return lstatSync(file, { bigint: true, throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-const list = (folder: string): string[] => {
-  try {
-    return readdirSync(folder).sort();
-  } catch {
-    return [];
-  }
-};
-/** Overlay's mark of a removed entry: a character device 0:0. */
-const isWhiteout = (s: BigIntStats): boolean => s.isCharacterDevice() && s.rdev === 0n;
-
-/** Is `relative` there in the lower layers (topmost first)? Walked part by part, so that no link leads out of a layer. */
-function inLowers(lowers: readonly string[], relative: string): boolean {
-  const parts = relative.split('/').filter(Boolean);
-  for (const lower of lowers) {
-    let at = lower;
-    let found: BigIntStats | undefined;
-    for (const [i, part] of parts.entries()) {
-      at = path.join(at, part);
-      found = stat(at);
-      if (!found) break;
-      // whatever it hides further down is not there, and neither is what lies below a file
-      if (isWhiteout(found) || (i < parts.length - 1 && !found.isDirectory())) return false;
-    }
-    if (found) return true;
-  }
-  return false;
-}
-
-/** An overlay's upper folder holds exactly what changed. */
-function upperChanges({ upper, lowers, opaque }: SnapshotChanges & { kind: 'upper' }): Change[] {
-  const changes: Change[] = [];
-  const walk = (relative: string): void => {
-    for (const name of list(path.join(upper, relative))) {
-      const at = `${relative}/${name}`;
-      const found = stat(path.join(upper, at));
-      if (!found) continue;
-      if (isWhiteout(found)) changes.push({ kind: 'D', path: at });
-      else {
-        changes.push({ kind: inLowers(lowers, at) ? 'C' : 'A', path: at });
-        if (!found.isDirectory()) continue;
-        walk(at);
-        if (!opaque.includes(at)) continue;
-        const hidden = new Set(lowers.flatMap((lower) => list(path.join(lower, at))).map((lost) => `${at}/${lost}`));
-        for (const lost of hidden) if (!stat(path.join(upper, lost)) && inLowers(lowers, lost)) changes.push({ kind: 'D', path: lost });
-      }
-    }
-  };
-  walk('');
-  return changes;
-}
-
-function differs(a: BigIntStats, b: BigIntStats): boolean {
-  if (a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid || a.rdev !== b.rdev) return true;
-  return !a.isDirectory() && (a.size !== b.size || a.mtimeNs !== b.mtimeNs);
-}
-
-/** Two full trees, by their attributes. A folder counts as changed when something in it did. */
-function treeChanges(lower: string | undefined, tree: string): Change[] {
-  const changes: Change[] = [];
-  const walk = (relative: string): boolean => {
-    const below = lower === undefined ? [] : list(path.join(lower, relative));
-    let changed = false;
-    for (const name of [...new Set([...below, ...list(path.join(tree, relative))])].sort()) {
-      const at = `${relative}/${name}`;
-      const now = stat(path.join(tree, at));
-      const before = lower === undefined ? undefined : stat(path.join(lower, at));
-      if (!now) changes.push({ kind: 'D', path: at });
-      else if (!before || before.isDirectory() !== now.isDirectory()) {
-        changes.push({ kind: before ? 'C' : 'A', path: at });
-        if (now.isDirectory()) walk(at);
-      } else {
-        const place = changes.length;
-        const inside = now.isDirectory() && walk(at);
-        if (!inside && !differs(before, now)) continue;
-        changes.splice(place, 0, { kind: 'C', path: at });
-      }
-      changed = true;
-    }
-    return changed;
-  };
-  walk('');
-  return changes;
-}
-
 /** Mount points that a run made in the writable layer are the engine's, not the user's: without them, and folders that hold nothing else. */
-export function withoutMountPoints(changes: readonly Change[], targets: readonly string[]): Change[] {
+function withoutMountPoints(changes: readonly Change[], targets: readonly string[]): Change[] {
   const within = (p: string, target: string): boolean => p === target || p.startsWith(`${target}/`);
   const left = changes.filter((c) => c.kind !== 'A' || !targets.some((t) => within(c.path, t)));
   const isParent = (p: string): boolean => targets.some((t) => t.startsWith(`${p}/`));
   return left.filter((c) => c.kind === 'D' || !isParent(c.path) || left.some((other) => other.path.startsWith(`${c.path}/`) && !isParent(other.path)));
 }
 
-export function readChanges(changes: SnapshotChanges): Change[] {
-  return changes.kind === 'upper' ? upperChanges(changes) : treeChanges(changes.lower, changes.tree);
-}
-
-/** What a container changed in its root. Reads the storage driver's folders from outside, so it works while the container runs. */
+/** What a container changed in its root, whether it runs or not. */
 export async function diffContainer(core: Core, record: ContainerRecord): Promise<readonly Change[]> {
   const { driver } = need((await driversOf(core.registry, record, ['storage'])).storage, 'storage', record);
-  const changes = snapshotsOf(record, driver).flatMap(({ target, request }) =>
-    readChanges(driver.changes(request)).map(({ kind, path: p }): Change => ({ kind, path: target === '/' ? p : `${target}${p}` })));
-  const shown = withoutMountPoints(changes, (record.spec.mounts ?? []).map((m) => m.destination));
+  const changes = await Promise.all(snapshotsOf(record, driver).map(async ({ target, request }) =>
+    (await driver.diff(request)).map(({ kind, path }): Change => ({ kind, path: target === '/' ? path : `${target}${path}` }))));
+  const shown = withoutMountPoints(changes.flat(), (record.spec.mounts ?? []).map((m) => m.destination));
   return shown.sort((a, b) => (a.path < b.path ? -1 : 1));
 }

@@ -8,7 +8,7 @@ import { type ImageConfig, type ImageInfo, type ImageSource } from '../contracts
 import { type LogDriver } from '../contracts/log/index.ts';
 import { type NetworkDriver } from '../contracts/network/index.ts';
 import { type SecurityDriver } from '../contracts/security/index.ts';
-import { type StorageDriver } from '../contracts/storage/index.ts';
+import { readChanges, type StorageDriver } from '../contracts/storage/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { type ContractName, type PluginInstance, type PluginManifest } from '../plugin/index.ts';
@@ -47,6 +47,7 @@ function fakeStorage(folder: string, calls: Calls, name = 'plain'): StorageDrive
       return [step('init.rootfs', op.openTree({ source: at(key), out }))];
     },
     changes: ({ key }) => ({ kind: 'trees', tree: at(key) }),
+    diff: ({ key }) => readChanges({ kind: 'trees', tree: at(key) }),
   };
 }
 function fakeCgroup(): CgroupDriver {
@@ -109,6 +110,7 @@ export function fakeBase(hooks: Hooks): PluginEntry {
         };
         return { facts, spec, files: { ...files, hosts: '127.0.0.1 localhost\n' } };
       });
+      tap('inspect', (_, { facts, json }) => ({ facts, json: { ...json, facts } }));
       tap('applyLimits', ({ plan, spec }) => {
         plan.at('/process/args').add('init.exec', op.resolveExec({ name: spec.process?.args?.[0] ?? '', env: [], out: 'base.program' }));
         plan.at('/process/args').add('init.exec', op.exec({ program: 'base.program', argv: spec.process?.args ?? [], env: spec.process?.env ?? [] }));

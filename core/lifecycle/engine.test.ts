@@ -328,12 +328,17 @@ describe('volumes and binds', () => {
 });
 
 describe('inspect, logs, diff', () => {
-  it('speaks as Docker does', async () => {
+  it('tells what is known, and lets plugins say it', async () => {
     const { engine, fixture } = await start();
     const { id } = await engine.containers.create(request({ name: 'ii', command: ['echo', 'x'], env: ['A=b'] }));
     await (await engine.containers.start('ii')).gone;
     const inspected = await engine.containers.inspect('ii', { size: true });
-    expect(inspected).toMatchObject({ Id: id, Name: '/ii', Path: 'echo', Args: ['x'], SizeRw: 1, State: { Status: 'exited', ExitCode: 0, Running: false, OOMKilled: false }, Config: { Cmd: ['echo', 'x'], Entrypoint: null }, HostConfig: { NetworkMode: 'none' } });
+    expect(inspected).toMatchObject({
+      facts: { kind: 'container', size: 1, view: { state: 'stopped', record: { id, name: 'ii', spec: { process: { args: ['echo', 'x'] } } } } },
+      Engine: { starts: 1, source: 'fake', run: null, lastExit: { code: 0 }, drivers: { storage: { driver: 'plain' } } },
+    });
+    expect((await engine.containers.inspect('ii'))['facts']).not.toHaveProperty('size');
+    expect(await engine.images.inspect('test')).toMatchObject({ facts: { kind: 'image', image: { id: 'sha256:abc' }, architecture: 'x64' }, Engine: { source: 'fake', rootfs: { kind: 'layers' } } });
     const lines = [];
     for await (const line of engine.containers.logs('ii', { follow: false })) lines.push(line.text.toString());
     expect(lines).toEqual(['line\n']);

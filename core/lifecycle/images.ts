@@ -4,12 +4,10 @@ import { type ImageInfo, type ImageSource, type Progress } from '../contracts/im
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { defined, shortId, type Core } from './core.ts';
 import { awaitGoing } from './finish.ts';
+import { inspectImage } from './inspect.ts';
 import { type ResolvedDriver } from './parts.ts';
 
 export interface FoundImage { readonly image: ImageInfo; readonly source: ResolvedDriver<ImageSource> }
-
-/** In the words of images: an image is loaded for this machine's platform. */
-const platform = (machine: string): string => ({ x86_64: 'amd64', x64: 'amd64', aarch64: 'arm64' })[machine] ?? machine;
 
 /** An image may not be removed while a container is made of it. */
 export function imageLock(id: string): readonly [kind: string, id: string] {
@@ -115,12 +113,7 @@ export function createImages(core: Core): Images {
     },
     async inspect(ref) {
       await core.request('image inspect', { image: ref });
-      const { image } = await findImage(core, ref);
-      const layers = image.rootfs.kind === 'layers' ? image.rootfs.layers.map((l) => l.diffID) : [];
-      return defined({
-        Id: image.id, RepoTags: image.names, RepoDigests: image.digest ? image.names.map((n) => `${n.replace(/:[^:/]*$/, '')}@${image.digest}`) : [], Created: image.created, Size: image.size,
-        Os: 'linux', Architecture: platform(core.parts.machine.architecture), Config: image.config, RootFS: { Type: image.rootfs.kind, Layers: layers }, Engine: { source: image.source, rootfs: image.rootfs },
-      });
+      return inspectImage(core, (await findImage(core, ref)).image);
     },
   };
 }

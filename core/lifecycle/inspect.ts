@@ -1,93 +1,34 @@
-import path from 'node:path';
 import { type ContainerRecord } from '../api/index.ts';
-import { defined, type Core } from './core.ts';
+import { type ImageInfo } from '../contracts/image/index.ts';
+import { type InspectFacts } from '../hooks/index.ts';
+import { type Core } from './core.ts';
 import { driversOf, ifLoaded } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
 import { viewContainer } from './running.ts';
 
-const NEVER = '0001-01-01T00:00:00Z';
-
-function stateOf(core: Core, record: ContainerRecord): Record<string, unknown> {
-  const view = viewContainer(core, record);
-  const exit = view.record.lastExit;
-  const waiting = view.restarts?.next !== undefined;
-  const running = view.state === 'running';
-  const status = { creating: 'created', created: 'created', running: 'running', paused: 'paused', stopped: 'exited' }[view.state];
-  return {
-    Status: waiting ? 'restarting' : status, Running: running || waiting, Paused: view.state === 'paused', Restarting: waiting, Dead: false, Pid: view.run?.pid ?? 0,
-    OOMKilled: !running && (exit?.oom?.killed ?? false), ExitCode: running ? 0 : (exit?.code ?? 0), Error: running ? '' : (view.restarts?.error ?? exit?.error ?? ''),
-    StartedAt: view.run?.startedAt ?? exit?.startedAt ?? NEVER, FinishedAt: running ? (record.lastExit?.finishedAt ?? NEVER) : (exit?.finishedAt ?? NEVER),
-  };
+/** What is known, in the words of those who tap `inspect`; `own` is shown in any case. */
+async function show(core: Core, facts: InspectFacts, own: Readonly<Record<string, unknown>>): Promise<Record<string, unknown>> {
+  return (await core.parts.hooks.callWaterfall('inspect', { facts, json: { Engine: own } })).value.json;
 }
 
-function mountsOf(record: ContainerRecord): Record<string, unknown>[] {
-  const source = (target: string): string => record.spec.mounts?.find((m) => m.destination === target)?.source ?? '';
-  const clean = (target: string): string => path.posix.normalize(target).replace(/(.)\/$/, '$1');
-  const binds = record.request.mounts.filter((m) => m.type === 'bind');
-  return [
-    ...record.volumes.map((v) => ({ Type: 'volume', Name: v.name, Source: source(v.target), Destination: v.target, Driver: v.driver, Mode: '', RW: !v.readonly, Propagation: '' })),
-    ...binds.map((m) => ({ Type: 'bind', Source: m.source ?? '', Destination: clean(m.target), Mode: m.readonly ? 'ro' : '', RW: !m.readonly, Propagation: m.propagation ?? 'rprivate' })),
-    ...[...record.request.tmpfs, ...record.request.mounts.filter((m) => m.type === 'tmpfs')].map((m) => ({ Type: 'tmpfs', Source: '', Destination: clean(m.target), Mode: '', RW: true, Propagation: '' })),
-  ];
-}
-
-/** Docker says null where nothing was asked for. */
-const listed = (list: readonly string[]): readonly string[] | null => (list.length ? list : null);
-const capability = (name: string): string => (/^(ALL|CAP_.*)$/i.test(name) ? name : `CAP_${name}`).toUpperCase();
-
-function hostConfig(record: ContainerRecord): Record<string, unknown> {
-  const { request: r, spec } = record;
-  const { limits } = r;
-  return {
-    Binds: listed(r.mounts.filter((m) => m.type === 'bind' || (m.type === 'volume' && m.source)).map((m) => `${m.source}:${m.target}${m.readonly ? ':ro' : ''}`)),
-    LogConfig: { Type: r.log.driver ?? '', Config: r.log.options }, NetworkMode: r.network,
-    PortBindings: Object.fromEntries(r.ports.map((p) => [`${p.containerPort}/${p.protocol}`, [{ HostIp: p.hostAddress ?? '', HostPort: String(p.hostPort ?? '') }]])),
-    RestartPolicy: { Name: r.restart?.policy ?? 'no', MaximumRetryCount: r.restart?.maximum ?? 0 }, AutoRemove: r.autoRemove, CapAdd: listed(r.capAdd.map(capability)), CapDrop: listed(r.capDrop.map(capability)), CgroupnsMode: r.cgroupns || 'private',
-    Dns: r.dns ?? [], DnsOptions: r.dnsOptions ?? [], DnsSearch: r.dnsSearch ?? [], ExtraHosts: r.addHosts, GroupAdd: r.groupAdd,
-    IpcMode: r.ipc || 'private', PidMode: r.pid ?? '', UTSMode: r.uts ?? '', UsernsMode: r.userns ?? '', OomScoreAdj: r.oomScoreAdj ?? 0, Privileged: r.privileged,
-    ReadonlyRootfs: r.readonlyRootfs, SecurityOpt: r.securityOptions, StorageOpt: r.storageOptions, ShmSize: r.shmSize ?? 64 << 20, Sysctls: r.sysctls, Init: r.init,
-    Tmpfs: Object.fromEntries(r.tmpfs.map((t) => [t.target, t.options.join(',')])),
-    Memory: limits.memory ?? 0, MemorySwap: spec.linux?.resources?.memory?.swap ?? limits.memorySwap ?? 0, MemoryReservation: limits.memoryReservation ?? 0, MemorySwappiness: limits.memorySwappiness ?? null,
-    NanoCpus: limits.nanoCpus ?? 0, CpuShares: limits.cpuShares ?? 0, CpuPeriod: limits.cpuPeriod ?? 0, CpuQuota: limits.cpuQuota ?? 0, CpusetCpus: limits.cpusetCpus ?? '', CpusetMems: limits.cpusetMems ?? '',
-    PidsLimit: limits.pids ?? null, BlkioWeight: limits.blkioWeight ?? 0, OomKillDisable: limits.oomKillDisable ?? false, CgroupParent: r.cgroupParent ?? '',
-    Devices: r.devices.map((d) => ({ PathOnHost: d.source, PathInContainer: d.target, CgroupPermissions: d.access })), DeviceCgroupRules: r.deviceCgroupRules,
-    Ulimits: r.rlimits.map((l) => ({ Name: l.name, Soft: l.soft, Hard: l.hard })),
-    MaskedPaths: spec.linux?.maskedPaths ?? [], ReadonlyPaths: spec.linux?.readonlyPaths ?? [],
-  };
-}
-
-function configOf(record: ContainerRecord): Record<string, unknown> {
-  const { request: r, imageConfig, spec } = record;
-  const env = new Map([...(imageConfig.Env ?? []), ...r.env].map((pair) => [pair.split('=', 1)[0], pair]));
-  const entrypoint = r.bundle === undefined ? (r.entrypoint?.filter(Boolean) ?? imageConfig.Entrypoint ?? []) : [];
-  const command = (spec.process?.args ?? []).slice(entrypoint.length);
-  return {
-    Hostname: spec.hostname ?? '', Domainname: r.domainname ?? '', User: r.user ?? imageConfig.User ?? '', AttachStdin: r.attach.stdin, AttachStdout: r.attach.stdout, AttachStderr: r.attach.stderr,
-    Tty: r.terminal, OpenStdin: r.openStdin, StdinOnce: r.stdinOnce, Env: r.bundle === undefined ? [...env.values()] : (spec.process?.env ?? []), Cmd: command.length ? command : null, Image: record.image.name,
-    Volumes: record.volumes.length ? Object.fromEntries(record.volumes.map((v) => [v.target, {}])) : null, WorkingDir: r.bundle === undefined ? (r.workdir ?? imageConfig.WorkingDir ?? '') : (spec.process?.cwd ?? ''), Entrypoint: entrypoint.length ? entrypoint : null,
-    ExposedPorts: imageConfig.ExposedPorts ?? {}, Labels: { ...imageConfig.Labels, ...r.labels }, StopSignal: r.stopSignal ?? imageConfig.StopSignal ?? 'SIGTERM', ...(r.stopTimeout === undefined ? {} : { StopTimeout: r.stopTimeout }),
-  };
-}
-
-/** Docker's JSON of a container; what is ours alone is in `Engine`. */
-export async function inspectContainer(core: Core, record: ContainerRecord, options: { size?: boolean } = {}): Promise<Record<string, unknown>> {
-  const folder = core.folderOf(record.id);
-  const [command, ...args] = record.spec.process?.args ?? [];
-  const file = (name: string): string => path.join(folder, name);
-  const size = options.size ? await ifLoaded(async () => {
+/** Bytes of what a container has written; undefined when its storage plugin is gone. */
+async function writtenBytes(core: Core, record: ContainerRecord): Promise<number | undefined> {
+  return ifLoaded(async () => {
     const { storage } = await driversOf(core.registry, record, ['storage']);
     if (!storage) return undefined;
-    let bytes = 0;
-    for (const { request } of snapshotsOf(record, storage.driver)) bytes += (await storage.driver.usage(request.key)).bytes;
-    return bytes;
-  }, () => {}) : undefined;
+    const usages = await Promise.all(snapshotsOf(record, storage.driver).map(({ request }) => storage.driver.usage(request.key)));
+    return usages.reduce((sum, { bytes }) => sum + bytes, 0);
+  }, () => {});
+}
+
+export async function inspectContainer(core: Core, record: ContainerRecord, options: { size?: boolean } = {}): Promise<Record<string, unknown>> {
+  const size = options.size ? await writtenBytes(core, record) : undefined;
   const view = viewContainer(core, record);
-  return defined({
-    Id: record.id, Created: record.created, Path: command ?? '', Args: args, State: stateOf(core, record), Image: record.image.id,
-    ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: file('log/container.log'), Name: `/${record.name}`, RestartCount: view.restarts?.count ?? 0,
-    Driver: record.drivers.storage?.driver ?? '', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: record.spec.process?.apparmorProfile ?? '', ExecIDs: null,
-    HostConfig: hostConfig(record), GraphDriver: { Name: record.drivers.storage?.driver ?? '', Data: {} }, SizeRw: size, Mounts: mountsOf(record), Config: configOf(record),
-    NetworkSettings: { Ports: {}, Networks: { [record.request.network.split(':', 1)[0] ?? '']: { IPAddress: '', Gateway: '', MacAddress: '' } } },
-    Engine: { drivers: record.drivers, rootfs: record.rootfs, source: record.image.source, starts: record.starts, run: view.run ? { id: view.run.id, folder: view.run.folder } : null, lastExit: view.record.lastExit ?? null, spec: record.spec },
-  });
+  const { drivers, rootfs, image, starts, spec, lastExit = null } = view.record;
+  const run = view.run ? { id: view.run.id, folder: view.run.folder } : null;
+  return show(core, { kind: 'container', view, folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, spec });
+}
+
+export function inspectImage(core: Core, image: ImageInfo): Promise<Record<string, unknown>> {
+  return show(core, { kind: 'image', image, architecture: core.parts.machine.architecture }, { source: image.source, rootfs: image.rootfs });
 }

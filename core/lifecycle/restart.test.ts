@@ -57,10 +57,10 @@ describe('a restart policy', () => {
     await expect(create({ policy: 'on-failure', maximum: -1 })).rejects.toThrow('cannot be negative');
     await expect(create({ policy: 'always', maximum: 0 }, true)).rejects.toThrow('--restart and --rm');
     await create({ policy: 'on-failure', maximum: 3 });
-    const policy = async (): Promise<unknown> => ((await engine.containers.inspect('one'))['HostConfig'] as Record<string, unknown>)['RestartPolicy'];
-    expect(await policy()).toEqual({ Name: 'on-failure', MaximumRetryCount: 3 });
+    const policy = async (): Promise<unknown> => (await engine.containers.resolve('one')).record.request.restart;
+    expect(await policy()).toEqual({ policy: 'on-failure', maximum: 3 });
     await engine.containers.update('one', { restart: { policy: 'always', maximum: 0 } });
-    expect(await policy()).toEqual({ Name: 'always', MaximumRetryCount: 0 });
+    expect(await policy()).toEqual({ policy: 'always', maximum: 0 });
     await expect(engine.containers.update('one', { restart: { policy: 'no', maximum: 3 } })).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE' });
     await expect.poll(() => events).toEqual(['container create', 'container update']);
     await engine.close();
@@ -72,8 +72,8 @@ describe('a restart policy', () => {
     await engine.containers.create(request({ name: 'one', restart: { policy: 'always', maximum: 0 } }));
     await engine.containers.create(request({ name: 'two' }));
     expect((await engine.containers.list({ all: false })).map(({ record, restarts }) => [record.name, restarts])).toEqual([['one', answer]]);
-    expect(await engine.containers.inspect('one')).toMatchObject({ RestartCount: 2, State: { Status: 'restarting', Restarting: true, Running: true, Error: 'no such file' } });
-    expect(await engine.containers.inspect('two')).toMatchObject({ RestartCount: 0, State: { Status: 'created', Restarting: false } });
+    expect(await engine.containers.inspect('one')).toMatchObject({ facts: { view: { state: 'created', restarts: answer } } });
+    expect((await engine.containers.resolve('two')).restarts).toBeUndefined();
     await engine.containers.kill('one', 'TERM');
     expect(stops).toEqual([['one', 'kill', 15, false]]);
     answer = { count: 2 };

@@ -90,6 +90,7 @@ export function createSampleStorage(deps: common.DriverDeps, { sync = true }: Sa
       const own = { kind: 'trees', tree: tree(folders.snapshot(key)) } as const;
       return lower.chainID === undefined ? own : { ...own, lower: tree(folders.layer(lower.chainID)) };
     },
+    diff: (request) => storage.readChanges(driver.changes(request)),
     usage: (key) => storage.treeUsage(tree(folders.snapshot(key))),
   };
   return driver;

@@ -1,12 +1,14 @@
 import { definePlugin } from '@engine/core/plugin';
 import { createDockerSpec } from './driver.ts';
 import { realHost } from './host-view.ts';
+import { dockerJson } from './inspect.ts';
 
-/** A tap only: it replaces no backend, it says what a request means. */
+/** Taps only: it replaces no backend, it says what a request means, and shows what came of it in the same words. */
 export default definePlugin({
   create({ machine, tap }) {
     const docker = createDockerSpec({ machine, host: realHost });
     tap('compile', (_, value) => docker.compile(value));
+    tap('inspect', (_, value) => dockerJson(value));
     return {};
   },
 });

@@ -6,7 +6,7 @@ import {
   ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
   type DriverDeps, type Machine, type Probe,
 } from '@engine/core/contracts/common';
-import { missingLayer, parseSize, readLayers, readText, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
+import { missingLayer, parseSize, readChanges, readLayers, readText, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
 import { createSubvolume, enableQuota, limitSubvolume, sealSubvolume, snapshotSubvolume } from './ioctls.ts';
 
 export interface BtrfsOptions {
@@ -101,6 +101,7 @@ export function createBtrfsStorage(deps: DriverDeps, options: BtrfsOptions = {})
       const tree = join(folders.snapshot(key), 'tree');
       return lower.chainID === undefined ? { kind: 'trees', tree } : { kind: 'trees', lower: treeOf(lower.chainID), tree };
     },
+    diff: (request) => readChanges(driver.changes(request)),
 
     /** Files that are not the layer's own any more: in a snapshot an untouched file keeps inode number and ctime. */
     async usage(key) {

@@ -6,7 +6,7 @@ import {
   ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, removeByRename, RENAME_NOREPLACE,
   type DriverDeps, type Machine, type Probe, type Steps,
 } from '@engine/core/contracts/common';
-import { attributesOf, layerName, missingLayer, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
+import { attributesOf, layerName, missingLayer, readChanges, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
 import { createLayout, readChain } from './layout.ts';
 import { opaqueFolders } from './opaque.ts';
 
@@ -198,6 +198,7 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
       const upper = join(layout.snapshot(request.key), 'upper');
       return { kind: 'upper', upper, lowers, opaque: opaqueFolders(upper) };
     },
+    diff: (request) => readChanges(driver.changes(request)),
     usage: (key) => treeUsage(join(layout.snapshot(key), 'upper')),
   };
   return driver;

@@ -5,7 +5,7 @@ import {
   ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
   type DriverDeps, type Machine, type Probe,
 } from '@engine/core/contracts/common';
-import { attributesOf, missingLayer, readLayers, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
+import { attributesOf, missingLayer, readChanges, readLayers, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
 
 export interface VfsOptions {
   /** Write a layer to disk before it becomes visible. Default true. */
@@ -90,6 +90,7 @@ export function createVfsStorage(deps: DriverDeps, options: VfsOptions = {}): St
       const tree = join(folders.snapshot(key), 'tree');
       return lower.chainID === undefined ? { kind: 'trees', tree } : { kind: 'trees', lower: treeOf(lower.chainID), tree };
     },
+    diff: (request) => readChanges(driver.changes(request)),
     usage: (key) => treeUsage(join(folders.snapshot(key), 'tree')),
   };
   return driver;

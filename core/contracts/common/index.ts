@@ -135,5 +135,6 @@ export const REGISTER = {
 export type Steps = readonly Step[];
 
 export * from './mounts.ts';
+export * from './staging.ts';
 export * from './trees.ts';
 export { reach, REACH_PATIENCE } from './reach.ts';

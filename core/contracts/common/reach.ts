@@ -4,19 +4,20 @@ import { fail } from '../../errors/index.ts';
 export const REACH_PATIENCE = 10_000;
 
 /** So many threads of libuv's pool may hang on such paths at once; the others serve everybody else. Known at the first use: a host may set it when it starts. */
-const mayHang = (): number => Math.max(1, Math.floor((Number(process.env['UV_THREADPOOL_SIZE']) || 4) / 2));
-let busy = 0;
-const waiting: (() => void)[] = [];
+const threads = (): number => Number(process.env['UV_THREADPOOL_SIZE']) || 4;
+interface Lane { readonly share: number; busy: number; readonly waiting: (() => void)[] }
+/** What every command asks has a lane of its own: it must get through when all those for sources hang. */
+const lanes = { source: { share: 1 / 2, busy: 0, waiting: [] }, caller: { share: 1 / 4, busy: 0, waiting: [] } } satisfies Record<string, Lane>;
 const asked = new Map<string, Promise<unknown>>();
 
-async function ask<T>(read: () => Promise<T>): Promise<T> {
-  while (busy >= mayHang()) await new Promise<void>((resolve) => void waiting.push(resolve));
-  busy++;
+async function ask<T>(lane: Lane, read: () => Promise<T>): Promise<T> {
+  while (lane.busy >= Math.max(1, Math.floor(threads() * lane.share))) await new Promise<void>((resolve) => void lane.waiting.push(resolve));
+  lane.busy++;
   try {
     return await read();
   } finally {
-    busy--;
-    waiting.shift()?.();
+    lane.busy--;
+    lane.waiting.shift()?.();
   }
 }
 
@@ -24,10 +25,10 @@ async function ask<T>(read: () => Promise<T>): Promise<T> {
  * What `read` says about `path`, a path that a user named. It must not be synchronous: who asks the same of the same path meanwhile waits with the
  * first. Errors: its own; ERR_TIMEOUT, naming the path, after {@link REACH_PATIENCE}.
  */
-export async function reach<T>(operation: string, path: string, read: () => Promise<T>): Promise<T> {
-  const key = `${operation} ${path}`;
+export async function reach<T>(operation: string, path: string, read: () => Promise<T>, lane: keyof typeof lanes = 'source'): Promise<T> {
+  const key = `${lane} ${operation} ${path}`;
   let answer = asked.get(key) as Promise<T> | undefined;
-  if (!answer) asked.set(key, (answer = ask(read).finally(() => asked.delete(key))));
+  if (!answer) asked.set(key, (answer = ask<T>(lanes[lane], read).finally(() => asked.delete(key))));
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(fail('ERR_TIMEOUT', `${operation} ${path}: no answer for ${REACH_PATIENCE / 1000} s`, {

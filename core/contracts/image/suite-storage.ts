@@ -39,6 +39,7 @@ export function folderStorage(folder: string, independent: boolean): StorageDriv
     removeSnapshot: () => [],
     planRootfs: () => [],
     changes: () => ({ kind: 'trees', tree: folder }),
+    diff: () => [],
     usage: () => Promise.resolve({ bytes: 0, inodes: 0 }),
   };
 }

@@ -52,6 +52,8 @@ export interface StorageDriver extends Driver {
    * form (whiteouts as char 0:0, opaque xattrs); `kind: 'trees'`: two full trees to compare.
    */
   changes(request: SnapshotRequest): SnapshotChanges;
+  /** **read** The differences themselves, also while it is in use; `readChanges` makes them of `changes`. */
+  diff(request: SnapshotRequest): readonly Change[] | Promise<readonly Change[]>;
   /** **read** Bytes and inodes used by the writable part of `key`. */
   usage(key: string): Promise<{ readonly bytes: number; readonly inodes: number }>;
 }
@@ -74,5 +76,9 @@ export type SnapshotChanges =
   | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[]; readonly opaque: readonly string[] }
   | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };
 
+/** A added, C changed, D deleted. `path`: absolute, in the snapshot. */
+export interface Change { readonly kind: 'A' | 'C' | 'D'; readonly path: string }
+
+export { readChanges } from './changes.ts';
 export * from './folders.ts';
 export * from './names.ts';

@@ -186,6 +186,8 @@ export const contentCases: readonly Case[] = [
         assert.ok(!fs.existsSync(join(written, 'was-file')));
         assert.ok(fs.existsSync(join(changes.lower ?? '', 'was-file')));
       }
+      const differences = new Map((await c.driver.diff(request)).map(({ kind, path }) => [path, kind]));
+      assert.deepEqual([differences.get('/big'), differences.get('/was-file'), differences.get('/etc/passwd')], ['A', 'D', undefined]);
     },
   },
   {

@@ -7,7 +7,7 @@ import { type Effect } from '../../plan/types.ts';
 import { fakeBench } from '../common/fake-bench.ts';
 import { ensureFolder, goesWithStaging, makeByRename, removeByRename, RENAME_NOREPLACE, type DriverDeps } from '../common/index.ts';
 import { runCase } from '../common/suite.ts';
-import { missingLayer, readLayers, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from './index.ts';
+import { missingLayer, readChanges, readLayers, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from './index.ts';
 import { storageSuite } from './suite.ts';
 
 /** A storage driver as a third party would write it: plain copies, nothing clever. */
@@ -56,6 +56,7 @@ function createPlainStorage({ folder }: DriverDeps): StorageDriver {
     removeSnapshot: (key) => removeByRename(folders.snapshot(key), folders.trash),
     planRootfs: ({ key, out }) => [step('init.rootfs', op.openTree({ source: join(folders.snapshot(key), 'tree'), out }))],
     changes: ({ key }) => ({ kind: 'trees', tree: join(folders.snapshot(key), 'tree') }),
+    diff: (request) => readChanges(driver.changes(request)),
     usage: (key) => treeUsage(join(folders.snapshot(key), 'tree')),
   };
   return driver;
