@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
 import { lstatSync, realpathSync, statSync, type BigIntStats } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
+import { reach } from '@engine/core/contracts/common';
 import { type Flags } from '../ambient.ts';
 import { loadConfig, type LoadedConfig } from '../sources.ts';
 import { defaultPlaces, trustedFolders, type Places } from '../trust.ts';
@@ -107,6 +109,21 @@ export interface Resolver {
   resolve(ambience: Ambience): Promise<Resolved>;
 }
 
+/** When each folder last gave an answer, ms. */
+const answered = new Map<string, number>();
+/**
+ * What follows looks at these folders synchronously: one on a dead network mount is asked first, without blocking. Once a second is enough. Errors:
+ * ERR_TIMEOUT.
+ */
+async function reachFolders(folders: readonly (string | undefined)[]): Promise<void> {
+  const now = Date.now();
+  const wanted = folders.filter((folder) => folder !== undefined && now - (answered.get(folder) ?? 0) > 1000) as string[];
+  if (wanted.length === 0) return;
+  await Promise.all(wanted.map((folder) => reach('stat', folder, () => stat(folder).catch(() => undefined), 'caller')));
+  if (answered.size > 1000) answered.clear();
+  for (const folder of wanted) answered.set(folder, Date.now());
+}
+
 /**
  * The configuration of a caller: as loadConfig gives it, but when nothing has changed of what that looked at, for the price of a dozen stat(2).
  */
@@ -117,6 +134,7 @@ export function createResolver(load: typeof loadConfig = loadConfig): Resolver {
       const env = relevant(asked.env);
       const ambience = { cwd: asked.cwd, env, flags: asked.flags };
       const key = JSON.stringify([asked.cwd, env, asked.flags]);
+      await reachFolders([asked.cwd, asked.env['HOME']]);
       const before = known.get(key);
       if (before && signature(before.looks) === before.signature) return before.resolved;
       known.delete(key);

@@ -143,6 +143,10 @@ describe.skipIf(process.getuid?.() !== 0)('delays nobody else:', () => {
       const file = start('run', '--rm', '--env-file', `${dead}/env`, '--network', 'none', 'busybox', 'true');
       await nobodyIsDelayed();
       expect((await file.result).stderr).toContain(`stat ${dead}/env: no answer for 10 s`);
+      // nor the folder that a command is typed in, whose configuration is looked at
+      const inside = engine.run(['ps'], { env: { HOME: dead } });
+      await nobodyIsDelayed();
+      expect((await inside).stderr).toContain(`stat ${dead}: no answer for 10 s`);
     } finally {
       daemon.kill('SIGKILL');
       execFileSync('umount', ['-l', dead]);
