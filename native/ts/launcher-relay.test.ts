@@ -145,7 +145,7 @@ describe('a relay', () => {
     await until('output', () => run.out === 'output');
     shim.socket.resume();
     run.child.stdout?.pause();
-    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(8_000_000)), false));
     const before = shim.bytes(FRAME.stdin).length;
     await until('more input', () => shim.bytes(FRAME.stdin).length > before + 100_000);
     run.child.stdout?.resume();
@@ -267,7 +267,7 @@ it('sleeps while it waits, whatever is full or gone', async () => {
   const shim = call.relay(['stdin', 'endInput']);
   await shim.next(FRAME.stdinEof);
   run.child.stdout?.pause();
-  await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+  await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(8_000_000)), false));
   for (const change of [() => {}, () => shim.end(), () => call.out('more'), () => run.child.stdout?.destroy()]) {
     change();
     await sleep(100);

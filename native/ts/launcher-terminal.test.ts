@@ -137,7 +137,7 @@ describe('a terminal', () => {
     const { run, call } = await begin();
     const shim = await session(call);
     run.child.stdout?.pause();
-    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(50_000)), false));
+    await until('back-pressure', () => shim.socket.writableLength > 500_000 || (shim.output(1, 'z'.repeat(8_000_000)), false));
     process.kill(call.pid, 'SIGTERM');
     await until('its end', () => shim.closed);
     run.child.stdout?.resume();

@@ -36,7 +36,7 @@ void conn_handle(struct conn *c) {
 		if (c->body) {
 			uint32_t n = there < c->body ? there : c->body;
 			if (!n) return;
-			uint32_t taken = c->sink ? (uint32_t)sink_write(c->sink, c->in + c->start, n) : n;
+			uint32_t taken = c->sink ? (uint32_t)sink_write(c->sink, c->in + c->start, n, c->impatient) : n;
 			if (!taken) return;
 			c->start += taken;
 			c->body -= taken;

@@ -83,10 +83,15 @@ struct sink {
 	bool known, gone, full;
 	bool writable; /* the poll has just said so */
 	int error; /* why it is gone, when it isn't that nobody reads */
+	uint8_t *held; /* what could not be written yet: from start to end */
+	size_t start, end, size;
 };
 extern struct sink sinks[2];
+bool sink_holds(const struct sink *sink);
+/* Write what is held, as far as that goes. */
+void sink_flush(struct sink *sink);
 /* Bytes taken; 0: it is full, wait until it is writable. What nobody reads any more is taken and dropped. */
-size_t sink_write(struct sink *sink, const uint8_t *p, size_t n);
+size_t sink_write(struct sink *sink, const uint8_t *p, size_t n, bool may_hold);
 /* As read(2) of standard input, but -1 with EAGAIN when somebody else was faster than us. */
 ssize_t input_read(uint8_t *to, size_t size);
 
@@ -99,6 +104,7 @@ struct conn {
 	uint32_t out_start, out_end; /* of what is to be sent */
 	uint32_t body;               /* bytes of a frame that go to `sink` */
 	struct sink *sink;           /* NULL: dropped */
+	bool impatient;              /* it doesn't wait until its output can be written: that is held here */
 	bool mute;                   /* it can't be sent to any more */
 	bool ended;                  /* it has ended */
 	bool reset;                  /* it has ended without having read all that we sent */

@@ -54,6 +54,7 @@ void relay_begin(int fd, uint32_t bits, const uint8_t *payload, uint32_t length)
 	conn_open(&relay.conn, fd);
 	relay.conn.frame = frame;
 	relay.conn.streams = streams;
+	relay.conn.impatient = true;
 	relay.state = RELAY_ACTIVE;
 	relay.bits = bits;
 	relay.session = (uint16_t)session;

@@ -163,7 +163,7 @@ static void take_input(void) {
 /* Everything is said when the relay has ended: it brings the program's last output. */
 static void end_when_ended(void) {
 	if (relay.state == RELAY_ACTIVE) return;
-	if (conn_blocked(&engined)) return;
+	if (conn_blocked(&engined) || sink_holds(&sinks[0]) || sink_holds(&sinks[1])) return;
 	/* ended by the signal: who waits for us is to see it as such, a shell leaves its loop by that */
 	if (state.done && state.dying && state.code == 128u + (uint32_t)state.dying) end_by_signal(state.dying);
 	if (state.done) finish(state.code);
@@ -171,7 +171,7 @@ static void end_when_ended(void) {
 		/* what engined has said before is to be seen, a warning for example */
 		if (engined.fd >= 0 && !engined.ended) {
 			conn_receive(&engined);
-			if (conn_blocked(&engined)) return;
+			if (conn_blocked(&engined) || sink_holds(&sinks[0]) || sink_holds(&sinks[1])) return;
 		}
 		finish(state.done ? state.code : relay.code);
 	}
@@ -221,7 +221,7 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 		polled[ENGINED] = (struct pollfd){ .fd = watched(&engined), .events = wish(&engined) };
 		polled[RELAY] = (struct pollfd){ .fd = watched(&relay.conn), .events = wish(&relay.conn) };
 		polled[INPUT] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
-		for (int i = 0; i < 2; i++) polled[OUTPUT + i] = (struct pollfd){ .fd = sinks[i].full ? sinks[i].write_fd : -1, .events = POLLOUT };
+		for (int i = 0; i < 2; i++) polled[OUTPUT + i] = (struct pollfd){ .fd = sinks[i].full || sink_holds(&sinks[i]) ? sinks[i].write_fd : -1, .events = POLLOUT };
 		int64_t left = state.dying ? state.deadline - now_ms() : -1;
 		if (state.dying && left <= 0) end_by_signal(state.dying);
 		if (poll(polled, COUNT, (int)left) < 0) continue;
@@ -229,6 +229,7 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 		for (int i = 0; i < 2; i++) {
 			if (!polled[OUTPUT + i].revents) continue;
 			sinks[i].writable = true;
+			sink_flush(&sinks[i]);
 			sinks[i].full = false; /* whoever still has something for it says so again */
 			conn_handle(&relay.conn);
 			conn_handle(&engined);

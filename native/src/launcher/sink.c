@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -16,6 +17,11 @@
 enum { PLAIN, PIPE, PIPE_BY_PAGES, SOCKET, TERMINAL };
 #define RWF_NOWAIT_ 8
 #define PAGE 4096
+/*
+ * A shim cuts off who reads nothing for seconds: somebody who looks at the first page in a pager must not lose the rest. As much as a session holds that
+ * is read by an engine (HIGH_WATER in core/lifecycle/session.ts).
+ */
+#define MOST_HELD (64u << 20)
 
 struct sink sinks[2] = { { .fd = 1 }, { .fd = 2 } };
 
@@ -47,7 +53,8 @@ static ssize_t vector_nowait(long call, int fd, void *p, size_t n) {
 	return syscall(call, fd, &part, 1, -1L, -1L, RWF_NOWAIT_);
 }
 
-size_t sink_write(struct sink *sink, const uint8_t *p, size_t n) {
+/* Bytes written; 0: it is full; what nobody reads any more counts as written. */
+static size_t put(struct sink *sink, const uint8_t *p, size_t n) {
 	if (!sink->known) look(sink);
 	for (;;) {
 		if (sink->gone) return n;
@@ -57,32 +64,64 @@ size_t sink_write(struct sink *sink, const uint8_t *p, size_t n) {
 		case PIPE: done = vector_nowait(SYS_pwritev2, sink->write_fd, (void *)p, n); break;
 		case PIPE_BY_PAGES:
 			/* after the poll a page fits */
-			if (!sink->writable) {
-				sink->full = true;
-				return 0;
-			}
+			if (!sink->writable) return 0;
 			sink->writable = false;
 			done = write(sink->write_fd, p, n < PAGE ? n : PAGE);
 			break;
 		default: done = write(sink->write_fd, p, n);
 		}
-		if (done > 0) {
-			sink->full = false;
-			return (size_t)done;
-		}
+		if (done > 0) return (size_t)done;
 		if (done < 0 && errno == EINTR) continue;
-		if (done < 0 && errno == EAGAIN) {
-			sink->full = true;
-			return 0;
-		}
+		if (done < 0 && errno == EAGAIN) return 0;
 		if (done < 0 && sink->kind == PIPE && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS)) {
 			sink->kind = PIPE_BY_PAGES; /* before Linux 6.4 */
 			continue;
 		}
 		sink->gone = true;
-		sink->full = false;
 		if (done < 0 && errno != EPIPE && errno != EIO) sink->error = errno; /* EIO: the terminal has hung up */
 	}
+}
+
+bool sink_holds(const struct sink *sink) { return sink->start < sink->end; }
+
+void sink_flush(struct sink *sink) {
+	while (sink_holds(sink)) {
+		size_t done = put(sink, sink->held + sink->start, sink->end - sink->start);
+		if (!done) return;
+		sink->start += done;
+	}
+	free(sink->held);
+	sink->held = NULL;
+	sink->start = sink->end = sink->size = 0;
+}
+
+/* Keep it until it can be written; false when that is enough. */
+static bool hold(struct sink *sink, const uint8_t *p, size_t n) {
+	size_t used = sink->end - sink->start;
+	if (used + n > MOST_HELD) return false;
+	if (sink->end + n > sink->size && sink->start) {
+		memmove(sink->held, sink->held + sink->start, used);
+		sink->start = 0;
+		sink->end = used;
+	}
+	if (used + n > sink->size) {
+		size_t size = sink->size ? sink->size : 4 * CHUNK;
+		while (size < used + n) size *= 2;
+		uint8_t *larger = realloc(sink->held, size);
+		if (!larger) return false;
+		sink->held = larger;
+		sink->size = size;
+	}
+	memcpy(sink->held + sink->end, p, n);
+	sink->end += n;
+	return true;
+}
+
+size_t sink_write(struct sink *sink, const uint8_t *p, size_t n, bool may_hold) {
+	size_t done = sink_holds(sink) ? 0 : put(sink, p, n);
+	if (!done && may_hold && hold(sink, p, n)) done = n;
+	sink->full = !done;
+	return done;
 }
 
 ssize_t input_read(uint8_t *to, size_t size) {
