@@ -52,6 +52,8 @@ export function createInstances(options: InstancesOptions = {}): Instances {
   const ready = new Map<Instance, Engine>();
 
   const start = (resolved: Resolved): Instance => {
+    // what is said while it is opened is for the one who needs it; what it does by itself later is nobody's
+    let opener = requestContext.getStore();
     const opened = requestContext.exit(() =>
       openPooled({
         config: resolved.config,
@@ -62,11 +64,13 @@ export function createInstances(options: InstancesOptions = {}): Instances {
         host: {
           ...options.host,
           writeLog: (line) => {
-            if (requestContext.getStore()?.write(line) !== true) writeSync(2, line);
+            if ((requestContext.getStore() ?? opener)?.write(line) !== true) writeSync(2, line);
           },
         },
       }),
     );
+    const over = (): void => void (opener = undefined);
+    opened.then(over, over);
     const instance: Instance = { resolved, opened, users: 0, lastUsed: now() };
     all.set(resolved.digest, instance);
     opened.then(
