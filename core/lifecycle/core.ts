@@ -17,6 +17,8 @@ export interface Core {
   readonly provisional: Map<string, Lock>;
   readonly shapes: Shapes;
   readonly sandboxes: Sandboxes;
+  /** Names given out lately: some are not in the database yet. */
+  readonly recentNames: Set<string>;
   /** Connections that end with the engine. */
   readonly connections: Set<{ close(): void }>;
   /** Of the running verb, when somebody wants to know what takes how long; see {@link withTrace}. */
@@ -52,6 +54,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     get sandboxes(): Sandboxes { return (sandboxes ??= new Sandboxes(core)); },
     closing: false,
     provisional: new Map(),
+    recentNames: new Set(),
     connections: new Set(),
     folderOf: (id) => path.join(state.folders.root, 'containers', id),
     async request(verb, args) {

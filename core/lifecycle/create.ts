@@ -131,7 +131,12 @@ export async function requestCreation(core: Core, asked: ContainerRequest): Prom
   core.phase?.('draft');
   return request;
 }
-export const newName = (core: Core): string => randomName((name) => core.parts.state.containers.byName(name) !== undefined);
+export function newName(core: Core): string {
+  const name = randomName((n) => core.recentNames.has(n) || core.parts.state.containers.byName(n) !== undefined);
+  core.recentNames.add(name);
+  for (const old of core.recentNames) if (core.recentNames.size > 500) core.recentNames.delete(old);
+  return name;
+}
 
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
 export async function createContainer(core: Core, asked: ContainerRequest, options: CreateOptions = {}): Promise<ContainerRecord> {

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { isEngineError } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { request } from './engine.fixture.ts';
+import { type Core } from './core.ts';
+import { newName } from './create.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { planVolumes } from './requested.ts';
 import { checkSections } from './sections.ts';
@@ -28,6 +30,12 @@ describe('volumes and names', () => {
     expect(randomName(() => false)).toMatch(/^[a-z]+_[a-z]+$/);
     for (const bad of ['', 'a', '.x', 'a/b', 'a b']) invalid(() => checkName('volume', bad));
     checkName('container', 'a.b-c_D1');
+  });
+  it('are not given to two that are made at the same time', () => {
+    const core = { recentNames: new Set(), parts: { state: { containers: { byName: () => undefined } } } } as unknown as Core;
+    expect(new Set(Array.from({ length: 400 }, () => newName(core))).size).toBe(400);
+    for (let i = 0; i < 400; i++) newName(core);
+    expect(core.recentNames.size).toBe(500);
   });
 });
 
