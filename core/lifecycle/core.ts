@@ -2,7 +2,7 @@ import path from 'node:path';
 import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
 import { openPhases, openSpan, type Phase, type Trace } from '../hooks/index.ts';
 import { type Transaction } from '../state/index.ts';
-import { type Lock } from '../native/index.ts';
+import { type Lock, type ShimConnection } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
 import { Sandboxes } from './prepared.ts';
 import { Shapes } from './shapes.ts';
@@ -20,7 +20,7 @@ export interface Core {
   /** Names given out lately: some are not in the database yet. */
   readonly recentNames: Set<string>;
   /** Connections that end with the engine. */
-  readonly connections: Set<{ close(): void }>;
+  readonly connections: Set<ShimConnection>;
   /** Of the running verb, when somebody wants to know what takes how long; see {@link withTrace}. */
   readonly trace?: Trace | undefined;
   readonly phase?: Phase | undefined;
@@ -112,6 +112,13 @@ export async function withTrace<T>(core: Core, trace: Trace | undefined, work: (
 /** Attributes of a container's events, as Docker names them. */
 export function eventAttributes(record: ContainerRecord): Record<string, string> {
   return { ...record.request.labels, image: record.image.name, name: record.name };
+}
+
+/** It is closed with the engine, unless it has ended before. */
+export function endWithEngine(core: Core, connection: ShimConnection): ShimConnection {
+  core.connections.add(connection);
+  void connection.closed.finally(() => core.connections.delete(connection));
+  return connection;
 }
 
 /** The container is started, or will never be. */

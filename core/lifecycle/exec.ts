@@ -68,8 +68,6 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   const bytes = await planExec(core, record, request, runContext(core, record.id, view.record.run), number);
   const connection = await connect(core, view);
   const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
-  const handle = { close: () => connection.close() };
-  core.connections.add(handle);
   promise.catch(() => {});
   let session: LiveSession | undefined;
   // a quick program's output may come before the shim has seen that it started
@@ -79,7 +77,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
     if (frame.type === FRAME.warning) log.warn({ container: record.id }, warningText(bytes, frame.payload));
     else if (session) session.receive(frame);
     else if (frame.type === FRAME.started) {
-      session = createSession({ connection, container: record.id, run: view.record.run, number, pid: frame.argument, startedAt: core.now().toISOString(), onClose: () => core.connections.delete(handle) });
+      session = createSession({ connection, container: record.id, run: view.record.run, number, pid: frame.argument, startedAt: core.now().toISOString() });
       for (const waiting of early) session.receive(waiting);
       resolve(session);
     } else if (frame.type === FRAME.failed) {
@@ -89,10 +87,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
     } else if (frame.type === FRAME.error) reject(refusal(record, frame.argument, frame.payload.toString('utf8')));
     else early.push(frame);
   });
-  connection.closed.then(() => {
-    core.connections.delete(handle);
-    reject(fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the command was started`, { path: record.name }));
-  }, reject);
+  connection.closed.then(() => reject(fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the command was started`, { path: record.name })), reject);
   try {
     const none = { stdin: false, stdout: false, stderr: false };
     const client = takeClient(request);

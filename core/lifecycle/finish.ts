@@ -22,7 +22,7 @@ export async function collectLocked(core: Core, id: string, record = core.parts.
 
 /** A run has ended: collect it, and remove a container that was started with `--rm`. Somebody else having done so is success. */
 export async function finishRun(core: Core, id: string, run: string): Promise<void> {
-  const { state, log } = core.parts;
+  const { state } = core.parts;
   if (core.closing) return;
   await core.locked([['container', id]], async () => {
     core.phase?.('collect');
@@ -30,7 +30,7 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
     if (now && now.run !== run) return;
     const record = state.containers.get(id);
     if (now) await collectLocked(core, id, record);
-    if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text));
+    if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true });
   });
   core.phase?.();
 }
@@ -85,7 +85,7 @@ export async function catchUp(core: Core): Promise<readonly string[]> {
         }
         const current = state.containers.get(record.id);
         if (current?.request.autoRemove && (now || current.starts > 0 || (await isAbandoned(core, current)))) {
-          await removeLocked(core, current, { volumes: true }, (text) => log.warn(text));
+          await removeLocked(core, current, { volumes: true });
           done.push(`removed container ${record.name}`);
         }
       });

@@ -74,8 +74,9 @@ export class Sandboxes {
     const entry = { made, key, loose, tag, at: performance.now(), connection, pid: 0 };
     connection.closed.then(() => this.#lost(entry, ready), () => {});
     entry.pid = await ready.promise;
-    if (entry.pid > 0 && !this.#core.closing) this.#made++, this.#ready.push(entry);
-    else await this.drop(entry);
+    if (entry.pid === 0 || this.#core.closing) return this.drop(entry);
+    this.#made++;
+    this.#ready.push(entry);
   }
   #lost(entry: Prepared, ready: { resolve(pid: number): void }): void {
     ready.resolve(0);

@@ -10,10 +10,10 @@ import { snapshotsOf } from './rootfs.ts';
  * Remove a container that doesn't run. Everything on disk goes with the commit: from then on it is repeated until it is gone. What a
  * missing plugin made stays, with a warning. Called with the container's lock held.
  */
-export async function removeLocked(core: Core, record: ContainerRecord, options: { volumes: boolean }, onWarning: (text: string) => void): Promise<void> {
-  const { state, hooks } = core.parts;
+export async function removeLocked(core: Core, record: ContainerRecord, options: { readonly volumes: boolean }): Promise<void> {
+  const { state, hooks, log: logger } = core.parts;
   const { registry } = core;
-  const missing = (error: Error): void => onWarning(`container ${record.name}: ${error.message}: its data is left behind`);
+  const missing = (error: Error): void => logger.warn(`container ${record.name}: ${error.message}: its data is left behind`);
   await hooks.call('remove', { container: record }, { trace: core.trace });
   const anonymous = options.volumes ? record.volumes.filter((v) => v.anonymous && state.volumes.users(v.name).every((id) => id === record.id)) : [];
   const removed: string[] = [];

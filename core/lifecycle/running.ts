@@ -6,7 +6,7 @@ import { parseSignal, type AttachStreams, type ContainerRecord, type ContainerSt
 import { type ShimConnection } from '../native/index.ts';
 import { type RunView } from '../state/index.ts';
 import { takeClient } from './clients.ts';
-import { eventAttributes, type Core } from './core.ts';
+import { endWithEngine, eventAttributes, type Core } from './core.ts';
 import { collectLocked, finishRun } from './finish.ts';
 import { readExitFrame } from './frames.ts';
 import { streamFlags } from './plan-run.ts';
@@ -36,8 +36,8 @@ export async function requireRun(core: Core, record: ContainerRecord, what: stri
   if (!view) throw fail('ERR_NOT_RUNNING', `cannot ${what}: container ${record.name} is not running`, { path: record.name });
   return view;
 }
-export function connect(core: Core, view: RunView): Promise<ShimConnection> {
-  return core.parts.native.connectShim(path.join(view.folder, RUN_FILES.socket));
+export async function connect(core: Core, view: RunView): Promise<ShimConnection> {
+  return endWithEngine(core, await core.parts.native.connectShim(path.join(view.folder, RUN_FILES.socket)));
 }
 
 /** Tell who cares that somebody wants a container to end, before it does. */
@@ -60,9 +60,6 @@ export async function watch(core: Core, view: RunView): Promise<{ connection: Sh
     if (frame.type === FRAME.exit && frame.session === 0) resolve(readExitFrame(frame, view.record.run, view.started?.startedAt));
   });
   connection.closed.then(() => resolve(undefined), () => resolve(undefined));
-  const handle = { close: () => connection.close() };
-  core.connections.add(handle);
-  void connection.closed.finally(() => core.connections.delete(handle));
   await connection.send(FRAME.wait, { session: 0 }).catch(() => {});
   return { connection, exit: promise };
 }
@@ -170,7 +167,7 @@ export async function killContainer(core: Core, ref: string, signalName: string)
 }
 
 export async function removeContainer(core: Core, ref: string, options: { force: boolean; volumes: boolean }): Promise<void> {
-  const { state, log } = core.parts;
+  const { state } = core.parts;
   const { id } = state.containers.resolve(ref);
   await core.request('remove', { container: id, ...options });
   await core.locked([['container', id]], async () => {
@@ -181,7 +178,7 @@ export async function removeContainer(core: Core, ref: string, options: { force:
       throw fail('ERR_IN_USE', `cannot remove container ${record.name}: it is running`, { path: record.name, hint: 'stop it first, or use --force' });
     }
     await killLocked(core, id);
-    await removeLocked(core, record, { volumes: options.volumes }, (text) => log.warn(text));
+    await removeLocked(core, record, { volumes: options.volumes });
   });
 }
 
@@ -233,11 +230,9 @@ export async function attachContainer(core: Core, ref: string, streams: AttachSt
   await core.request('attach', { container: record.id, streams });
   const view = await requireRun(core, record, 'attach');
   const connection = await connect(core, view);
-  const handle = { close: () => connection.close() };
-  core.connections.add(handle);
   const session = createSession({
     connection, container: record.id, run: view.record.run, number: 0, pid: view.started.pid, startedAt: view.started.startedAt,
-    finish: () => finishRun(core, record.id, view.record.run), lateExit: () => lateExit(core, record.id, view.record.run), onClose: () => core.connections.delete(handle),
+    finish: () => finishRun(core, record.id, view.record.run), lateExit: () => lateExit(core, record.id, view.record.run),
   });
   connection.onFrame((frame) => session.receive(frame));
   const client = takeClient(options);

@@ -7,13 +7,17 @@ import { createSession, windowPayload } from './session.ts';
 function connected({ number = 0, lateExit }: { number?: number; lateExit?: () => Promise<ExitRecord | undefined> } = {}) {
   const sent: { type: number; argument?: number | undefined; payload: string }[] = [];
   const flow: string[] = [];
+  const finished: string[] = [];
   const closed = Promise.withResolvers<void>();
   const connection: ShimConnection = {
     send: async (type, frame = {}) => void sent.push({ type, argument: frame.argument, payload: Buffer.from(frame.payload ?? []).toString('latin1') }),
-    adopt: () => {}, onFrame: () => {}, pause: () => flow.push('pause'), resume: () => flow.push('resume'), closed: closed.promise, close: () => closed.resolve(),
+    adopt: () => {}, onFrame: () => {}, pause: () => flow.push('pause'), resume: () => flow.push('resume'), closed: closed.promise,
+    close() {
+      finished.push('close');
+      closed.resolve();
+    },
   };
-  const finished: string[] = [];
-  const session = createSession({ connection, container: 'c'.repeat(64), run: 'r1', number, pid: 7, finish: async () => void finished.push('run'), onClose: () => finished.push('close'), ...(lateExit ? { lateExit } : {}) });
+  const session = createSession({ connection, container: 'c'.repeat(64), run: 'r1', number, pid: 7, finish: async () => void finished.push('run'), ...(lateExit ? { lateExit } : {}) });
   const frame = (type: number, over: Partial<Frame> = {}): void => session.receive({ type, session: number, argument: 0, payload: Buffer.alloc(0), ...over });
   return { session, frame, sent, flow, finished, connection };
 }

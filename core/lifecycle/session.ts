@@ -82,8 +82,6 @@ export interface SessionOptions {
   finish?(): Promise<void>;
   /** The connection was lost: the exit, when the run goes on or has ended in order. */
   lateExit?(): Promise<ExitRecord | undefined>;
-  /** The connection has ended or was given up. */
-  onClose(): void;
 }
 
 /** A {@link Session} over a connection whose frames are handed to `receive`. */
@@ -103,10 +101,6 @@ export function createSession(options: SessionOptions): LiveSession {
   const gone = over.promise.then(() => options.finish?.());
   gone.catch(() => {});
 
-  const close = (): void => {
-    options.onClose();
-    connection.close();
-  };
   const receive = (frame: Frame): void => {
     if (frame.session !== number) return;
     switch (frame.type) {
@@ -119,12 +113,12 @@ export function createSession(options: SessionOptions): LiveSession {
         queue.end();
         if (number !== 0) {
           over.resolve();
-          close();
+          connection.close();
         }
         break;
       case FRAME.gone:
         over.resolve();
-        close();
+        connection.close();
         break;
       case FRAME.cutOff:
         queue.end(cutOff());
@@ -137,7 +131,6 @@ export function createSession(options: SessionOptions): LiveSession {
     }
   };
   const lost = async (): Promise<void> => {
-    options.onClose();
     if (!exited && !detached) {
       const gone_ = fail('ERR_SHIM_GONE', `the shim of container ${options.container.slice(0, 12)} ended unexpectedly`, { path: options.container });
       const late = options.lateExit?.().catch(() => undefined);
@@ -166,7 +159,7 @@ export function createSession(options: SessionOptions): LiveSession {
       detached = true;
       tell(FRAME.detach);
       queue.drop();
-      if (number !== 0) close();
+      if (number !== 0) connection.close();
     },
   };
 }

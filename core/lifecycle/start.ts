@@ -5,7 +5,7 @@ import { decodePlan, encodePlan, FRAME, orderSteps, RUN_FILES, type PlannedStep 
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
-import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
+import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { traceOperations } from '../state/helper.ts';
@@ -54,8 +54,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
   let failure: Error | undefined;
   let barrier: Promise<Error | undefined> | undefined;
   const early: Frame[] = [];
-  const handle = { close: () => connection.close() };
-  core.connections.add(handle);
+  endWithEngine(core, connection);
   connection.onFrame((frame) => {
     if (frame.type === FRAME.warning) return onWarning(warningText(bytes, frame.payload));
     if (frame.type === FRAME.trace) return core.trace && traceOperations(bytes, frame.payload, core.trace);
@@ -65,7 +64,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
       case FRAME.started:
         session = createSession({
           connection, container: record.id, run, number: 0, pid: frame.argument, startedAt: core.now().toISOString(),
-          finish: () => finishRun(core, record.id, run), lateExit: () => lateExit(core, record.id, run), onClose: () => core.connections.delete(handle),
+          finish: () => finishRun(core, record.id, run), lateExit: () => lateExit(core, record.id, run),
         });
         core.phase?.('program', 'program');
         for (const waiting of early) session.receive(waiting);
@@ -81,7 +80,6 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
     }
   });
   connection.closed.then(async () => {
-    core.connections.delete(handle);
     if (session) return;
     const cause = await barrier;
     reject(cause ?? failure ?? fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the program was started`, { path: record.id }));
@@ -130,7 +128,7 @@ export async function undoStart(core: Core, record: ContainerRecord): Promise<vo
   const { log } = core.parts;
   core.phase?.('collect');
   await collectLocked(core, record.id).catch((late: unknown) => log.error({ err: late }, `undo of container ${shortId(record.id)}: ${describeError(late)}`));
-  if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }, (text) => log.warn(text)).catch((late: unknown) => log.error({ err: late }, 'not removed'));
+  if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }).catch((late: unknown) => log.error({ err: late }, 'not removed'));
 }
 
 function started({ provisional: _, ...record }: ContainerRecord, plugins: ContainerRecord['plugins']): ContainerRecord {

@@ -11,46 +11,28 @@ class Writer {
   #buffer = Buffer.alloc(4096);
   length = 0;
 
-  #room(n: number): number {
-    const at = this.length;
-    if (at + n > this.#buffer.length) {
-      const grown = Buffer.alloc(Math.max(this.#buffer.length * 2, at + n));
-      this.#buffer.copy(grown);
-      this.#buffer = grown;
-    }
+  /** The bytes, with `n` more of them, which end at `length`. */
+  #grown(n: number): Buffer {
     this.length += n;
-    return at;
+    if (this.length > this.#buffer.length) {
+      const larger = Buffer.alloc(Math.max(this.#buffer.length * 2, this.length));
+      this.#buffer.copy(larger);
+      this.#buffer = larger;
+    }
+    return this.#buffer;
   }
-  u16(value: number): void {
-    const at = this.#room(2);
-    this.#buffer.writeUInt16LE(value, at);
-  }
-  u32(value: number): void {
-    const at = this.#room(4);
-    this.#buffer.writeUInt32LE(value, at);
-  }
-  i32(value: number): void {
-    const at = this.#room(4);
-    this.#buffer.writeInt32LE(value, at);
-  }
-  u64(value: bigint): void {
-    const at = this.#room(8);
-    this.#buffer.writeBigUInt64LE(value, at);
-  }
-  i64(value: bigint): void {
-    const at = this.#room(8);
-    this.#buffer.writeBigInt64LE(value, at);
-  }
+  u16(value: number): void { this.#grown(2).writeUInt16LE(value, this.length - 2); }
+  u32(value: number): void { this.#grown(4).writeUInt32LE(value, this.length - 4); }
+  i32(value: number): void { this.#grown(4).writeInt32LE(value, this.length - 4); }
+  u64(value: bigint): void { this.#grown(8).writeBigUInt64LE(value, this.length - 8); }
+  i64(value: bigint): void { this.#grown(8).writeBigInt64LE(value, this.length - 8); }
   /** Length, bytes, `terminators` zero bytes, and padding to 4. */
   bytes(value: Uint8Array, terminators: number): void {
     this.u32(value.length);
     const padded = (value.length + terminators + 3) & ~3;
-    const at = this.#room(padded);
-    this.#buffer.set(value, at);
+    this.#grown(padded).set(value, this.length - padded);
   }
-  patch32(at: number, value: number): void {
-    this.#buffer.writeUInt32LE(value, at);
-  }
+  patch32(at: number, value: number): void { this.#buffer.writeUInt32LE(value, at); }
   finish(): Uint8Array {
     return this.#buffer.subarray(0, this.length);
   }
