@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { socketPlace } from './resident/socket-place.ts';
 import type { Config } from './schema.ts';
 
 /** The launcher, seen from the sources or from the bundle. */
@@ -37,5 +38,8 @@ export function startEngined(env: Readonly<Record<string, string | undefined>>):
 export function wakeCommand({ resident }: Pick<Config, 'resident'>, restarts: boolean, { root, runRoot }: { readonly root: string; readonly runRoot: string }): readonly string[] | undefined {
   if (resident === 'off' && !restarts) return undefined;
   const launcher = launcherPath();
-  return launcher === undefined ? undefined : [launcher, ...(resident === 'off' ? ['--no-daemon'] : []), 'engined', '--wake', root, runRoot];
+  if (launcher === undefined) return undefined;
+  // a shim has no environment: the launcher would ask whoever is at the usual place
+  const socket = resident === 'off' ? undefined : socketPlace(process.env)?.socket;
+  return [launcher, '--no-daemon', 'engined', '--wake', root, runRoot, ...(socket === undefined ? [] : [socket])];
 }

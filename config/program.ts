@@ -29,7 +29,7 @@ async function handOver(): Promise<never> {
 async function main(): Promise<number> {
   const { flags, rest } = takeFlags(process.argv.slice(2));
   if (single && (rest[0] === 'plugin' || rest[0] === 'engined')) return handOver();
-  if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1), flags);
+  if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1));
   let opened: Promise<OpenedEngine> | undefined;
   let usesInput = false;
   const startup: Startup = { loaded: performance.now() };

@@ -3,7 +3,6 @@ import { createServer as listen, type Server as Listener } from 'node:net';
 import { join } from 'node:path';
 import { describeError, fail } from '@engine/core/errors';
 import { createSyscalls } from '@engine/native';
-import { type Flags } from '../ambient.ts';
 import { loadFrontend } from '../frontend.ts';
 import { createLog } from '../log.ts';
 import { version } from '../version.ts';
@@ -13,7 +12,8 @@ import { READY_FD, startSuccessor } from './handover.ts';
 import { createInstances, type Instances } from './instances.ts';
 import { giveBackCode } from './memory.ts';
 import { createPeerReader } from './peer.ts';
-import { socketPlace, takeListenFd, takeLock } from './place.ts';
+import { takeListenFd, takeLock } from './place.ts';
+import { socketPlace } from './socket-place.ts';
 import { rebuild, sourceFolders } from './rebuild.ts';
 import { createRoots } from './roots.ts';
 import { createServer } from './server.ts';
@@ -31,8 +31,8 @@ const RETRY = 5000;
  *
  * `--inherited`: the successor of one that hands over to us; `--wake ROOT RUNROOT`: see wake.ts.
  */
-export async function engined(argv: readonly string[], flags: Flags): Promise<number> {
-  if (argv[0] === '--wake') return (await import('./wake.ts')).wake(argv[1] ?? '', argv[2] ?? '', flags);
+export async function engined(argv: readonly string[]): Promise<number> {
+  if (argv[0] === '--wake') return (await import('./wake.ts')).wake(argv[1] ?? '', argv[2] ?? '', argv[3]);
   // before the first use of the thread pool: a read from a dead mount holds a thread for good
   process.env.UV_THREADPOOL_SIZE ??= '16';
   process.umask(0o022);

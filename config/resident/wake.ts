@@ -2,24 +2,20 @@ import { createConnection } from 'node:net';
 import { LAUNCH, LAUNCH_VERSION } from '@engine/native/launch';
 import { encodeRequest } from '@engine/native/launch-request';
 import { encodeFrame, FrameReader } from '@engine/native/frames';
-import { type Flags } from '../ambient.ts';
 import { startEngined } from '../launch.ts';
 import { loadConfig } from '../sources.ts';
 import { ownWorld } from './local.ts';
-import { socketPlace } from './place.ts';
 
 /** Longest time until a resident engine answers that is just being started, ms. */
 const DEADLINE = 10_000;
 
 /**
- * `engined --wake ROOT RUNROOT`, started by a shim that ended without an engine: see to it that the run is collected (and started again, where its policy
- * says so) by the resident engine, or, where there is to be none, by this process.
+ * `engined --wake ROOT RUNROOT [SOCKET]`, started by a shim that ended without an engine: see to it that the run is collected (and started again, where its
+ * policy says so) by the resident engine of that socket, or, where there is to be none, by this process.
  */
-export async function wake(root: string, runRoot: string, flags: Flags): Promise<number> {
-  const settings = { ...flags, root, runRoot };
-  const config = await loadConfig({ cwd: '/', flags: settings });
-  const env = { ...process.env, ...(process.env.ENGINE_SOCKET ? {} : { ENGINE_RUN_ROOT: runRoot }) };
-  if (config.value.resident === 'auto' && (await tell(env, root, runRoot))) return 0;
+export async function wake(root: string, runRoot: string, socket: string | undefined): Promise<number> {
+  if (socket !== undefined && (await tell(socket, root, runRoot))) return 0;
+  const config = await loadConfig({ cwd: '/', flags: { root, runRoot } });
   const { openEngine } = await import('../open.ts');
   const { engine } = await openEngine({ config });
   while (engine.system.needed().length > 0) await new Promise((resolve) => setTimeout(resolve, 500));
@@ -27,14 +23,12 @@ export async function wake(root: string, runRoot: string, flags: Flags): Promise
   return 0;
 }
 
-async function tell(env: Readonly<Record<string, string | undefined>>, root: string, runRoot: string): Promise<boolean> {
-  const place = socketPlace(env);
-  if (!place) return false;
-  if (await ask(place.socket, root, runRoot)) return true;
-  startEngined(env);
+async function tell(socket: string, root: string, runRoot: string): Promise<boolean> {
+  if (await ask(socket, root, runRoot)) return true;
+  startEngined({ ...process.env, ENGINE_SOCKET: socket });
   for (const end = Date.now() + DEADLINE; Date.now() < end; ) {
     await new Promise((resolve) => setTimeout(resolve, 50));
-    if (await ask(place.socket, root, runRoot)) return true;
+    if (await ask(socket, root, runRoot)) return true;
   }
   return false;
 }
