@@ -1,34 +1,6 @@
 import path from 'node:path';
 import { fail } from '../errors/index.ts';
 
-/** Name of an environment entry, with or without a value. */
-export function keyOf(entry: string): string {
-  const at = entry.indexOf('=');
-  return at < 0 ? entry : entry.slice(0, at);
-}
-
-/** `entries` over `base`: a key that is there is replaced in place, a new one appended; a bare `KEY` removes it. */
-export function overlayEnv(base: readonly string[], entries: readonly string[]): string[] {
-  const result: (string | undefined)[] = [...base];
-  const positions = new Map(base.map((entry, i) => [keyOf(entry), i]));
-  for (const entry of entries) {
-    const key = keyOf(entry);
-    if (key === '') throw fail('ERR_INVALID_VALUE', `invalid environment variable: ${entry}`, { operation: 'env' });
-    if (entry.includes('\0')) throw fail('ERR_INVALID_VALUE', `environment variable ${key} contains a NUL byte`, { operation: 'env' });
-    const at = positions.get(key);
-    const value = entry.includes('=') ? entry : undefined;
-    if (at !== undefined) result[at] = value;
-    else if (value !== undefined) positions.set(key, result.push(value) - 1);
-  }
-  return result.filter((entry) => entry !== undefined);
-}
-
-/** The working directory, cleaned. Errors: ERR_INVALID_VALUE when the user gave a relative one. */
-export function workingDir(requested: string | undefined, image?: string): string {
-  if (requested && !requested.startsWith('/')) throw fail('ERR_INVALID_VALUE', `the working directory '${requested}' is invalid, it needs to be an absolute path`, { path: requested });
-  return path.posix.normalize(path.posix.join('/', requested || image || '/')).replace(/(.)\/$/, '$1');
-}
-
 /** A mount target, cleaned. Errors: ERR_INVALID_VALUE. */
 export function cleanTarget(target: string): string {
   if (!target.startsWith('/')) throw fail('ERR_INVALID_VALUE', `invalid mount path: '${target}' mount path must be absolute`, { operation: 'mount', path: target });

@@ -1,9 +1,10 @@
 import { type ImageConfig, type ImageInfo, type ImageRootfs } from '../contracts/image/index.ts';
-import { type Mount, type Spec } from '../spec/index.ts';
+import { type Mount, type Process, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest, type ContainerView, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
+import { type ExecRequest } from '../api/engine.ts';
 import { type Logger } from 'pino';
 import { type PluginRecord } from './records.ts';
 
@@ -29,6 +30,7 @@ export const hookTable = {
   applyLimits: { kind: 'series', when: 'cgroup and limits, in force before user code runs' },
   attachNetwork: { kind: 'series', when: 'endpoints, names, ports' },
   beforeStart: { kind: 'series', when: 'last look: the finished plan, read-only, with origins; a throw refuses the run' },
+  compileExec: { kind: 'waterfall', when: 'somebody wants a session in a running container: what it asks for becomes a process of the spec' },
   exec: { kind: 'series', when: 'a session in a running container is planned' },
   pause: { kind: 'series', when: 'before a container is frozen' },
   resume: { kind: 'series', when: 'before a container is thawed' },
@@ -108,6 +110,14 @@ export interface Compiled {
   readonly files: Readonly<Record<string, string>>;
 }
 
+/** The process of a session, in the making. It begins as the container's own with the arguments, the terminal and the user that are asked for. */
+export interface CompiledExec {
+  /** The container's own process. */
+  readonly own: Process;
+  readonly request: ExecRequest;
+  readonly process: Process;
+}
+
 /** What is known of an object that somebody looks at. `folder`: of the container; `size`: bytes that it has written, when asked for. */
 export type InspectFacts =
   | { readonly kind: 'container'; readonly view: ContainerView; readonly folder: string; readonly size?: number }
@@ -131,6 +141,7 @@ export interface HookValues {
   applyLimits: Record<string, never>;
   attachNetwork: Record<string, never>;
   beforeStart: { readonly steps: readonly PlannedStep[] };
+  compileExec: CompiledExec;
   exec: { readonly session: number; readonly args: readonly string[] };
   pause: { readonly container: ContainerRecord };
   resume: { readonly container: ContainerRecord };

@@ -110,6 +110,7 @@ export function fakeBase(hooks: Hooks): PluginEntry {
         };
         return { facts, spec, files: { ...files, hosts: '127.0.0.1 localhost\n' } };
       });
+      tap('compileExec', (_, value) => ({ ...value, process: { ...value.process, env: [...(value.own.env ?? []), ...value.request.env] } }));
       tap('inspect', (_, { facts, json }) => ({ facts, json: { ...json, facts } }));
       tap('applyLimits', ({ plan, spec }) => {
         plan.at('/process/args').add('init.exec', op.resolveExec({ name: spec.process?.args?.[0] ?? '', env: [], out: 'base.program' }));

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { createPlanCollector, type RunBase } from '../hooks/index.ts';
 import { fail, type ErrorCode } from '../errors/index.ts';
 import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
-import { overlayEnv, workingDir, type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
+import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type Frame } from '../native/index.ts';
 import { type Process, type Spec } from '../spec/index.ts';
@@ -17,25 +17,19 @@ import { answerOf, connect, requireRun } from './running.ts';
 import { createSession, windowPayload, type LiveSession } from './session.ts';
 import { runContext } from './start.ts';
 
-/** The process of a session: the container's own, with what was asked for. */
-export function execProcess(own: Process, request: ExecRequest): Process {
+/** The container's own, with what was asked for; what the rest of the request means is for the plugins that tap `compileExec` to say. Errors: ERR_PLUGIN_MISSING. */
+async function execProcess({ parts: { hooks } }: Core, own: Process, request: ExecRequest): Promise<Process> {
+  if (hooks.taps('compileExec').length === 0) throw fail('ERR_PLUGIN_MISSING', 'no plugin turns sessions into processes of the OCI spec: none taps compileExec');
   if (request.args.length === 0) throw fail('ERR_INVALID_VALUE', 'no command specified');
   const { consoleSize: _, ...rest } = own;
-  // as Docker: TERM follows the session's terminal, not the container's
-  const env = (own.env ?? []).filter((entry) => request.terminal || !own.terminal || entry !== 'TERM=xterm');
-  const hasTerm = env.some((entry) => entry.startsWith('TERM='));
-  return {
-    ...rest, args: request.args, terminal: request.terminal,
-    env: overlayEnv(request.terminal && !hasTerm ? [...env, 'TERM=xterm'] : env, request.env),
-    cwd: request.workdir === undefined ? own.cwd : workingDir(request.workdir),
-    ...(request.user ? { user: { username: request.user } } : {}),
-  };
+  const process = { ...rest, args: request.args, terminal: request.terminal, ...(request.user ? { user: { username: request.user } } : {}) };
+  return (await hooks.callWaterfall('compileExec', { own, request, process })).value.process;
 }
 
 async function planExec(core: Core, record: ContainerRecord, request: ExecRequest, run: RunContext, number: number): Promise<Uint8Array> {
   const { spec: own, asked } = await configureSpec(core, record, run);
   if (!own.process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
-  const session: Spec = { ...own, process: execProcess(own.process, request) };
+  const session: Spec = { ...own, process: await execProcess(core, own.process, request) };
   const spec = request.privileged ? markPrivileged(session) : session;
   const plan = createPlanCollector({ asked });
   const base: RunBase = { container: record, run, spec, plan };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isEngineError } from '@engine/core/errors';
-import { overlayEnv, parseSignal, workingDir, type ContainerRequest } from '@engine/core/api';
+import { parseSignal, type ContainerRequest, type ExecRequest } from '@engine/core/api';
 import { type CompileFacts, type Compiled } from '@engine/core/hooks';
 import { type Spec } from '@engine/core/spec';
 import { ANNOTATION, createDockerSpec } from './driver.ts';
@@ -8,7 +8,7 @@ import { splitDevice, type HostView } from './host-view.ts';
 import { hostsFile, parseAddHost, resolvConf } from './hosts-files.ts';
 import { compileResources, defaultDeviceRules, parseDeviceRule } from './limits.ts';
 import { mergeTmpfsOptions } from './mounts.ts';
-import { processArgs, processEnv, processRlimits } from './process.ts';
+import { compileExec, overlayEnv, processArgs, processEnv, processRlimits, workingDir } from './process.ts';
 import { checkSysctls } from './sysctl.ts';
 
 /** A host with these files; everything else is missing. */
@@ -45,6 +45,17 @@ describe('process', () => {
     [{ env: ['HOSTNAME=me', 'E='], terminal: true }, { Env: ['TERM=dumb'] }, [PATH, 'HOSTNAME=me', 'TERM=dumb', 'E=']],
     [{ env: ['PATH'], terminal: false }, { Env: ['A=b=c'] }, ['HOSTNAME=h', 'A=b=c']],
   ])('env %j over %j', (own, image, result) => expect(processEnv(own, image, 'h')).toEqual(result));
+  it('of a session: TERM follows its own terminal; variables and folder are its own', () => {
+    const session = (terminal: boolean, over: Partial<ExecRequest> = {}): unknown => {
+      const own = { cwd: '/c', user: {}, args: ['sh'], terminal: !terminal, env: ['A=1', ...(terminal ? [] : ['TERM=xterm'])] };
+      const asked: ExecRequest = { args: ['x'], env: [], terminal, openStdin: false, attach: { stdin: false, stdout: true, stderr: true }, privileged: false, detached: false, ...over };
+      const { process } = compileExec({ own, request: asked, process: { ...own, args: ['x'], terminal } });
+      return [process.args, process.terminal, process.env, process.cwd];
+    };
+    expect(session(true)).toEqual([['x'], true, ['A=1', 'TERM=xterm'], '/c']);
+    expect(session(false, { env: ['A=2', 'B=3'], workdir: '/w/' })).toEqual([['x'], false, ['A=2', 'B=3'], '/w']);
+    invalid(() => session(false, { workdir: 'w' }));
+  });
   it('keeps the order, replaces in place, removes by a bare name, refuses nonsense', () => {
     expect(overlayEnv(['A=1', 'B=2', 'C=3'], ['B=x', 'D=4', 'A'])).toEqual(['B=x', 'C=3', 'D=4']);
     invalid(() => overlayEnv([], ['=x']));

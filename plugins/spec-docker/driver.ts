@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { workingDir, type ContainerRequest } from '@engine/core/api';
+import { type ContainerRequest } from '@engine/core/api';
 import { type Machine } from '@engine/core/contracts/common';
 import { type CompileFacts, type Compiled } from '@engine/core/hooks';
 import { type Linux, type Mount, type Spec } from '@engine/core/spec';
@@ -9,7 +9,7 @@ import { type HostView } from './host-view.ts';
 import { hostsFile, resolvConf } from './hosts-files.ts';
 import { compileResources } from './limits.ts';
 import { defaultMounts, hostImageMounts, mergeMounts, userMounts } from './mounts.ts';
-import { processArgs, processEnv, processRlimits } from './process.ts';
+import { processArgs, processEnv, processRlimits, workingDir } from './process.ts';
 import { checkSysctls } from './sysctl.ts';
 
 /** What the OCI spec has no word for. Neither images nor users can set this namespace of annotations. */
