@@ -173,7 +173,8 @@ export async function attachTo(
   const relay = invocation.relay?.({ attach, terminal, endInput, detachKeys: terminal ? parseDetachKeys(options.detachKeys) : [], proxySignals: signals, final: !whole, ...(options.session === undefined ? {} : { session: options.session }) });
   let session: Session;
   try {
-    session = await begin(relay ? { client: relay.client } : {});
+    // read by who takes it: what fails before that leaves it here, to be closed
+    session = await begin(relay ? { get client() { return relay.client; } } : {});
   } catch (error) {
     relay?.abandon();
     throw error;

@@ -125,8 +125,8 @@ export const execCommand = command({
     const size = windowSize(context.invocation);
     const attach = flags.detach ? { stdin: false, stdout: false, stderr: false } : { stdin: flags.interactive, stdout: true, stderr: true };
     const begin = (client: { readonly client?: number }): Promise<Session> => engine.containers.exec(ref, {
-      ...client, args, env: environment(flags['env-file'], flags.env, context.invocation.env, context.invocation.cwd), terminal: flags.tty, openStdin: flags.interactive && !flags.detach, attach,
-      privileged: flags.privileged, detached: flags.detach, ...(flags.user === undefined ? {} : { user: flags.user }), ...(flags.workdir === undefined ? {} : { workdir: flags.workdir }), ...(size && flags.tty ? { windowSize: size } : {}),
+      args, env: environment(flags['env-file'], flags.env, context.invocation.env, context.invocation.cwd), terminal: flags.tty, openStdin: flags.interactive && !flags.detach, attach,
+      privileged: flags.privileged, detached: flags.detach, ...(flags.user === undefined ? {} : { user: flags.user }), ...(flags.workdir === undefined ? {} : { workdir: flags.workdir }), ...(size && flags.tty ? { windowSize: size } : {}), ...client,
     });
     if (flags.detach) {
       (await begin({})).detach();

@@ -83,7 +83,7 @@ export const runCommand = command({
     const size = windowSize(context.invocation);
     if (size && wanted.terminal) wanted.windowSize = size;
     const attached = wanted.attach.stdin || wanted.attach.stdout || wanted.attach.stderr;
-    const begin = (client: { readonly client?: number }): Promise<Session> => begun(context, wanted, flags.cidfile, { ...tracing, ...client });
+    const begin = (client: { readonly client?: number }): Promise<Session> => begun(context, wanted, flags.cidfile, tracing, client);
     if (!attached) {
       const session = await begin({});
       await context.print(`${session.container}\n`);
@@ -96,7 +96,7 @@ export const runCommand = command({
 });
 
 /** Create and start. A run that cannot start leaves no container behind with --rm, as Docker does. */
-async function begun(context: CommandContext, wanted: ContainerRequest, cidfile: string | undefined, options: Tracing & { readonly client?: number }): Promise<Session> {
+async function begun(context: CommandContext, wanted: ContainerRequest, cidfile: string | undefined, tracing: Tracing, client: { readonly client?: number }): Promise<Session> {
   const file = claimIdFile(cidfile, context.invocation);
   let id: string | undefined;
   const onCreated = (made: string): void => {
@@ -105,7 +105,7 @@ async function begun(context: CommandContext, wanted: ContainerRequest, cidfile:
   };
   try {
     const engine = await context.open();
-    return await engine.containers.run(wanted, { ...options, onCreated, attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
+    return await engine.containers.run(wanted, { ...tracing, ...client, onCreated, attach: wanted.attach, onWarning: (text) => context.warn(text), ...(wanted.windowSize ? { windowSize: wanted.windowSize } : {}) });
   } catch (error) {
     if (id === undefined || wanted.autoRemove) file?.remove();
     throw error;
