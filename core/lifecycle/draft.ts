@@ -6,7 +6,7 @@ import { type CompileFacts } from '../hooks/index.ts';
 import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
-import { type ContainerDrivers } from './drivers.ts';
+import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
 import { type ResolvedDriver } from './parts.ts';
@@ -57,8 +57,7 @@ async function draftVolume(core: Core, planned: PlannedVolume): Promise<DraftVol
   const existing = planned.anonymous ? undefined : core.parts.state.volumes.get(planned.name);
   if (existing) {
     if (planned.driver && planned.driver !== existing.driver) throw fail('ERR_INVALID_VALUE', `volume ${planned.name} exists with driver ${existing.driver}, not ${planned.driver}`, { path: planned.name });
-    const choice = { driver: existing.driver, plugin: existing.plugin, version: existing.version, options: '' };
-    return { ...planned, isNew: false, source: await core.registry.resolveDriver('volume', existing.driver, choice) };
+    return { ...planned, isNew: false, source: await volumeDriver(core.registry, existing) };
   }
   return { ...planned, isNew: true, source: await core.registry.chosen('volume', planned.driver) };
 }
@@ -81,14 +80,6 @@ function networkOwner(core: Core, ref: string): ContainerRecord {
     if (!isEngineError(error)) throw error;
     throw fail(error.code, `cannot join the network of container ${ref}: ${error.message}`, { path: ref, exitCode: 125 });
   }
-}
-
-function choicesOf(drivers: ContainerDrivers): ContainerRecord['drivers'] {
-  const { storage, cgroup, network, log, security } = drivers;
-  return {
-    ...(storage && { storage: storage.choice }), ...(cgroup && { cgroup: cgroup.choice }), ...(network && { network: network.choice }), ...(log && { log: log.choice }),
-    security: security.map((d) => d.choice),
-  };
 }
 
 /** What a request means as an OCI spec is for the plugins that tap `compile` to say. Errors: ERR_PLUGIN_MISSING. */

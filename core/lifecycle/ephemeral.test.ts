@@ -29,7 +29,7 @@ describe('run --rm', () => {
     await session.gone;
     expect(fixture.native.operations.filter(({ part }) => part === 'helper')).toEqual([]);
     expect(fixture.native.operations.filter(({ part, name }) => part === 'shim' && name === 'mkdir').length).toBeGreaterThan(3);
-    expect(test.events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
+    await expect.poll(() => test.events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
     expect(left(test)).toEqual([]);
     await test.engine.close();
     expect(fixture.leftOver()).toEqual([]);

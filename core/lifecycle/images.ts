@@ -1,5 +1,6 @@
 import { fail, isEngineError } from '../errors/index.ts';
 import { type Images } from '../api/index.ts';
+import { type Effects } from '../contracts/common/index.ts';
 import { type ImageInfo, type ImageSource, type Progress } from '../contracts/image/index.ts';
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { defined, shortId, type Core } from './core.ts';
@@ -43,11 +44,17 @@ export async function ensureUnpacked(core: Core, { image, source }: FoundImage, 
 
 export function createImages(core: Core): Images {
   const { registry } = core;
-  /** The source that can do `what`. */
-  const able = async (what: 'load' | 'importRootfs'): Promise<ResolvedDriver<ImageSource>> => {
-    const found = (await registry.all('image')).find((s) => s.driver[what]);
-    if (!found) throw fail('ERR_FEATURE_MISSING', `no image source can ${what === 'load' ? 'load' : 'import'}`);
-    return found;
+  /** By the first source that can: read an archive, then commit what it has become, and tell. */
+  const take = async (what: 'load' | 'import', can: 'load' | 'importRootfs', work: (driver: ImageSource, effects: Effects, storage: StorageDriver) => Promise<readonly ImageInfo[] | undefined>): Promise<readonly ImageInfo[]> => {
+    const source = (await registry.all('image')).find((s) => s.driver[can]);
+    if (!source) throw fail('ERR_FEATURE_MISSING', `no image source can ${what}`);
+    const storage = (await registry.chosen('storage')).driver;
+    return core.transact(`${what} images`, async (transaction) => {
+      const images = (await work(source.driver, transaction.effects(source.choice.plugin), storage)) ?? [];
+      await core.locked([storeLock], () => transaction.commit(() => {}));
+      for (const image of images) core.emit('image', what, image.id, { name: image.names[0] ?? '' });
+      return images;
+    });
   };
   const usersOf = (id: string): string[] => core.parts.state.containers.list().filter((c) => c.image.id === id).map((c) => c.id);
   return {
@@ -58,26 +65,15 @@ export function createImages(core: Core): Images {
     resolve: async (ref) => (await findImage(core, ref)).image,
     async load({ stream, ...options }) {
       await core.request('image load', defined({ path: options.path }));
-      const source = await able('load');
-      const storage = (await registry.chosen('storage')).driver;
-      return core.transact('load images', async (transaction) => {
-        const images = (await source.driver.load?.(transaction.effects(source.choice.plugin), { ...options, ...(stream && { stream }), storage })) ?? [];
-        await core.locked([storeLock], () => transaction.commit(() => {}));
-        for (const image of images) core.emit('image', 'load', image.id, { name: image.names[0] ?? '' });
-        return images;
-      });
+      return take('load', 'load', async (driver, effects, storage) => driver.load?.(effects, { ...options, ...(stream && { stream }), storage }));
     },
     async import({ stream, ...options }) {
       await core.request('image import', defined({ path: options.path, reference: options.reference, changes: options.changes }));
-      const source = await able('importRootfs');
-      const storage = (await registry.chosen('storage')).driver;
-      return core.transact('import an image', async (transaction) => {
-        const image = await source.driver.importRootfs?.(transaction.effects(source.choice.plugin), { ...options, ...(stream && { stream }), storage });
-        if (!image) throw fail('ERR_FEATURE_MISSING', `image source ${source.driver.name} cannot import`);
-        await core.locked([storeLock], () => transaction.commit(() => {}));
-        core.emit('image', 'import', image.id, { name: image.names[0] ?? '' });
-        return image;
+      const [image] = await take('import', 'importRootfs', async (driver, effects, storage) => {
+        const made = await driver.importRootfs?.(effects, { ...options, ...(stream && { stream }), storage });
+        return made && [made];
       });
+      return image as ImageInfo;
     },
     async tag(ref, name) {
       await core.request('image tag', { image: ref, name });

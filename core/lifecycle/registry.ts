@@ -1,6 +1,6 @@
 import { type Logger } from 'pino';
 import { fail, describeError } from '../errors/index.ts';
-import { type Driver, type Machine, type Probe } from '../contracts/common/index.ts';
+import { within, type Driver, type Machine, type Probe } from '../contracts/common/index.ts';
 import { type ContractName, type Contracts, type PluginInstance } from '../plugin/index.ts';
 import { type DriverChoice } from '../api/types.ts';
 import { type DriverChoices, type PluginEntry, type Registry, type ResolvedDriver } from './parts.ts';
@@ -8,17 +8,9 @@ import { type DriverChoices, type PluginEntry, type Registry, type ResolvedDrive
 /** Longest time a plugin's start or stop may take, ms. */
 const START_DEADLINE = 10_000;
 
-async function withDeadline(entry: PluginEntry, what: 'start' | 'stop', work: Promise<void>): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(fail('ERR_PLUGIN_TIMEOUT', `plugin ${entry.manifest.name} did not ${what} within ${START_DEADLINE} ms`, { plugin: entry.manifest.name })), START_DEADLINE);
-  });
-  try {
-    await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+const withDeadline = ({ manifest: { name } }: PluginEntry, what: 'start' | 'stop', work: Promise<void>): Promise<void> => within(work, START_DEADLINE, () => {
+  throw fail('ERR_PLUGIN_TIMEOUT', `plugin ${name} did not ${what} within ${START_DEADLINE} ms`, { plugin: name });
+});
 
 interface Provided { readonly entry: PluginEntry; readonly at: number; readonly name: string }
 

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { removeByRename } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
 import { eventAttributes, releaseProvisional, type Core } from './core.ts';
-import { ifLoaded } from './drivers.ts';
+import { ifLoaded, volumeDriver } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
 
 /**
@@ -41,7 +41,7 @@ export async function removeLocked(core: Core, record: ContainerRecord, options:
       const volume = state.volumes.get(name);
       if (!volume || removed.includes(name)) continue;
       await ifLoaded(async () => {
-        const { driver, choice } = await registry.resolveDriver('volume', volume.driver, { driver: volume.driver, plugin: volume.plugin, version: volume.version, options: '' });
+        const { driver, choice } = await volumeDriver(registry, volume);
         transaction.effects(choice.plugin).onCommit(driver.remove(name));
         removed.push(name);
       }, missing);

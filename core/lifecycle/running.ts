@@ -3,6 +3,7 @@ import path from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
 import { parseSignal, type AttachStreams, type ContainerRecord, type ContainerState, type ContainerView, type ExitRecord, type Session } from '../api/index.ts';
+import { within } from '../contracts/common/index.ts';
 import { type ShimConnection } from '../native/index.ts';
 import { type RunView } from '../state/index.ts';
 import { takeClient } from './clients.ts';
@@ -65,15 +66,9 @@ export async function watch(core: Core, view: RunView): Promise<{ connection: Sh
 }
 
 /** Resolves false after `seconds`; negative waits for ever. */
-async function within(work: Promise<unknown>, seconds: number): Promise<boolean> {
-  if (seconds < 0) return work.then(() => true);
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => { timer = setTimeout(() => resolve(false), seconds * 1000); });
-  try {
-    return await Promise.race([work.then(() => true as const), late]);
-  } finally {
-    clearTimeout(timer);
-  }
+async function isDone(work: Promise<unknown>, seconds: number): Promise<boolean> {
+  const done = work.then(() => true);
+  return seconds < 0 ? done : within(done, seconds * 1000, () => false);
 }
 
 /** The shim above an init, and its state letter in /proc/PID/stat. */
@@ -96,7 +91,7 @@ const SHIM_PATIENCE = 10;
 
 /** The answer of a shim. Errors: its own; ERR_TIMEOUT when the shim is stopped, or hangs in the kernel: it may never answer. */
 export async function answerOf<T>(view: Running, record: ContainerRecord, what: string, answer: Promise<T>): Promise<T> {
-  while (!(await within(answer, SHIM_PATIENCE))) {
+  while (!(await isDone(answer, SHIM_PATIENCE))) {
     const shim = shimOf(view.started.pid);
     if (shim && /[TtD]/.test(shim.state)) throw fail('ERR_TIMEOUT', `cannot ${what}: the shim of container ${record.name} does not answer`, { operation: what, path: record.name, hint: shim.state === 'D' ? `process ${shim.pid} hangs in the kernel` : `somebody has stopped it; let it go on: kill -CONT ${shim.pid}` });
   }
@@ -140,7 +135,7 @@ export async function endRun(core: Core, record: ContainerRecord, verb: 'stop' |
   if (watched) {
     await signalRun(core, view, watched.connection, signal).catch(() => {});
     const timeout = options.timeout ?? record.request.stopTimeout ?? defaults.stopTimeout ?? DEFAULT_STOP_TIMEOUT;
-    if (!(await within(watched.exit, timeout))) await signalRun(core, view, watched.connection, SIGKILL).catch(() => {});
+    if (!(await isDone(watched.exit, timeout))) await signalRun(core, view, watched.connection, SIGKILL).catch(() => {});
     await watched.connection.closed;
   }
   await finishRun(core, record.id, view.record.run);

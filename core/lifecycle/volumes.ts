@@ -2,16 +2,16 @@ import { fail, isEngineError } from '../errors/index.ts';
 import { type VolumeInfo, type Volumes } from '../api/index.ts';
 import { type VolumeRecord } from '../state/index.ts';
 import { shortId, type Core } from './core.ts';
+import { volumeDriver } from './drivers.ts';
 import { awaitGoing } from './finish.ts';
 import { checkName, newId } from './names.ts';
 
 export function createVolumes(core: Core): Volumes {
   const { registry } = core;
   const { state } = core.parts;
-  const driverOf = (v: VolumeRecord) => registry.resolveDriver('volume', v.driver, { driver: v.driver, plugin: v.plugin, version: v.version, options: '' });
   async function info(v: VolumeRecord): Promise<VolumeInfo> {
     const { name, driver, created, labels, options, anonymous } = v;
-    const mountpoint = await driverOf(v).then((d) => d.driver.mountpoint(name), (error: unknown) => {
+    const mountpoint = await volumeDriver(registry, v).then((d) => d.driver.mountpoint(name), (error: unknown) => {
       // still listed, so that it can be seen and its plugin brought back
       if (isEngineError(error, 'ERR_PLUGIN_MISSING')) return '';
       throw error;
@@ -63,7 +63,7 @@ export function createVolumes(core: Core): Volumes {
         const record = find(name);
         const users = state.volumes.users(name);
         if (users.length > 0) throw fail('ERR_IN_USE', `volume ${name} is in use by container ${users.map(shortId).join(', ')}`, { path: name, hint: 'remove the containers first' });
-        const { driver, choice } = await driverOf(record);
+        const { driver, choice } = await volumeDriver(registry, record);
         await core.transact(`remove volume ${name}`, async (transaction) => {
           transaction.effects(choice.plugin).onCommit(driver.remove(name));
           await transaction.commit((rows) => rows.deleteVolume(name));

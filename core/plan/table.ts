@@ -16,99 +16,83 @@
 export const operations = {
   // -- files ---------------------------------------------------------------------------------------------------------------------
   mkdir: {
-    code: 1, changes: true,
+    code: 1, changes: true, fields: { root: 'reg?', path: 'str', mode: 'u32', uid: 'u32?', gid: 'u32?', parents: 'u32?' },
     doc: 'make a folder (mode exact, whatever the umask); `parents`: 1 = make missing parents too (0755, root) and accept an existing folder',
-    fields: { root: 'reg?', path: 'str', mode: 'u32', uid: 'u32?', gid: 'u32?', parents: 'u32?' },
   },
   rmdir: { code: 2, changes: true, doc: 'remove an empty folder', fields: { root: 'reg?', path: 'str' } },
   writeFile: {
-    code: 3, changes: true,
+    code: 3, changes: true, fields: { root: 'reg?', path: 'str', data: 'bytes', mode: 'u32?', how: 'u32?', uid: 'u32?', gid: 'u32?' },
     doc: 'write a whole file. `how`: bits of WRITE (create, exclusive, truncate, append, atomic = temporary name + fsync + rename)',
-    fields: { root: 'reg?', path: 'str', data: 'bytes', mode: 'u32?', how: 'u32?', uid: 'u32?', gid: 'u32?' },
   },
   writeFd: { code: 4, changes: false, doc: 'one write(2) of `data` to an open fd (cgroup `tasks`, opened before the pivot)', fields: { fd: 'reg', data: 'bytes' } },
   unlink: { code: 5, changes: true, doc: 'remove a file, link or node', fields: { root: 'reg?', path: 'str' } },
   removeTree: {
-    code: 6, changes: true,
+    code: 6, changes: true, fields: { root: 'reg?', path: 'str' },
     doc: 'remove a folder and all below it by fd, never crossing into another mount; a missing path is success; immutable flags are cleared first',
-    fields: { root: 'reg?', path: 'str' },
   },
   rename: { code: 7, changes: true, doc: 'renameat2; `flags`: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. With parents of `to` existing', fields: { from: 'str', to: 'str', flags: 'u32?' } },
   symlink: { code: 8, changes: true, doc: 'make a symbolic link', fields: { root: 'reg?', path: 'str', target: 'str', uid: 'u32?', gid: 'u32?' } },
   link: { code: 9, changes: true, doc: 'make a hard link `path` to `target`, both below the same root; `target` is not followed', fields: { root: 'reg?', path: 'str', target: 'str' } },
   mknod: {
-    code: 10, changes: true,
+    code: 10, changes: true, fields: { root: 'reg?', path: 'str', mode: 'u32', major: 'u32?', minor: 'u32?', uid: 'u32?', gid: 'u32?', bind: 'str?' },
     doc: 'make a node; `mode` with the S_IF bits; exact mode. Refused by the kernel (EPERM, user namespace) with `bind` set: an empty file with the host node `bind` bound over it',
-    fields: { root: 'reg?', path: 'str', mode: 'u32', major: 'u32?', minor: 'u32?', uid: 'u32?', gid: 'u32?', bind: 'str?' },
   },
   setAttributes: {
-    code: 11, changes: true,
+    code: 11, changes: true, fields: { root: 'reg?', path: 'str', what: 'u32', mode: 'u32?', uid: 'u32?', gid: 'u32?', mtime: 'i64?' },
     doc: 'change attributes without following a last link; `what`: bits of ATTR; times in ns since the epoch',
-    fields: { root: 'reg?', path: 'str', what: 'u32', mode: 'u32?', uid: 'u32?', gid: 'u32?', mtime: 'i64?' },
   },
   setXattr: { code: 12, changes: true, doc: 'lsetxattr', fields: { root: 'reg?', path: 'str', name: 'str', value: 'bytes' } },
   copyTree: {
-    code: 13, changes: true,
+    code: 13, changes: true, fields: { fromRoot: 'reg?', from: 'str', toRoot: 'reg?', to: 'str', how: 'u32?' },
     doc: 'copy what is in folder `from` into folder `to` (both exist), with owners, modes, ns mtimes, xattrs, hardlinks, holes, nodes; reflinks where the filesystem can. `how`: bits of COPY',
-    fields: { fromRoot: 'reg?', from: 'str', toRoot: 'reg?', to: 'str', how: 'u32?' },
   },
   open: {
-    code: 14, changes: false,
+    code: 14, changes: false, fields: { root: 'reg?', path: 'str', flags: 'u32', magic: 'u32?', out: 'out' },
     doc: 'openat2 into a register; `magic` (not 0): the filesystem must have this statfs type, else EXDEV',
-    fields: { root: 'reg?', path: 'str', flags: 'u32', magic: 'u32?', out: 'out' },
   },
   close: { code: 15, changes: false, doc: 'close a register and clear it', fields: { fd: 'reg' } },
   ioctl: {
-    code: 16, changes: true,
+    code: 16, changes: true, fields: { fd: 'reg', request: 'u32', arg: 'bytes', patch: 'reg?', patchAt: 'u32?' },
     doc: 'ioctl(fd, request, arg). When `patch` is given, its number is stored as a little-endian i64 at byte `patchAt` of arg first',
-    fields: { fd: 'reg', request: 'u32', arg: 'bytes', patch: 'reg?', patchAt: 'u32?' },
   },
   unpack: {
-    code: 17, changes: true,
+    code: 17, changes: true, fields: { path: 'str', stream: 'reg', whiteouts: 'u32?', maxBytes: 'u64?', maxEntries: 'u32?' },
     doc: 'read a stream of entries (see entries.ts) from `stream` and create them below folder `path`; the first error stops. `whiteouts`: 0 remove what they name, 1 write overlay whiteouts (char 0:0, trusted.overlay.opaque)',
-    fields: { path: 'str', stream: 'reg', whiteouts: 'u32?', maxBytes: 'u64?', maxEntries: 'u32?' },
   },
   pack: {
-    code: 18, changes: false,
+    code: 18, changes: false, fields: { path: 'str', stream: 'reg', whiteouts: 'u32?' },
     doc: 'the reverse of unpack: write the tree below `path` as a stream of entries to `stream`; overlay whiteouts become whiteout entries when `whiteouts` is 1',
-    fields: { path: 'str', stream: 'reg', whiteouts: 'u32?' },
   },
   syncFs: { code: 19, changes: false, doc: 'syncfs of the filesystem that holds `path`', fields: { path: 'str' } },
   setFileFlags: { code: 20, changes: true, doc: 'FS_IOC_SETFLAGS: set and clear bits (e.g. FS_NOCOW_FL)', fields: { root: 'reg?', path: 'str', set: 'u32?', clear: 'u32?' } },
 
   writeStream: {
-    code: 21, changes: true,
+    code: 21, changes: true, fields: { path: 'str', stream: 'reg', offset: 'i64?', length: 'u64?', limit: 'u64?', mode: 'u32' },
     doc: 'copy `length` bytes (0 = up to the end, at most `limit`) from `stream` (from byte `offset` when it is not -1; copy_file_range or splice where possible) into a new file, fsync it; a short stream is EPIPE, a longer one EFBIG',
-    fields: { path: 'str', stream: 'reg', offset: 'i64?', length: 'u64?', limit: 'u64?', mode: 'u32' },
   },
 
   // -- mounts --------------------------------------------------------------------------------------------------------------------
   setPropagation: { code: 30, changes: true, doc: 'mount(NULL, path, MS_REC?|MS_PRIVATE/SLAVE/SHARED/UNBINDABLE)', fields: { root: 'reg?', path: 'str', flags: 'u32' } },
   mountFs: {
-    code: 31, changes: false,
+    code: 31, changes: false, fields: { type: 'str', source: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
     doc: 'fsopen + fsconfig + fsmount: a detached mount in `out`. `options`: `key=value` or a bare flag; `attributes`: MOUNT_ATTR_*',
-    fields: { type: 'str', source: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
   },
   overlayByFd: {
-    code: 32, changes: false,
+    code: 32, changes: false, fields: { lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
     doc: 'a detached overlay by fsconfig: `lowerdir+`, upperdir and workdir by fd (Linux 6.13) or path (6.5). `lowers` topmost first; without `upper` it is read-only',
-    fields: { lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
   },
   overlayByMount: {
-    code: 33, changes: false,
+    code: 33, changes: false, fields: { base: 'str', scratch: 'str', lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
     doc: 'the same for kernels before 6.5: chdir(base), mount(2) with `lowers` relative to base at the empty folder `scratch` of a private mount namespace, then open_tree(CLONE) and umount',
-    fields: { base: 'str', scratch: 'str', lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
   },
   openTree: { code: 34, changes: false, doc: 'open_tree(OPEN_TREE_CLONE): a detached bind of `source` in `out`; `recursive` 1 = AT_RECURSIVE', fields: { root: 'reg?', source: 'str', recursive: 'u32?', out: 'out' } },
   setMountAttributes: {
-    code: 35, changes: false,
+    code: 35, changes: false, fields: { mount: 'reg', set: 'u32?', clear: 'u32?', propagation: 'u32?', recursive: 'u32?' },
     doc: 'mount_setattr on a detached or attached mount held in `mount`; `propagation`: MS_* or 0',
-    fields: { mount: 'reg', set: 'u32?', clear: 'u32?', propagation: 'u32?', recursive: 'u32?' },
   },
   moveMount: {
-    code: 36, changes: true,
+    code: 36, changes: true, fields: { mount: 'reg', root: 'reg?', target: 'str', refuse: 'u32?' },
     doc: 'attach the mount in register `mount` at `target`, by fd. A missing target is created to fit (folder or empty file, 0755/0644). `refuse`: bits of REFUSE (symlink = the target itself must not be a link)',
-    fields: { mount: 'reg', root: 'reg?', target: 'str', refuse: 'u32?' },
   },
   unmount: { code: 37, changes: true, doc: 'umount2 of `path`, flags MNT_DETACH 2; not mounted is success', fields: { root: 'reg?', path: 'str', flags: 'u32?' } },
   reopenRoot: { code: 38, changes: false, doc: 'attach the mount in `mount` on the host folder `at` (inside this mount namespace) and write an O_PATH fd of it to `out`', fields: { mount: 'reg', at: 'str', out: 'out' } },
@@ -121,27 +105,23 @@ export const operations = {
 
   // -- namespaces and processes --------------------------------------------------------------------------------------------------
   stdio: {
-    code: 50, changes: false,
+    code: 50, changes: false, fields: { flags: 'u32', logDir: 'str?', maxSize: 'u64?', maxFiles: 'u32?', ring: 'u32?', rows: 'u32?', cols: 'u32?' },
     doc: 'how the container\'s standard streams are kept: bits of STDIO; `logDir`: a host folder for `container.log` (CRI format) or empty for no log; `maxSize` bytes per file, `maxFiles` files; `ring` bytes for mode=non-blocking (0 = blocking); rows/cols: first window size',
-    fields: { flags: 'u32', logDir: 'str?', maxSize: 'u64?', maxFiles: 'u32?', ring: 'u32?', rows: 'u32?', cols: 'u32?' },
   },
   spawn: {
-    code: 51, changes: false,
+    code: 51, changes: false, fields: { flags: 'u64', pid: 'out', pidfd: 'out' },
     doc: 'clone3 init (or stage, when the plan has a stage part, which then clones init) with namespaces `flags` (CLONE_NEW*); pid in `pid`, pidfd in `pidfd`. Processes are killed by the undo of the cgroup and by the shim itself',
-    fields: { flags: 'u64', pid: 'out', pidfd: 'out' },
   },
   reach: { code: 52, changes: false, doc: 'in init: tell the shim that sync point `point` is reached and wait to be released', fields: { point: 'u32' } },
   awaitPoint: { code: 53, changes: false, doc: 'in shim: wait until init has reached `point`', fields: { point: 'u32' } },
   release: { code: 54, changes: false, doc: 'in shim: let init go on from `point`, handing over the operations a barrier has added', fields: { point: 'u32' } },
   barrier: {
-    code: 55, changes: false,
+    code: 55, changes: false, fields: { handler: 'str', input: 'bytes', deadline: 'u32' },
     doc: 'in shim: stop; the handler named `handler` runs in the engine with `input` (JSON) and the pid of init, and may add operations; `deadline` in ms, then abort and undo',
-    fields: { handler: 'str', input: 'bytes', deadline: 'u32' },
   },
   openNamespace: {
-    code: 56, changes: false,
+    code: 56, changes: false, fields: { pid: 'u32?', startTime: 'u64?', type: 'str', path: 'str?', out: 'out' },
     doc: 'open namespace `type` (net, ipc, …) of process `pid` whose start time (field 22 of stat) is `startTime`; ESRCH when it is another process. With `path` instead: that file (must be nsfs)',
-    fields: { pid: 'u32?', startTime: 'u64?', type: 'str', path: 'str?', out: 'out' },
   },
   joinNamespace: { code: 57, changes: false, doc: 'setns(fd, flags CLONE_NEW*)', fields: { fd: 'reg', flags: 'u32' } },
   unshare: { code: 58, changes: false, doc: 'unshare(flags)', fields: { flags: 'u64' } },
@@ -157,40 +137,35 @@ export const operations = {
 
   // -- network -------------------------------------------------------------------------------------------------------------------
   netlink: {
-    code: 80, changes: true,
+    code: 80, changes: true, fields: { protocol: 'u32', messages: 'bytes', namespace: 'reg?' },
     doc: 'send `messages` (a batch, each NLM_F_ACK) on a netlink socket of `protocol` in the current or the given net namespace; the first error is returned with the text of its extended ACK',
-    fields: { protocol: 'u32', messages: 'bytes', namespace: 'reg?' },
   },
   setHostname: { code: 81, changes: false, doc: 'sethostname', fields: { name: 'str' } },
   setDomainname: { code: 82, changes: false, doc: 'setdomainname', fields: { name: 'str' } },
 
   // -- identity and exec -----------------------------------------------------------------------------------------------------------
   resolveUser: {
-    code: 90, changes: false,
+    code: 90, changes: false, fields: { root: 'reg', user: 'str', extra: 'strs?', uid: 'out', gid: 'out', groups: 'out' },
     doc: '`user[:group]` by /etc/passwd and /etc/group below `root`, names or numbers (0..2^32-2); home directory remembered for exec. `extra`: --group-add. Errors: EINVAL malformed, ENOENT no such user, ERANGE out of range',
-    fields: { root: 'reg', user: 'str', extra: 'strs?', uid: 'out', gid: 'out', groups: 'out' },
   },
   ensureWorkdir: { code: 91, changes: false, doc: 'mkdir -p of the working directory inside `root` (0755, root); an existing file is ENOTDIR', fields: { root: 'reg', path: 'str' } },
   rlimit: { code: 92, changes: false, doc: 'prlimit on itself; with OPTIONAL a refused raise is a warning', fields: { resource: 'u32', soft: 'u64', hard: 'u64' } },
   processAttributes: {
-    code: 93, changes: false,
+    code: 93, changes: false, fields: { what: 'u32', umask: 'u32?', oomScoreAdj: 'i32?', proc: 'reg?', nice: 'i32?', ioPriority: 'u32?', schedPolicy: 'u32?', schedPriority: 'u32?', personality: 'u32?' },
     doc: 'umask, oom_score_adj (through `proc`), nice, I/O priority, scheduler, personality: bits of PROCESS in `what`',
-    fields: { what: 'u32', umask: 'u32?', oomScoreAdj: 'i32?', proc: 'reg?', nice: 'i32?', ioPriority: 'u32?', schedPolicy: 'u32?', schedPriority: 'u32?', personality: 'u32?' },
   },
   sessionKeyring: { code: 94, changes: false, doc: 'join a new session keyring `name`; ENOSYS and EDQUOT are warnings', fields: { name: 'str' } },
   terminal: {
-    code: 95, changes: false,
+    code: 95, changes: false, fields: { devpts: 'reg', root: 'reg?', uid: 'reg?', console: 'u32?' },
     doc: 'in init and exec: open ptmx of the devpts in `devpts` (a folder fd), hand the master to the shim, slave by TIOCGPTPEER as stdio and controlling terminal, owned by `uid`; `console` 1 = bind the slave on /dev/console below `root`',
-    fields: { devpts: 'reg', root: 'reg?', uid: 'reg?', console: 'u32?' },
   },
   pipes: { code: 96, changes: false, doc: 'in init and exec: the shim\'s pipes become stdin, stdout and stderr, owned by `uid`', fields: { uid: 'reg?' } },
   capabilityBounds: { code: 97, changes: false, doc: 'drop every capability outside `bounding` from the bounding set; with `noPrivileges` 1, also set no-new-privs', fields: { bounding: 'u64' } },
   noNewPrivileges: { code: 98, changes: false, doc: 'prctl(PR_SET_NO_NEW_PRIVS)', fields: {} },
   seccomp: { code: 99, changes: false, doc: 'load a BPF filter (array of struct sock_filter) with SECCOMP_FILTER_FLAG_* `flags`', fields: { filter: 'bytes', flags: 'u32?' } },
   identity: {
-    code: 100, changes: false,
+    code: 100, changes: false, fields: { uid: 'reg', gid: 'reg', groups: 'reg', effective: 'u64', permitted: 'u64', inheritable: 'u64?', ambient: 'u64?', rootOnly: 'u32?' },
     doc: 'setgroups, setresgid, setresuid from registers, keeping capabilities over the change, then capset and ambient: sets as bit masks. `inheritable` must be 0 outside engine-oci (CVE-2022-29162). `rootOnly` 1: effective and permitted are empty unless the uid is 0 (a user by name is known only inside the rootfs)',
-    fields: { uid: 'reg', gid: 'reg', groups: 'reg', effective: 'u64', permitted: 'u64', inheritable: 'u64?', ambient: 'u64?', rootOnly: 'u32?' },
   },
   chdir: { code: 101, changes: false, doc: 'chdir, as the final user; then check that the cwd lies inside the root (CVE-2024-21626)', fields: { path: 'str' } },
   resolveExec: { code: 102, changes: false, doc: 'find argv[0] by PATH of `env`; ENOENT not found (127), EACCES not executable (126), ENOEXEC/EISDIR', fields: { name: 'str', env: 'strs', out: 'out' } },

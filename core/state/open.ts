@@ -69,9 +69,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),
     begin: (what, trace) => beginTransaction(context, what, trace),
     lock: (kind, id, options) => locks.lock(kind, id, options),
-    reconcile: (options) => reconciler.reconcile(options),
-    inFlight: () => reconciler.inFlight(),
-    orphans: () => reconciler.orphans(),
+    ...reconciler,
     nextEvent: () => nextEvent(db),
     close() {
       locks.close();

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { type Orphan } from '../api/engine.ts';
 import { describeError, isEngineError } from '../errors/index.ts';
 import { type Lock } from '../native/index.ts';
 import { clock, lockFolder, moveToTrash, names, readJson, removeRecords, sleep } from './files.ts';
@@ -6,13 +7,9 @@ import { finishFolder, forgetFolder, isCommitted, undoFolder, type InflightRecor
 import { type Locks } from './locks.ts';
 import { readRecord } from './run-files.ts';
 import { type RunFolders, type RunsInside } from './runs.ts';
+import { type State } from './types.ts';
 
-export interface Orphan { readonly kind: string; readonly path: string; readonly owner: string }
-export interface Reconciler {
-  reconcile(options?: { readonly fix?: boolean }): Promise<readonly string[]>;
-  orphans(): Promise<readonly Orphan[]>;
-  inFlight(): boolean;
-}
+export type Reconciler = Pick<State, 'reconcile' | 'orphans' | 'inFlight'>;
 export interface ReconcileContext extends StateContext {
   readonly runs: RunsInside;
   readonly locks: Locks;
@@ -140,7 +137,7 @@ export function createReconciler(context: ReconcileContext): Reconciler {
 
     inFlight: () => names(inflight).some((name) => held(join(inflight, name))),
     async orphans() {
-      const found: Orphan[] = [];
+      const found: Omit<Orphan, 'fixed'>[] = [];
       for (const name of names(inflight)) {
         const folder = join(inflight, name);
         if (!held(folder) || readInflight(folder) === undefined) found.push({ kind: 'transaction', path: folder, owner: readInflight(folder)?.what ?? 'unknown' });

@@ -58,14 +58,9 @@ const short = (id: string): string => id.slice(0, 12);
 
 export function containerTable(db: Database): Containers {
   const toContainer = reader(db);
-  const get = (id: string): ContainerRecord | undefined => {
-    const row = db.get('SELECT record FROM containers WHERE id = ?', id);
-    return row && toContainer(row);
-  };
-  const byName = (name: string): ContainerRecord | undefined => {
-    const row = db.get('SELECT record FROM containers WHERE name = ?', name);
-    return row && toContainer(row);
-  };
+  const found = (row: Row | undefined): ContainerRecord | undefined => row && toContainer(row);
+  const get: Containers['get'] = (id) => found(db.get('SELECT record FROM containers WHERE id = ?', id));
+  const byName: Containers['byName'] = (name) => found(db.get('SELECT record FROM containers WHERE name = ?', name));
   return {
     get,
     byName,

@@ -1,5 +1,5 @@
 import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
-import { type Span } from '../api/engine.ts';
+import { type Orphan, type Span } from '../api/engine.ts';
 import { type Effects, type EffectsOptions, type PluginState, type StateSchema } from '../contracts/common/index.ts';
 import { type Effect } from '../plan/types.ts';
 import { type Lock } from '../native/index.ts';
@@ -34,7 +34,7 @@ export interface State {
   /** Is anybody, this engine or another, in the middle of a journalled change? */
   inFlight(): boolean;
   /** What reconcile would do and what nobody owns, for doctor. */
-  orphans(): Promise<readonly { readonly kind: string; readonly path: string; readonly owner: string }[]>;
+  orphans(): Promise<readonly Omit<Orphan, 'fixed'>[]>;
   /** The next number for an event; rises by one over all engines of this root. */
   nextEvent(): number;
   close(): void;

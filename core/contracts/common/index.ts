@@ -138,3 +138,4 @@ export * from './mounts.ts';
 export * from './staging.ts';
 export * from './trees.ts';
 export { reach, REACH_PATIENCE } from './reach.ts';
+export { within } from './within.ts';

@@ -1,4 +1,5 @@
 import { fail } from '../../errors/index.ts';
+import { within } from './within.ts';
 
 /** Longest wait for an answer about a path that a user named, ms. A dead network mount, or a FUSE daemon that hangs, never gives one. */
 export const REACH_PATIENCE = 10_000;
@@ -29,15 +30,7 @@ export async function reach<T>(operation: string, path: string, read: () => Prom
   const key = `${lane} ${operation} ${path}`;
   let answer = asked.get(key) as Promise<T> | undefined;
   if (!answer) asked.set(key, (answer = ask<T>(lanes[lane], read).finally(() => asked.delete(key))));
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(fail('ERR_TIMEOUT', `${operation} ${path}: no answer for ${REACH_PATIENCE / 1000} s`, {
-      operation, path, hint: 'is what is mounted there alive? A dead network mount can be taken away with: umount -l',
-    })), REACH_PATIENCE);
+  return within(answer, REACH_PATIENCE, () => {
+    throw fail('ERR_TIMEOUT', `${operation} ${path}: no answer for ${REACH_PATIENCE / 1000} s`, { operation, path, hint: 'is what is mounted there alive? A dead network mount can be taken away with: umount -l' });
   });
-  try {
-    return await Promise.race([answer, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
