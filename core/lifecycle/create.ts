@@ -11,7 +11,6 @@ import { draftContainer, normalised, type Draft, type DraftVolume } from './draf
 import { isGoing } from './finish.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { checkName, newId, randomName } from './names.ts';
-import { checkRestart } from './restart.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
 import { bindSources } from './requested.ts';
 
@@ -127,7 +126,6 @@ export async function requestCreation(core: Core, asked: ContainerRequest): Prom
   const request = normalised(core, asked);
   await core.request('create', { request });
   if (request.name !== undefined) checkName('container', request.name);
-  checkRestart(request);
   core.phase?.('draft');
   return request;
 }

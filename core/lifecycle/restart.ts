@@ -20,16 +20,6 @@ export async function restartContainer(core: Core, ref: string, options: StopOpt
   core.emit('container', 'restart', record.id, eventAttributes(record));
 }
 
-/** The policy must go with the rest of the request. Errors: ERR_INVALID_VALUE. */
-export function checkRestart({ restart, autoRemove }: Pick<ContainerRequest, 'restart' | 'autoRemove'>): void {
-  if (!restart) return;
-  const { policy, maximum } = restart;
-  const wrong = (message: string): Error => fail('ERR_INVALID_VALUE', message, { operation: '--restart', path: policy });
-  if (policy !== 'on-failure' && maximum !== 0) throw wrong(`maximum retry count cannot be used with restart policy '${policy}'`);
-  if (maximum < 0) throw wrong('maximum retry count cannot be negative');
-  if (autoRemove && policy !== 'no') throw wrong('conflicting options: --restart and --rm');
-}
-
 export async function updateContainer(core: Core, ref: string, { restart }: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void> {
   const { state, hooks } = core.parts;
   const { id } = await settled(core, ref);
@@ -37,7 +27,6 @@ export async function updateContainer(core: Core, ref: string, { restart }: { re
   await core.locked([['container', id]], async () => {
     const old = state.containers.resolve(id);
     const record: ContainerRecord = { ...old, request: { ...old.request, restart } };
-    checkRestart(record.request);
     await hooks.call('update', { container: record });
     await core.transact(`update container ${old.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(record)));
     core.emit('container', 'update', id, eventAttributes(record));

@@ -82,7 +82,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWa
   connection.closed.then(async () => {
     if (session) return;
     const cause = await barrier;
-    reject(cause ?? failure ?? fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the program was started`, { path: record.id }));
+    reject(cause ?? failure ?? connection.failure ?? fail('ERR_SHIM_GONE', `the shim of container ${record.name} ended before the program was started`, { path: record.id }));
   }, reject);
   return promise;
 }

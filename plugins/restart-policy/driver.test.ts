@@ -2,7 +2,7 @@ import { type ContainerRecord } from '@engine/core/api';
 import { isEngineError } from '@engine/core/errors';
 import { describe, expect, it } from 'vitest';
 import { type RestartPolicy } from './driver.ts';
-import { nextDelay, wantsRestart, type Policy } from './policy.ts';
+import { checkPolicy, nextDelay, wantsRestart, type Policy } from './policy.ts';
 import { world } from './world.fixture.ts';
 
 describe('a policy', () => {
@@ -15,6 +15,18 @@ describe('a policy', () => {
     w.end('c', code);
     await w.clock.pass(1000);
     expect([w.isUp('c'), w.starts.length]).toEqual(again ? [true, 2] : [false, 1]);
+  });
+  it('must make sense, at creation and in update', () => {
+    expect(() => checkPolicy({ autoRemove: true })).not.toThrow();
+    expect(() => checkPolicy({ restart: { policy: 'on-failure', maximum: 3 }, autoRemove: false })).not.toThrow();
+    expect(() => checkPolicy({ restart: { policy: 'always', maximum: 1 }, autoRemove: false })).toThrow("maximum retry count cannot be used with restart policy 'always'");
+    expect(() => checkPolicy({ restart: { policy: 'on-failure', maximum: -1 }, autoRemove: false })).toThrow('cannot be negative');
+    const w = world();
+    const policy = w.engine();
+    const request = { restart: { policy: 'always', maximum: 0 }, autoRemove: true };
+    expect(() => policy.creating({ verb: 'create', arguments: { request }, caller: { uid: 0, pid: 1 }, config: [] })).toThrow('--restart and --rm');
+    w.make('c', 'always');
+    expect(() => w.update(policy, 'c', { policy: 'no', maximum: 3 })).toThrow("restart policy 'no'");
   });
   it('counts failures up to N', () => {
     const three: Policy = { policy: 'on-failure', maximum: 3 };

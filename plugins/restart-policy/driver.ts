@@ -1,10 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { parseSignal, type ContainerRecord, type ContainerView, type Engine, type RestartView, type VerbRequest } from '@engine/core/api';
+import { parseSignal, type ContainerRecord, type ContainerRequest, type ContainerView, type Engine, type RestartView, type VerbRequest } from '@engine/core/api';
 import { type DriverDeps } from '@engine/core/contracts/common';
 import { fail, isEngineError } from '@engine/core/errors';
 import { type HookValues, type RunHookContext } from '@engine/core/hooks';
 import { createLedger, type Next } from './ledger.ts';
-import { FIRST_DELAY, isExhausted, nextDelay, ranFor, wantsRestart, type Policy } from './policy.ts';
+import { checkPolicy, FIRST_DELAY, isExhausted, nextDelay, ranFor, wantsRestart, type Policy } from './policy.ts';
 
 /** Time, for tests. */
 export interface Clock {
@@ -32,6 +32,8 @@ export interface RestartPolicy {
   starting(context: Pick<RunHookContext, 'container' | 'run' | 'record'>): void;
   stopping(value: HookValues['stop']): void;
   exited(container: ContainerRecord): void;
+  /** Errors of both: ERR_INVALID_VALUE for a policy that makes no sense. */
+  creating(request: VerbRequest): void;
   updating(container: ContainerRecord): void;
   /** As Docker: what is being restarted is not removed without force. Errors: ERR_IN_USE. */
   removing(request: VerbRequest): Promise<void>;
@@ -252,7 +254,9 @@ export function createRestartPolicy(deps: DriverDeps, { engine, clock = systemCl
     exited(container) {
       if (policyOf(container)) lookAt(container, 0);
     },
+    creating: ({ arguments: { request } }) => checkPolicy(request as ContainerRequest),
     updating(container) {
+      checkPolicy(container.request);
       const { id, lastExit } = container;
       const { count, delay } = factsOf(container);
       // a new policy is for what will end, not for what has ended

@@ -1,3 +1,4 @@
+import { fail } from '@engine/core/errors';
 import { type ContainerRequest, type ExitRecord } from '@engine/core/api';
 
 export type Policy = NonNullable<ContainerRequest['restart']>;
@@ -23,3 +24,13 @@ export function wantsRestart({ policy, maximum }: Policy, failed: boolean, count
 }
 
 export const isExhausted = ({ policy, maximum }: Policy, count: number): boolean => policy === 'on-failure' && maximum > 0 && count >= maximum;
+
+/** The policy must go with the rest of the request. Errors: ERR_INVALID_VALUE. */
+export function checkPolicy({ restart, autoRemove }: Pick<ContainerRequest, 'restart' | 'autoRemove'>): void {
+  if (!restart) return;
+  const { policy, maximum } = restart;
+  const wrong = (message: string): Error => fail('ERR_INVALID_VALUE', message, { operation: '--restart', path: policy });
+  if (policy !== 'on-failure' && maximum !== 0) throw wrong(`maximum retry count cannot be used with restart policy '${policy}'`);
+  if (maximum < 0) throw wrong('maximum retry count cannot be negative');
+  if (autoRemove && policy !== 'no') throw wrong('conflicting options: --restart and --rm');
+}
