@@ -33,6 +33,8 @@ export interface OpenOptions extends LoadOptions {
     readonly mark?: Mark;
     readonly compact?: StateOptions['compact'];
     readonly discard?: StateOptions['discard'];
+    /** See NativeOptions. */
+    readonly spawnLater?: boolean;
     /** Takes the lines of the engine's log; default: standard error. */
     readonly writeLog?: (line: string) => void;
     /** Called before code of a plugin that isn't built in is loaded; throws when it may not be. */
@@ -76,7 +78,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
   const folders = usableFolders(value);
   const log = createLog({ level: value.logLevel, format: value.logFormat, ...(host.writeLog ? { write: host.writeLog } : {}) });
   for (const err of broken) log.warn({ err }, 'a plugin is left out');
-  const native = (wrap.native ?? same)(createNative());
+  const native = (wrap.native ?? same)(createNative({ spawnLater: host.spawnLater ?? false }));
   const opened = await openState({
     root: folders.root,
     runRoot: folders.runRoot,

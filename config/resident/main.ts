@@ -56,7 +56,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   catchFaults(folder, log, () => stopped.resolve('a fault'));
 
   const roots = createRoots(folder, (): Instances => instances, log);
-  const instances = createInstances({ host: watchdog.host, onOpened: ({ resolved }, engine) => roots.opened(resolved, engine) });
+  const instances = createInstances({ host: { ...watchdog.host, spawnLater: true }, onOpened: ({ resolved }, engine) => roots.opened(resolved, engine) });
 
   const ending = new AbortController();
   let handingOver: Promise<void> | undefined;

@@ -11,7 +11,7 @@ export interface Verdict {
 
 type Message = { readonly call: { readonly number: number; readonly plugin: string; readonly what: string } }
   | { readonly plugin: string; readonly folder: string }
-  | { readonly discard: string }
+  | { readonly discard: readonly string[] }
   | { readonly limit: number; readonly tick: number }
   | { readonly compact: string; readonly request: number };
 
@@ -123,10 +123,12 @@ export function watch(): void {
       clearInterval(timer);
       timer = setInterval(look, tick);
     } else if ('discard' in message) {
-      try {
-        discard(message.discard, 2);
-      } catch {
-        // found again at the next start
+      for (const path of message.discard) {
+        try {
+          discard(path, 2);
+        } catch {
+          // found again at the next start
+        }
       }
     }
     else {

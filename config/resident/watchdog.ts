@@ -25,6 +25,8 @@ export interface Watchdog {
 }
 
 const LIMIT = 10_000;
+/** So long what is to be discarded is collected, ms. */
+const DISCARD = 20;
 /** Layout of the shared memory, in numbers of 32 bits: heart beats, who runs now, who has begun and not ended. */
 export const CELL = { beat: 0, now: 1, open: 2, count: 66 } as const;
 
@@ -96,6 +98,11 @@ export function startWatchdog({ folder, limit = LIMIT }: WatchdogOptions): Watch
     waiting.set(request, (error) => (error ? reject(error) : resolve()));
     post({ compact: path, request });
   });
+  // a message wakes the other thread: one for many
+  const discarded: string[] = [];
+  const discard = (path: string): void => {
+    if (discarded.push(path) === 1) setTimeout(() => post({ discard: discarded.splice(0) }), DISCARD).unref();
+  };
   return {
     mark, compact,
     limit(ms) {
@@ -107,7 +114,7 @@ export function startWatchdog({ folder, limit = LIMIT }: WatchdogOptions): Watch
     },
     host: {
       mark, compact,
-      discard: (path) => post({ discard: path }),
+      discard,
       admit({ manifest: { name }, source }) {
         // so that a call stack tells whose it is
         post({ plugin: name, folder: source });

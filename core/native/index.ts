@@ -75,5 +75,7 @@ export interface ShimConnection {
   resume(): void;
   /** Resolves when the other side has closed, however that came. */
   readonly closed: Promise<void>;
+  /** Why there was never anybody on the other side. */
+  readonly failure?: Error | undefined;
   close(): void;
 }

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ABI 2
+#define ABI 3
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -48,18 +49,14 @@ struct request {
 	const int *fds;
 	int count;
 	volatile int error, pid;
+	char *inner_stack;
 };
-static char outer_stack[16384] __attribute__((aligned(16)));
-static char inner_stack[32768] __attribute__((aligned(16)));
-
-/* The kernel's struct: libc's sigaction() refuses its own signals and would write to its tables, which we share. */
-struct kernel_sigaction { void *handler; unsigned long flags; void *restorer; uint64_t mask; };
+#define OUTER_STACK 8192
+#define INNER_STACK 16384
 
 static int inner(void *argument) {
 	struct request *r = argument;
-	struct kernel_sigaction standard = { 0 };
 	int high[MAX_FDS], first = 3 + r->count;
-	for (int n = 1; n < 65; n++) syscall(SYS_rt_sigaction, n, &standard, NULL, 8);
 	/* out of the way first: a source may stand where another one is to go */
 	int program = fcntl(r->program, F_DUPFD_CLOEXEC, 128);
 	if (program < 0) goto failed;
@@ -81,28 +78,34 @@ failed:
 
 static int outer(void *argument) {
 	struct request *r = argument;
-	int pid = clone(inner, inner_stack + sizeof inner_stack, CLONE_VM | CLONE_VFORK, r);
+	int pid = clone(inner, r->inner_stack + INNER_STACK, CLONE_VM | CLONE_VFORK, r);
 	if (pid < 0) r->error = errno;
 	r->pid = pid;
 	_exit(0);
 }
 
 /*
- * Start `program` (an executable fd) with fds[i] as fd 3 + i (-1: closed) and no other fd above 2, all signals blocked and reset. The new
- * process is nobody's child: the nearest subreaper or pid 1 collects it, the caller never sees a zombie or a SIGCHLD.
- * Returns its pid. Main thread only (the stacks are static, and PDEATHSIG goes by thread).
+ * Start `program` (an executable fd) with fds[i] as fd 3 + i (-1: closed) and no other fd above 2, all signals blocked (which are ignored is the
+ * program's to set right). The new process is nobody's child: the nearest subreaper or pid 1 collects it, the caller never sees a zombie or
+ * a SIGCHLD. Returns its pid. On any thread, which waits until the exec.
  */
 EXPORT int engine_spawn(int program, char *const argv[], char *const envp[], const int *fds, int count) {
 	if (count < 0 || count > MAX_FDS) return -EINVAL;
-	struct request r = { .program = program, .argv = argv, .envp = envp, .fds = fds, .count = count };
+	char *stacks = malloc(OUTER_STACK + INNER_STACK);
+	if (!stacks) return -ENOMEM;
+	struct request r = { .program = program, .argv = argv, .envp = envp, .fds = fds, .count = count, .inner_stack = stacks };
 	uint64_t all = ~(uint64_t)0, before;
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
 	int cancelled = 0;
-	/* as vfork: the memory is shared, this thread waits until the exec. exit_signal 0: no SIGCHLD for the caller's handler */
-	int pid = clone(outer, outer_stack + sizeof outer_stack, CLONE_VM | CLONE_VFORK, &r);
+	/*
+	 * as vfork: the memory is shared, this thread waits until the exec. exit_signal 0: no SIGCHLD for the caller's handler. The process in between does
+	 * nothing that a table of fds of its own would be needed for
+	 */
+	int pid = clone(outer, stacks + INNER_STACK + OUTER_STACK, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_FS, &r);
 	int error = pid < 0 ? errno : 0;
 	if (pid > 0) while (waitpid(pid, &cancelled, __WALL) < 0 && errno == EINTR) {}
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+	free(stacks);
 	if (error) return -error;
 	return r.error ? -r.error : r.pid;
 }

@@ -15,12 +15,16 @@ export interface NativeOptions {
   readonly libraryPath?: string;
   /** Instead of the library. */
   readonly syscalls?: Syscalls;
+  /** Start shims on another thread: for a process that serves others meanwhile. */
+  readonly spawnLater?: boolean;
 }
 
 /** The native part, as core wants it. Nothing is loaded before it is needed, so that commands that need none of it start at once. */
 export function createNative(options: NativeOptions = {}): Native {
   let syscalls = options.syscalls;
   let program: number | undefined;
+  /** Locks that a shim is to inherit that is just being started; released meanwhile: true. */
+  const inherited = new Map<number, boolean>();
   const calls = (): Syscalls => (syscalls ??= createSyscalls(options.libraryPath));
   return {
     tryLock(path, { create = true, shared = false } = {}) {
@@ -31,7 +35,8 @@ export function createNative(options: NativeOptions = {}): Native {
         fd,
         path,
         release() {
-          if (held) calls().close(fd);
+          if (held && inherited.has(fd)) inherited.set(fd, true);
+          else if (held) calls().close(fd);
           held = false;
         },
       };
@@ -40,7 +45,17 @@ export function createNative(options: NativeOptions = {}): Native {
     spawnShim(request) {
       // one sealed copy per engine serves all its shims
       program ??= calls().executable(options.shimPath ?? join(binaryFolder(), 'engine-shim'));
-      return spawnShim(calls(), program, request);
+      const connection = spawnShim(calls(), program, request, options.spawnLater);
+      const { lock } = request;
+      if ('spawned' in connection && lock) {
+        inherited.set(lock.fd, false);
+        void (connection.spawned as Promise<unknown>).finally(() => {
+          const released = inherited.get(lock.fd);
+          inherited.delete(lock.fd);
+          if (released) calls().close(lock.fd);
+        });
+      }
+      return connection;
     },
     connectShim: (path) => connectShim(path, calls),
     processStartTime(pid) {

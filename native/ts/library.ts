@@ -23,6 +23,8 @@ type Value<T extends CType> = T extends keyof TypeMap ? TypeMap[T] : unknown;
 export interface FunctionType {
   readonly args: readonly CType[];
   readonly result: CType;
+  /** It may be called on another thread too: by `later`. Arguments by address must stay as they are until then. */
+  readonly later?: true;
 }
 /** What a call gives: its value, and errno as it was right after the call (0 is possible even for a failed call: read the library's manual). */
 export interface CallResult<T> {
@@ -30,7 +32,9 @@ export interface CallResult<T> {
   readonly errno: number;
 }
 type Values<A extends readonly CType[]> = { -readonly [I in keyof A]: Value<A[I]> };
-export type LibraryFunction<F extends FunctionType> = (...args: Values<F['args']>) => CallResult<Value<F['result']>>;
+/** `later` resolves to the value alone: errno belongs to a thread. */
+export type LibraryFunction<F extends FunctionType> = ((...args: Values<F['args']>) => CallResult<Value<F['result']>>) &
+  (F['later'] extends true ? { later(...args: Values<F['args']>): Promise<Value<F['result']>> } : unknown);
 export type Library<T extends Record<string, FunctionType>> = { readonly [N in keyof T]: LibraryFunction<T[N]> };
 
 export interface LibraryOptions<T extends Record<string, FunctionType>> {
@@ -39,7 +43,7 @@ export interface LibraryOptions<T extends Record<string, FunctionType>> {
 }
 
 interface Koffi {
-  load(path: string): { func(name: string, result: string, args: string[]): (...args: unknown[]) => unknown };
+  load(path: string): { func(name: string, result: string, args: string[]): ((...args: unknown[]) => unknown) & { async(...args: unknown[]): void } };
   errno(value?: number): number;
   version: string;
 }
@@ -89,7 +93,7 @@ function koffi(): Koffi {
 
 /**
  * Load a shared library and bind its functions, all at once: a missing one is an error here, not in the middle of something.
- * `name`: a path, a soname, or several, of which the first that loads is taken. Calls are synchronous and on the main thread.
+ * `name`: a path, a soname, or several, of which the first that loads is taken. Calls are synchronous and on the main thread, but for `later`.
  *
  * Errors: ERR_NATIVE (with the library in `path`).
  */
@@ -107,19 +111,30 @@ export function defineLibrary<const T extends Record<string, FunctionType>>(name
     }
     const bound: Record<string, unknown> = {};
     for (const [symbol, type] of Object.entries(table)) {
-      let call: (...args: unknown[]) => unknown;
+      let call: ReturnType<typeof library.func>;
       try {
         call = library.func(symbol, koffiType(type.result), type.args.map(koffiType));
       } catch (cause) {
         throw fail('ERR_NATIVE', `library ${path} has no function ${symbol}`, { path, cause });
       }
       const lists = type.args.flatMap((arg, i) => (arg === 'strs' ? [i] : []));
-      bound[symbol] = (...args: unknown[]): CallResult<unknown> => {
+      const end = (args: unknown[]): unknown[] => {
         for (const i of lists) args[i] = [...(args[i] as readonly string[]), null];
+        return args;
+      };
+      const bind = (...args: unknown[]): CallResult<unknown> => {
+        end(args);
         native.errno(0);
         const value = call(...args);
         return { value, errno: native.errno() };
       };
+      const later = (...args: unknown[]): Promise<unknown> =>
+        new Promise((resolve, reject) => call.async(...end(args), (error: Error | null, value: unknown) => {
+          void args; // what was passed by address lives until here
+          if (error) reject(error);
+          else resolve(value);
+        }));
+      bound[symbol] = type.later ? Object.assign(bind, { later }) : bind;
     }
     const complaint = options.check?.(bound as Library<T>);
     if (complaint !== undefined) throw fail('ERR_NATIVE', `library ${path} cannot be used: ${complaint}`, { path });

@@ -175,9 +175,10 @@ export function connectShim(path: string, calls: () => SendFd): Promise<ShimConn
 
 /**
  * Start the shim. It inherits nothing but what is named here: the fds of SHIM_FD, client and streams, and `env`. `client` is closed in any case.
+ * `later`: on another thread; a failure is told by the connection. The lock must then stay open until its `closed` or first frame: see `holdWhile`.
  * Errors: ERR_NATIVE; ERR_STATE-free: the plan must exist.
  */
-export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShim): ShimConnection {
+export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShim, later = false): ShimConnection {
   const opened: number[] = [];
   const open = (path: string, flags: number): number => {
     try {
@@ -189,6 +190,12 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     }
   };
   let ours: number | undefined;
+  const close = (): void => {
+    if (request.client !== undefined) syscalls.close(request.client);
+    for (const fd of opened) closeSync(fd);
+    if (ours !== undefined) closeSync(ours);
+  };
+  let pending: Promise<unknown> | undefined;
   try {
     const plan = open(request.plan, constants.O_RDONLY);
     const folder = request.runFolder === undefined ? -1 : open(request.runFolder, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -204,15 +211,24 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     ];
     const extra = [...(request.client === undefined ? [] : [request.client]), ...(request.streams ?? [])];
     const env = Object.entries(request.env ?? {}).map(([key, value]) => `${key}=${value}`);
-    syscalls.spawn(program, ['engine-shim', request.mode, ...options], env, [theirs, request.lock?.fd ?? -1, folder, plan, ...extra]);
+    const argv = ['engine-shim', request.mode, ...options];
+    const fds = [theirs, request.lock?.fd ?? -1, folder, plan, ...extra];
+    if (later) pending = syscalls.spawnLater(program, argv, env, fds);
+    else syscalls.spawn(program, argv, env, fds);
     const socket = new Socket({ fd: mine, readable: true, writable: true });
     ours = undefined;
     socket.resume();
-    return createConnection(socket, () => syscalls);
+    const connection = createConnection(socket, () => syscalls);
+    if (!pending) return connection;
+    let failure: Error | undefined;
+    const spawned = pending.catch((error: Error) => {
+      failure = error;
+      connection.close();
+    });
+    void spawned.finally(close);
+    return Object.defineProperties(connection as ShimConnection & { spawned: Promise<unknown> }, { failure: { get: () => failure }, spawned: { value: spawned } });
   } finally {
-    if (request.client !== undefined) syscalls.close(request.client);
-    for (const fd of opened) closeSync(fd);
-    if (ours !== undefined) closeSync(ours);
+    if (!pending) close();
   }
 }
 

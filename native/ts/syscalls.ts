@@ -17,12 +17,14 @@ export interface Syscalls {
   executable(path: string): number;
   /** Start `program` with `fds[i]` as fd 3+i (-1: none). It is nobody's child. Returns its pid. */
   spawn(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): number;
+  /** The same on another thread: whoever serves others too doesn't wait for the new process to get its turn. The fds stay open until it resolves. */
+  spawnLater(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): Promise<number>;
   /** Who is at the other end of a unix socket, as it was when it connected (or listened). */
   peer(socket: number): Peer;
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 2;
+const ABI = 3;
 const EAGAIN = 11;
 const ENOENT = 2;
 const ESTALE = 116;
@@ -51,7 +53,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_socketpair: { args: ['bytes'], result: 'int' },
     engine_send_fd: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
     engine_executable: { args: ['str'], result: 'int' },
-    engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int' },
+    engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int', later: true },
     engine_peer: { args: ['int', 'bytes'], result: 'int' },
   }, {
     check: (bound) => {
@@ -86,6 +88,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fd(socket, bytes, bytes.byteLength, fd).value),
     executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
     spawn: (program, argv, env, fds) => checked('spawn', library.engine_spawn(program, argv, env, Int32Array.from(fds), fds.length).value),
+    spawnLater: async (program, argv, env, fds) => checked('spawn', await library.engine_spawn.later(program, argv, env, Int32Array.from(fds), fds.length)),
     peer(socket) {
       const ids = new Int32Array(3);
       checked('ask for the peer', library.engine_peer(socket, ids).value);
@@ -127,6 +130,7 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     sendWithFd: (_socket, bytes) => bytes.byteLength,
     executable: () => fd(),
     spawn: () => 4242,
+    spawnLater: () => Promise.resolve(4242),
     peer: () => ({ pid: 4242, uid: 0, gid: 0 }),
   };
   const recorded = Object.fromEntries((Object.keys(fakes) as (keyof Syscalls)[]).map((name) => [name, (...args: unknown[]) => {
