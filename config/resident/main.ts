@@ -87,6 +87,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   const listener = listen({ pauseOnConnect: false, allowHalfOpen: true }, (connection) => void server.accept(connection));
   await startListening(listener, listenFd, socket);
   if (inherited) tellReady();
+  const ours = inode(socket);
 
   const script = process.argv[1] ?? '';
   const sources = sourceFolders(script);
@@ -133,6 +134,8 @@ export async function engined(argv: readonly string[]): Promise<number> {
   let trimmed = -1;
   async function tick(): Promise<void> {
     if (wanted !== undefined) void handOver(wanted);
+    // its folder was removed, or another one's socket lies there: nobody can find us any more
+    if (ours === undefined || inode(socket) !== ours) return stopped.resolve('its socket is gone');
     if (handingOver || server.active > 0) return;
     const quiet = Date.now() - server.lastRequest;
     if (quiet > SETTLED && trimmed !== server.lastRequest) {
@@ -153,7 +156,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   log.info(`engined ends: ${why}`);
   const successor = why === 'handed over';
   // whoever comes now finds no socket and starts another; those who are already in the queue are served
-  if (!successor && socketIsOurs) unlinkOwn(socket, listener);
+  if (!successor && socketIsOurs && inode(socket) === ours) unlinkOwn(socket, listener);
   if (why === 'idle') await new Promise((resolve) => setTimeout(resolve, 50));
   listener.close();
   // another one may begin while we finish
@@ -203,6 +206,8 @@ function unlinkOwn(path: string, listener: Listener): void {
     // somebody removed it
   }
 }
+
+const inode = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.ino;
 
 function tellReady(): void {
   try {

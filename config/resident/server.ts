@@ -18,6 +18,7 @@ import { createInvocation, type RemoteInvocation } from './invocation.ts';
 import { type Instances, type Lease } from './instances.ts';
 import { ownWorld, whyLocal } from './local.ts';
 import { type Peer } from './peer.ts';
+import { type Resolved } from './resolve.ts';
 
 export interface ServerOptions {
   readonly instances: Instances;
@@ -97,7 +98,7 @@ export function createServer(options: ServerOptions): Server {
     }
   }
 
-  async function serve(channel: Channel, peer: Peer, request: LaunchRequest, take: (remote: RemoteInvocation) => void): Promise<void> {
+  async function serve(channel: Channel, peer: Peer, request: LaunchRequest, resolving: Promise<Resolved>, take: (remote: RemoteInvocation) => void): Promise<void> {
     const { flags, rest } = takeFlags(request.argv);
     const remote = createInvocation({ channel, request, argv: rest, calls, version, commands: hostCommands({ flags }) });
     take(remote);
@@ -117,7 +118,7 @@ export function createServer(options: ServerOptions): Server {
     let opened = false;
     const code = await requestContext.run(context, async () => {
       const openAll = async (): Promise<Engine> => {
-        lease ??= instances.resolve({ cwd: request.cwd, env: request.env, flags }).then((resolved) => {
+        lease ??= resolving.then((resolved) => {
           options.onConfig?.(resolved.config.value);
           return instances.acquire(resolved);
         });
@@ -173,7 +174,15 @@ export function createServer(options: ServerOptions): Server {
           await channel.send(LAUNCH.done, { argument: 0 });
           return;
         }
-        await serve(channel, peer, request, (made) => (remote = made));
+        const { flags } = takeFlags(request.argv);
+        const resolving = instances.resolve({ cwd: request.cwd, env: request.env, flags });
+        // what is wrong with it is told when it is needed: help must work
+        const resolved = await resolving.catch(() => undefined);
+        if (resolved?.config.value.resident === 'off') {
+          await channel.send(LAUNCH.local, { payload: Buffer.from('its configuration says resident: off') });
+          return;
+        }
+        await serve(channel, peer, request, resolving, (made) => (remote = made));
       } catch (error) {
         if (!isEngineError(error)) log.error({ err: error }, 'a request failed');
         if (!channel.gone) await refuse(channel, describeError(error), exitCodeOf(error));

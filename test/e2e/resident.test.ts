@@ -1,5 +1,5 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar, importBusybox } from '../helpers/busybox.ts';
@@ -261,4 +261,15 @@ it('what it cannot serve is done by the caller', async () => {
   const out = execFileSync('bash', ['-c', `"${join(import.meta.dirname, '../../bin/engine')}" run --rm --env-file <(cat ${file}) busybox sh -c 'echo $X'`], { env: engine.env, encoding: 'utf8' });
   expect(out).toBe('from a pipe\n');
   expect((await engine.run(['plugin', 'ls'])).stdout).toContain('frontend-cli');
+  const off = await engine.run(['--set', 'resident=off', 'ps', '-q'], { env: { ENGINE_LOG_LEVEL: 'debug' } });
+  expect([off.code, off.stdout, off.stderr]).toEqual([0, '', expect.stringContaining('the resident engine does not do this one: its configuration says resident: off')]);
+});
+
+it('ends when nobody can find it any more', async () => {
+  const other = new TestEngine({ resident: 'auto' });
+  const pid = await other.startEngined();
+  rmSync(join(other.runRoot, 'engined.sock'));
+  await until('its end', () => !existsSync(`/proc/${pid}`));
+  expect(await other.ok('ps', '-q')).toBe('');
+  expect(await other.close()).toEqual([]);
 });
