@@ -6,6 +6,7 @@ import { takeFlags } from './global-flags.ts';
 import { hostCommands } from './host-commands.ts';
 import { startEngined } from './launch.ts';
 import type { OpenedEngine } from './open.ts';
+import { createOutputs } from './outputs.ts';
 import { startupSpans, type Startup } from './startup.ts';
 import { version } from './version.ts';
 
@@ -32,6 +33,7 @@ async function main(): Promise<number> {
   if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1));
   let opened: Promise<OpenedEngine> | undefined;
   let usesInput = false;
+  const outputs = createOutputs();
   const startup: Startup = { loaded: performance.now() };
   const invocation: Invocation = {
     argv: rest,
@@ -43,10 +45,10 @@ async function main(): Promise<number> {
       return process.stdin;
     },
     get stdout() {
-      return process.stdout;
+      return outputs.use(process.stdout);
     },
     get stderr() {
-      return process.stderr;
+      return outputs.use(process.stderr);
     },
     version,
     startup: () => startupSpans(startup),
@@ -66,7 +68,8 @@ async function main(): Promise<number> {
   };
   const frontend = await loadFrontend('cli');
   try {
-    return await frontend.run(open, invocation);
+    const code = await frontend.run(open, invocation);
+    return (await outputs.finished()) || code !== 0 ? code : 1;
   } finally {
     await opened?.then(
       async ({ engine, config }) => {

@@ -121,6 +121,7 @@ export async function connect(session: Session, invocation: Invocation, options:
     };
     stdin.on('data', onData);
     stdin.once('end', onEnd);
+    stdin.once('error', onEnd); // a folder, or what may only be written: there is nothing to read
     cleanups.push(() => {
       stdin.off('data', onData);
       stdin.off('end', onEnd);
