@@ -46,8 +46,12 @@ export function createInstances(options: InstancesOptions = {}): Instances {
   const now = options.now ?? (() => Date.now());
   const openPooled = async (how: OpenOptions): Promise<OpenedEngine> => {
     const opened = await open(how);
-    return { ...opened, engine: withPool(opened.engine, { size: opened.config.value.pool }) };
+    const { images } = opened.engine;
+    const remove: typeof images.remove = (ref, options) => images.remove(ref, options).finally(releaseAll);
+    return { ...opened, engine: withPool({ ...opened.engine, images: { ...images, remove } }, { size: opened.config.value.pool }) };
   };
+  /** What waits stands on layers that are gone now; when the image comes back, they are others. */
+  const releaseAll = async (): Promise<void> => void (await Promise.allSettled([...ready.values()].map((engine) => engine.containers.release())));
   const all = new Map<string, Instance>();
   const ready = new Map<Instance, Engine>();
 
