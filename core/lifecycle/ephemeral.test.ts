@@ -5,8 +5,6 @@ import { createFixture, type Fixture } from '../state/state.fixture.ts';
 import { request, testEngine, type TestEngine } from './engine.fixture.ts';
 
 let fixture: Fixture;
-/** A lock on an image that is kept for the next. */
-const notKept = (path: string): boolean => !path.includes('/locks/image-');
 afterEach(() => fixture.remove());
 
 const rm = (over: Parameters<typeof request>[0] = {}): ReturnType<typeof request> => request({ autoRemove: true, command: ['/bin/true'], ...over });
@@ -15,7 +13,7 @@ function left(test: Pick<TestEngine, 'fixture' | 'state'>): string[] {
   const snapshots = path.join(test.fixture.folder, 'data/snapshots');
   const containers = path.join(test.state.folders.root, 'containers');
   const names = [snapshots, containers].flatMap((folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => name !== '.trash') : []));
-  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...test.fixture.leftOver().filter(notKept)];
+  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...test.fixture.leftOver()];
 }
 
 describe('run --rm', () => {

@@ -5,8 +5,6 @@ import { createFixture, type Fixture } from '../state/state.fixture.ts';
 import { request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
 
 let fixture: Fixture;
-/** A lock on an image that is kept for the next. */
-const notKept = (path: string): boolean => !path.includes('/locks/image-');
 afterEach(() => fixture.remove());
 
 /** Every plugin says that it answers the same each time. */
@@ -19,7 +17,7 @@ const shims = (): number => fixture.native.spawned;
 function left(test: TestEngine): string[] {
   const folders = [path.join(fixture.folder, 'data/snapshots'), path.join(test.state.folders.root, 'containers')];
   const names = folders.flatMap((folder) => (existsSync(folder) ? readdirSync(folder).filter((name) => name !== '.trash') : []));
-  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...fixture.leftOver().filter(notKept)];
+  return [...names, ...test.state.containers.list().map((c) => `row ${c.name}`), ...fixture.leftOver()];
 }
 
 describe('a request that comes again', () => {
@@ -131,7 +129,7 @@ describe('a sandbox', () => {
         const native = how === 'crashed' ? fixture.native.restart() : fixture.native;
         let next = how === 'crashed' ? await repeatable({ fixture, native }) : test;
         // a sandbox whose engine has died undoes itself, and then wakes another one
-        for (let tries = 0; tries < 100 && fixture.leftOver().some(notKept); tries++) {
+        for (let tries = 0; tries < 100 && fixture.leftOver().length > 0; tries++) {
           await new Promise((resolve) => setImmediate(resolve));
           await next.engine.close();
           next = await repeatable({ fixture, native });

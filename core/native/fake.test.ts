@@ -165,6 +165,11 @@ describe('fake locks', () => {
     fs.renameSync(path, at('other'));
     expect(native.tryLock(path, { create: false })).toBeUndefined();
     expect(createFakeNative({ prefix: folder }).tryLock(at('other'))).toBeUndefined();
+    const byte = native.tryLock(at('bytes'), { byte: 7 });
+    expect(native.tryLock(at('bytes'), { byte: 7 })).toBeUndefined();
+    expect(native.tryLock(at('bytes'), { byte: 8 })).toBeDefined();
+    byte?.release();
+    expect(native.tryLock(at('bytes'), { byte: 7 })).toBeDefined();
     lock?.release();
     lock?.release();
     const asked = native.tryLock(at('other'), { shared: true });

@@ -176,12 +176,12 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       world.shims.delete(socket);
     },
 
-    tryLock(path, { create = true, shared = false } = {}) {
+    tryLock(path, { create = true, shared = false, byte } = {}) {
       alive();
       if (!create && !fs.existsSync(path)) return undefined;
       const fd = fs.openSync(path, create ? fs.constants.O_RDWR | fs.constants.O_CREAT : fs.constants.O_RDWR, 0o600);
       const { dev, ino } = fs.fstatSync(fd);
-      const key = `${dev}:${ino}`;
+      const key = `${dev}:${ino}:${byte ?? ''}`;
       const holders = world.locks.get(key) ?? new Set();
       if (holders.size > 0 && !(shared && [...holders].every((holder) => holder.shared))) {
         fs.closeSync(fd);

@@ -6,9 +6,10 @@ export interface Native {
   /**
    * open(O_CREAT|O_CLOEXEC) + flock(LOCK_EX|LOCK_NB). Undefined when somebody else holds it, or the file is gone and `create` is false. What is locked is
    * the file at `path`: one that was renamed or replaced in between is let go.
+   * `byte`: only that one of the file (an open file description lock): as many locks as one likes, without a file for each.
    * `shared`: LOCK_SH, to ask whether somebody holds it without looking like a holder to others who ask.
    */
-  tryLock(path: string, options?: { readonly create?: boolean; readonly shared?: boolean }): Lock | undefined;
+  tryLock(path: string, options?: { readonly create?: boolean; readonly shared?: boolean; readonly byte?: number }): Lock | undefined;
   /**
    * Start the shim from a sealed memfd in a session of its own. Its control socket is the returned connection.
    * The shim inherits `lock` (same open file description: it holds the lock until it ends; close yours with `release` afterwards).

@@ -58,7 +58,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
   const runs = createRuns(context, folders);
   const locks = createLocks(native, lockFolder, points);
   const instance = instanceOf(realRoot);
-  const reconciler = createReconciler({ ...context, runs, locks, folders, instance });
+  const reconciler = createReconciler({ ...context, runs, folders, instance });
 
   return {
     folders: { root: realRoot, runRoot: realRunRoot, instance },

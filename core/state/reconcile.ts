@@ -4,7 +4,6 @@ import { describeError, isEngineError } from '../errors/index.ts';
 import { type Lock } from '../native/index.ts';
 import { clock, lockFolder, moveToTrash, names, readJson, removeRecords, sleep } from './files.ts';
 import { finishFolder, forgetFolder, isCommitted, undoFolder, type InflightRecord, type StateContext } from './journal.ts';
-import { type Locks } from './locks.ts';
 import { readRecord } from './run-files.ts';
 import { type RunFolders, type RunsInside } from './runs.ts';
 import { type State } from './types.ts';
@@ -12,7 +11,6 @@ import { type State } from './types.ts';
 export type Reconciler = Pick<State, 'reconcile' | 'orphans' | 'inFlight'>;
 export interface ReconcileContext extends StateContext {
   readonly runs: RunsInside;
-  readonly locks: Locks;
   readonly folders: RunFolders;
   /** Of this root. Engines with different roots may share a runRoot: whose run it is, its record says. */
   readonly instance: string;
@@ -29,7 +27,7 @@ function readInflight(folder: string): InflightRecord | undefined {
 
 /** Undo or finish what dead engines left. Only what can be locked is touched, so any number of engines may do this at once. */
 export function createReconciler(context: ReconcileContext): Reconciler {
-  const { native, db, log, inflight, trash, runs, locks, folders, instance } = context;
+  const { native, db, log, inflight, trash, runs, folders, instance } = context;
 
   const ownerDied = (record: InflightRecord | undefined): boolean =>
     record !== undefined && Number.isInteger(record.pid) && String(native.processStartTime(record.pid) ?? '') !== record.startTime;
@@ -131,7 +129,6 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       for (const name of names(folders.runs)) if (!name.startsWith('.')) done.push(...await attempt(`run ${name}`, () => settleRun(name, fix)));
       for (const name of names(folders.leftovers)) done.push(...await attempt(`leftover ${name}`, () => clear(join(folders.leftovers, name), `a run of container ${name.slice(0, 12)}`)));
       for (const bin of [trash, folders.trash]) for (const name of names(bin)) removeRecords(join(bin, name));
-      locks.sweep();
       return done;
     },
 
@@ -153,7 +150,6 @@ export function createReconciler(context: ReconcileContext): Reconciler {
       }
       for (const name of names(folders.leftovers)) found.push({ kind: 'undo', path: join(folders.leftovers, name), owner: `container ${name.slice(0, 12)}` });
       for (const bin of [trash, folders.trash]) for (const name of names(bin)) found.push({ kind: 'trash', path: join(bin, name), owner: 'engine' });
-      for (const path of locks.idle()) found.push({ kind: 'lock', path, owner: 'engine' });
       return found;
     },
   };

@@ -42,7 +42,7 @@ export function createFixture(options: Omit<FakeNativeOptions, 'prefix'> = {}): 
       return state;
     },
     leftOver() {
-      const folders = [join(root, 'inflight'), join(root, 'trash'), join(root, 'locks'), join(runRoot, 'runs'), join(runRoot, 'leftovers'), join(runRoot, 'trash')];
+      const folders = [join(root, 'inflight'), join(root, 'trash'), join(runRoot, 'runs'), join(runRoot, 'leftovers'), join(runRoot, 'trash')];
       return folders.flatMap((path) => fs.readdirSync(path).map((name) => join(path, name)));
     },
     remove() {

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ABI 3
+#define ABI 4
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -151,11 +151,16 @@ EXPORT int engine_executable(const char *path) {
 	return fd;
 }
 
-/* flock `path` without waiting. -EWOULDBLOCK when it is held; -ESTALE when the file was replaced or removed meanwhile. */
-EXPORT int engine_lock(const char *path, int create, int shared) {
+/*
+ * flock `path` without waiting, or, with `byte` >= 0, lock that one byte of it (for as long as this open file description lives). -EWOULDBLOCK when it is
+ * held; -ESTALE when the file was replaced or removed meanwhile.
+ */
+EXPORT int engine_lock(const char *path, int create, int shared, int64_t byte) {
 	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
 	if (fd < 0) return -errno;
-	int error = flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) ? errno : 0;
+	struct flock one = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+	int error = (byte >= 0 ? fcntl(fd, F_OFD_SETLK, &one) : flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB)) ? errno : 0;
+	if (error == EACCES) error = EAGAIN; /* fcntl may say either */
 	struct stat ours, there;
 	/* a lock on a file that is no longer at its name protects nothing */
 	if (!error && (fstat(fd, &ours) || stat(path, &there) || ours.st_ino != there.st_ino || ours.st_dev != there.st_dev)) error = ESTALE;

@@ -27,8 +27,8 @@ export function createNative(options: NativeOptions = {}): Native {
   const inherited = new Map<number, boolean>();
   const calls = (): Syscalls => (syscalls ??= createSyscalls(options.libraryPath));
   return {
-    tryLock(path, { create = true, shared = false } = {}) {
-      const fd = calls().lock(path, { create, shared });
+    tryLock(path, { create = true, shared = false, byte } = {}) {
+      const fd = calls().lock(path, { create, shared, ...(byte === undefined ? {} : { byte }) });
       if (fd === undefined) return undefined;
       let held = true;
       const lock: Lock = {

@@ -6,7 +6,7 @@ import { defineLibrary, errnoName } from './library.ts';
 /** What the engine itself asks of the kernel beyond node:fs. Results are plain numbers; every failure is ERR_NATIVE with `errno`. */
 export interface Syscalls {
   /** open + flock without waiting. Undefined: held by somebody else, or gone. Closed by `close`. */
-  lock(path: string, options: { readonly create: boolean; readonly shared: boolean }): number | undefined;
+  lock(path: string, options: { readonly create: boolean; readonly shared: boolean; readonly byte?: number }): number | undefined;
   close(fd: number): void;
   pipe(): { readonly read: number; readonly write: number };
   /** Two ends of a stream socket. */
@@ -24,7 +24,7 @@ export interface Syscalls {
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 3;
+const ABI = 4;
 const EAGAIN = 11;
 const ENOENT = 2;
 const ESTALE = 116;
@@ -48,7 +48,7 @@ function checked(what: string, result: number, path?: string): number {
 export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so')): Syscalls {
   const library = defineLibrary(libraryPath, {
     engine_abi: { args: [], result: 'int' },
-    engine_lock: { args: ['str', 'int', 'int'], result: 'int' },
+    engine_lock: { args: ['str', 'int', 'int', 'i64'], result: 'int' },
     engine_pipe: { args: ['bytes'], result: 'int' },
     engine_socketpair: { args: ['bytes'], result: 'int' },
     engine_send_fd: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
@@ -67,9 +67,9 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     return [fds[0] as number, fds[1] as number];
   };
   return {
-    lock(path, { create, shared }) {
+    lock(path, { create, shared, byte = -1 }) {
       for (;;) {
-        const { value } = library.engine_lock(path, create ? 1 : 0, shared ? 1 : 0);
+        const { value } = library.engine_lock(path, create ? 1 : 0, shared ? 1 : 0, byte);
         if (value === -EAGAIN || (value === -ENOENT && !create)) return undefined;
         if (value === -ESTALE) {
           // the file was removed between open and flock: where it may be created, a new one is ours to make
@@ -108,17 +108,17 @@ export interface RecordedCall { readonly name: keyof Syscalls; readonly args: re
 export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscalls & { readonly calls: readonly RecordedCall[]; readonly open: ReadonlySet<number> } {
   const calls: RecordedCall[] = [];
   const open = new Set<number>();
-  const locks = new Map<number, { path: string; shared: boolean }>();
+  const locks = new Map<number, { path: string; shared: boolean; byte: number }>();
   let next = 1000;
   const fd = (): number => {
     open.add(next);
     return next++;
   };
   const fakes: Syscalls = {
-    lock(path, { shared }) {
-      for (const held of locks.values()) if (held.path === path && !(held.shared && shared)) return undefined;
+    lock(path, { shared, byte = -1 }) {
+      for (const held of locks.values()) if (held.path === path && held.byte === byte && !(held.shared && shared)) return undefined;
       const mine = fd();
-      locks.set(mine, { path, shared });
+      locks.set(mine, { path, shared, byte });
       return mine;
     },
     close(closed) {
