@@ -18,14 +18,23 @@ const withContainer = { none: 'goes with the folder it lies in' } as const;
 /** BITS.WRITE: create, exclusive. */
 const CREATE_NEW = BITS.WRITE.create | BITS.WRITE.exclusive;
 
+/** FS_TOPDIR_FL: ext4 spreads the folders in such a one. Else all lie in one group of inodes, and each new one looks past those that were removed lately. */
+const TOPDIR = 0x20000;
+function spread({ machine: { mounts, root } }: Core['parts'], path: string): Effect[] {
+  const [mount] = mounts.filter(({ target }) => target === '/' || `${root}/`.startsWith(`${target}/`)).sort((a, b) => b.target.length - a.target.length);
+  return mount?.type === 'ext4' ? [effect(op.setFileFlags({ path, set: TOPDIR }, { optional: true }), { none: 'a mark on a folder that is kept' })] : [];
+}
+
 /** Folder of the container, its log, and the files that are bound over those of the image. */
-export function folderEffects(core: Core, { record, files }: Draft): Effect[] {
+export function folderEffects(core: Core, draft: Draft): Effect[] {
+  const { record, files } = draft;
   const folder = core.folderOf(record.id);
   return [
     ensureFolder(path.dirname(folder)),
+    ...spread(core.parts, path.dirname(folder)),
     effect(op.mkdir({ path: folder, mode: 0o700 }), op.removeTree({ path: folder })),
     effect(op.mkdir({ path: path.join(folder, 'log'), mode: 0o700 }), withContainer),
-    effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer),
+    ...(wantsCopyUp(draft).length > 0 ? [effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer)] : []),
     ...Object.entries(files).map(([name, content]) => effect(op.writeFile({ path: path.join(folder, path.basename(name)), data: Buffer.from(content), mode: 0o644, how: CREATE_NEW }), withContainer)),
   ];
 }

@@ -50,6 +50,18 @@ describe('locks', () => {
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
   const native = createNative();
 
+  it('of single bytes exclude each other alone', () => {
+    const path = join(folder, 'bytes');
+    const far = 2 ** 46 + 3;
+    const one = native.tryLock(path, { byte: far });
+    expect(native.tryLock(path, { byte: far })).toBeUndefined();
+    expect(native.tryLock(path, { byte: far, shared: true })).toBeUndefined();
+    const beside = native.tryLock(path, { byte: far + 1, shared: true });
+    const shared = native.tryLock(path, { byte: far + 1, shared: true });
+    expect([beside, shared, native.tryLock(path, { byte: far + 1 })]).toEqual([expect.anything(), expect.anything(), undefined]);
+    one?.release();
+    for (const lock of [native.tryLock(path, { byte: far }), beside, shared]) lock?.release();
+  });
   it('exclude each other, also within one process, until released', () => {
     const path = join(folder, 'lock');
     expect(native.tryLock(path, { create: false })).toBeUndefined();

@@ -57,6 +57,9 @@ export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'a
   };
 }
 
+/** <linux/fs.h>. */
+const FS_TOPDIR_FL = 0x20000;
+
 /** Storage on overlayfs: layers are folders, a container's root is one mount of them. */
 export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions = {}): StorageDriver {
   const { machine, folder } = deps;
@@ -82,7 +85,9 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     return chain;
   }
   /** Only what is missing: on the way of every start this is one stat each. */
-  const folders = (...paths: readonly string[]): Effect[] => paths.filter((path) => !existsSync(path)).map((path) => ensureFolder(path));
+  const folders = (...paths: readonly string[]): Effect[] => paths.filter((path) => !existsSync(path)).flatMap((path) => [ensureFolder(path), ...(path === layout.snapshots ? spread : [])]);
+  /** As the core does for its containers: their folders are to lie apart on ext4, where each is made and removed in a group of inodes with its like. */
+  const spread = mountOf(machine, machine.root)?.type === 'ext4' ? [effect(op.setFileFlags({ path: layout.snapshots, set: FS_TOPDIR_FL }, { optional: true }), { none: 'a mark on a folder that is kept' })] : [];
 
   /** The short links of mount(2), made when they are first needed; they go with their layer. */
   function linkSteps(chain: readonly string[]): Step[] {
