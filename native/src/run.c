@@ -70,10 +70,10 @@ HOT void give_back_stack(void) {
 	syscall(SYS_madvise, page - 65536, 65536, MADV_DONTNEED);
 }
 
-/* Give back what only the start has needed. The plan is read again for its undo. */
+#define SETTLED_MS 50 /* a program that has run for so long goes on for a while */
+
+/* Give back the memory that only the start has needed. The plan is read again for its undo. */
 HOT static void slim_down(void) {
-	machine_close(&run_machine);
-	plan_close(&run.plan);
 	give_back_stack();
 	/*
 	 * The interpreter's code is not needed until the undo. A fault would bring 64 KiB of it back at once (fault-around), but never past
@@ -123,11 +123,21 @@ ONCE static void report_started(void) {
 }
 
 HOT static void serve(void) {
+	int64_t settled = now_ms() + SETTLED_MS;
 	while (!session_drained(run.init)) {
 		sessions_update();
 		exec_update();
 		int timeout = clients_update();
 		if (session_drained(run.init)) break;
+		if (settled) {
+			int64_t left = settled - now_ms();
+			if (left <= 0) {
+				slim_down();
+				settled = 0;
+			} else if (timeout < 0 || timeout > left) {
+				timeout = (int)left;
+			}
+		}
 		events_run(timeout);
 	}
 }
@@ -257,7 +267,8 @@ int mode_run(void) {
 		report_started();
 		exit_file = run_file_begin(run.folder, "exit");
 		leave_cgroups(true);
-		slim_down();
+		machine_close(&run_machine);
+		plan_close(&run.plan);
 		serve();
 		end_sessions();
 		report_exit();
