@@ -195,7 +195,8 @@ static int receive_head(struct client *c) {
 	if (c->relay) return receive(c, c->head_bytes + c->head_got, FRAME_HEAD - c->head_got, &c->head_got);
 	struct iovec iov = { c->head_bytes + c->head_got, FRAME_HEAD - c->head_got };
 	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+	/* CMSG_LEN: CMSG_SPACE has room for two, and the second would stay open */
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_LEN(sizeof(int)) };
 	ssize_t n = recvmsg(c->source.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
 	if (n <= 0) {
