@@ -15,7 +15,7 @@ it('gives a container nothing of the world that the command was typed in', () =>
   const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
   const look = 'cat /proc/self/oom_score_adj /proc/self/timerslack_ns /proc/self/personality /proc/self/limits; umask; grep -E "^(Cpus_allowed|Cap|Sig[BIC]|NoNewPrivs)" /proc/self/status; cut -d" " -f 18,19,40,41 /proc/self/stat';
   const run = (...prefix: string[]): string => {
-    const [command = bin, ...rest] = [...prefix, bin, 'run', '--rm', '--network', 'none', 'busybox', 'sh', '-c', look];
+    const [command, ...rest] = [...prefix, bin, 'run', '--rm', '--network', 'none', 'busybox', 'sh', '-c', look];
     const { status, stdout, stderr } = spawnSync(command, rest, { env: engine.env, encoding: 'utf8', cwd: '/' });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     // where CAP_SYS_RESOURCE is missing, a hard limit that was lowered stays so
