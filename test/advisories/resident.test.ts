@@ -36,7 +36,7 @@ const seed = Number(process.env['FUZZ_SEED'] ?? 20_261);
 const connect = (path: string): Promise<Socket> =>
   new Promise((resolve, reject) => {
     const connection = createConnection(path, () => resolve(connection));
-    connection.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EAGAIN' ? setTimeout(() => connect(path).then(resolve, reject), 5) : reject(error)));
+    connection.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EAGAIN' ? setTimeout(() => resolve(connect(path)), 5) : reject(error)));
   });
 /** Send, hear what comes, leave. */
 async function say(path: string, bytes: Uint8Array, patience = 20): Promise<string> {
@@ -131,7 +131,7 @@ describe('garbage', () => {
     const real = request();
     for (let i = 0; i < 2000; i += 20) {
       await Promise.all(Array.from({ length: 20 }, () => {
-        const bytes = malformed(random, [...Object.values(LAUNCH)]);
+        const bytes = malformed(random, Object.values(LAUNCH));
         // some behind a request that is in order, some instead of it
         if (random() < 0.2) return say(socket(), Buffer.concat([encodeFrame(LAUNCH.request, { argument: LAUNCH_VERSION, payload: request({ argv: ['import', '-'] }) }), bytes]));
         if (random() < 0.2) {
