@@ -162,6 +162,8 @@ static void take_input(void) {
 
 /* Everything is said when the relay has ended: it brings the program's last output. */
 static void end_when_ended(void) {
+	/* nobody else will say that the session has begun: if it never does, its shim closes the relay */
+	if (engined.ended) relay_begun();
 	if (relay.state == RELAY_ACTIVE) return;
 	if (conn_blocked(&engined) || sink_holds(&sinks[0]) || sink_holds(&sinks[1])) return;
 	/* ended by the signal: who waits for us is to see it as such, a shell leaves its loop by that */
