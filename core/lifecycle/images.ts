@@ -95,7 +95,7 @@ export function createImages(core: Core): Images {
         const storages = (await loadedStorages(core)).map(({ driver }) => driver);
         const lines = await core.transact(`remove image ${ref}`, async (transaction) => {
           const done = (await source.driver.remove?.(transaction.effects(source.choice.plugin), ref, { force, usedBy, storages })) ?? [];
-          await transaction.commit(() => {});
+          await transaction.commit((rows) => rows.countRemoval());
           return done;
         });
         for (const line of lines) core.emit('image', line.startsWith('Untagged') ? 'untag' : 'delete', image.id, { name: ref });

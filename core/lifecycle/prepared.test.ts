@@ -82,6 +82,17 @@ describe('a sandbox', () => {
     await test.engine.close();
   });
 
+  it('is not used when an image was removed since: its layers may be gone with that', async () => {
+    const test = await repeatable();
+    await test.engine.containers.prepare(rm());
+    await test.state.begin('another engine removes an image').commit((rows) => rows.countRemoval());
+    const before = shims();
+    await (await test.engine.containers.run(rm())).gone;
+    expect(shims()).toBe(before + 1);
+    expect(left(test)).toEqual([]);
+    await test.engine.close();
+  });
+
   it('is no container: nobody sees it, and the end of the engine removes it', async () => {
     const test = await repeatable();
     await test.engine.containers.prepare(rm());

@@ -15,6 +15,10 @@ export interface Prepared {
   /** Whoever asked for it knows it by this. */
   readonly tag: string;
   readonly pid: number;
+  /** Of that process: another one may have its number. */
+  readonly startTime: bigint | undefined;
+  /** Images that had been removed until then: layers that it stands on may be gone with another. */
+  readonly removals: number;
   readonly at: number;
   readonly connection: ShimConnection;
 }
@@ -24,7 +28,7 @@ const TRUST = 10_000;
 
 /** What comes after the sandbox: a request that differs in nothing else may have it. */
 export function looseKey(request: ContainerRequest, image: string): string {
-  const { name: _n, command: _c, entrypoint: _e, env: _v, user: _u, workdir: _w, attach: _a, labels: _l, groupAdd: _g, rlimits: _r, openStdin: _o, stdinOnce: _s, detached: _d, stopSignal: _t, ...rest } = request;
+  const { name: _n, command: _c, entrypoint: _e, env: _v, attach: _a, labels: _l, rlimits: _r, openStdin: _o, stdinOnce: _s, detached: _d, stopSignal: _t, ...rest } = request;
   return JSON.stringify([rest, image]);
 }
 
@@ -71,9 +75,10 @@ export class Sandboxes {
       lock.release();
     }
     connection.onFrame((frame: Frame) => { if (frame.type === FRAME.prepared) ready.resolve(frame.argument); });
-    const entry = { made, key, loose, tag, at: performance.now(), connection, pid: 0 };
+    const entry = { made, key, loose, tag, at: performance.now(), connection, pid: 0, startTime: undefined as bigint | undefined, removals: state.removals() };
     connection.closed.then(() => this.#lost(entry, ready), () => {});
     entry.pid = await ready.promise;
+    entry.startTime = native.processStartTime(entry.pid);
     if (entry.pid === 0 || this.#core.closing) return this.drop(entry);
     this.#made++;
     this.#ready.push(entry);
@@ -95,9 +100,14 @@ export class Sandboxes {
    * One for this request, with the plan to go on with. `make`: the plan in full, for the container's id and run. Undefined: there is none that fits.
    */
   async take(key: string, loose: string, name: string, make: (id: string, run: string) => Promise<Made | undefined>): Promise<{ readonly sandbox: Prepared; readonly made: Made } | undefined> {
+    const { native, state } = this.#core.parts;
     const found = this.#ready.find((p) => p.key === key) ?? this.#ready.find((p) => p.loose === loose);
     if (!found) return undefined;
     this.#ready.splice(this.#ready.indexOf(found), 1);
+    if (found.removals !== state.removals() || native.processStartTime(found.pid) !== found.startTime) {
+      await this.drop(found);
+      return undefined;
+    }
     const { id } = found.made.record;
     const created = this.#core.now().toISOString();
     if (found.key === key && performance.now() - found.at < TRUST) return this.#taken(found, { ...found.made, record: { ...found.made.record, name, created } });

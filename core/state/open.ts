@@ -71,6 +71,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     lock: (kind, id, options) => locks.lock(kind, id, options),
     ...reconciler,
     nextEvent: () => nextEvent(db),
+    removals: () => Number(db.get("SELECT value FROM counters WHERE name = 'removals'")?.['value'] ?? 0),
     close() {
       locks.close();
       db.close();

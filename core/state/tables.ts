@@ -151,6 +151,7 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
       db.run('DELETE FROM volumes WHERE name = ?', name);
       gone.add(name);
     },
+    countRemoval: () => void db.run("INSERT INTO counters VALUES ('removals', 1) ON CONFLICT DO UPDATE SET value = value + 1"),
   };
   return {
     rows,

@@ -37,6 +37,8 @@ export interface State {
   orphans(): Promise<readonly Omit<Orphan, 'fixed'>[]>;
   /** The next number for an event; rises by one over all engines of this root. */
   nextEvent(): number;
+  /** How often {@link Rows.countRemoval} was committed, by any engine of this root. */
+  removals(): number;
   close(): void;
 }
 
@@ -84,6 +86,8 @@ export interface Rows {
   deleteContainer(id: string): void;
   insertVolume(record: VolumeRecord): void;
   deleteVolume(name: string): void;
+  /** An image goes. */
+  countRemoval(): void;
 }
 
 /** record.json of a run's folder. */

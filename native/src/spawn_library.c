@@ -58,10 +58,10 @@ static int inner(void *argument) {
 	struct request *r = argument;
 	int high[MAX_FDS], first = 3 + r->count;
 	/* out of the way first: a source may stand where another one is to go */
-	int program = fcntl(r->program, F_DUPFD_CLOEXEC, 128);
+	int program = fcntl(r->program, F_DUPFD_CLOEXEC, first + 1);
 	if (program < 0) goto failed;
 	for (int i = 0; i < r->count; i++) {
-		high[i] = r->fds[i] < 0 ? -1 : fcntl(r->fds[i], F_DUPFD_CLOEXEC, 128);
+		high[i] = r->fds[i] < 0 ? -1 : fcntl(r->fds[i], F_DUPFD_CLOEXEC, first + 1);
 		if (r->fds[i] >= 0 && high[i] < 0) goto failed;
 	}
 	for (int i = 0; i < r->count; i++) {
