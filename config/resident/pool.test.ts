@@ -17,8 +17,9 @@ function make(size: PoolOptions['size'] = 'auto'): Fake {
         fake.ready.push(tag);
         return true;
       },
-      release: async ({ idle = 0 } = {}) => {
-        if (idle === 0) fake.ready.length = 0;
+      release: async ({ idle = 0, tag }: { idle?: number; tag?: string } = {}) => {
+        if (tag !== undefined) fake.ready.splice(0, Infinity, ...fake.ready.filter((one) => one !== tag));
+        else if (idle === 0) fake.ready.length = 0;
         return { ready: [...fake.ready] };
       },
     },
@@ -61,6 +62,17 @@ it('is bounded, and lets go of what nobody asks for any more', async () => {
   expect(pool.ready).toHaveLength(3);
   await idle(120_000);
   expect(pool.ready).toEqual([]);
+});
+
+it('gives the place of an old kind to a new one', async () => {
+  const pool = make(2);
+  for (let i = 0; i < 2; i++) await pool.engine.containers.run(request({ image: 'old' }));
+  await idle();
+  await idle(2000);
+  for (let i = 0; i < 2; i++) await pool.engine.containers.run(request({ image: 'new' }));
+  await idle();
+  expect(pool.ready).toHaveLength(2);
+  expect(pool.ready.every((tag) => tag.includes('"new"'))).toBe(true);
 });
 
 it('gives up on what can not be prepared', async () => {

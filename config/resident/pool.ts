@@ -12,6 +12,9 @@ const MEMORY = 60_000;
 /** The engine must have been idle for so long before sandboxes are made: they cost what a start costs, ms. */
 const QUIET = 10;
 
+/** A kind gives way to one that was run so much later, ms. */
+const REPLACED = 1000;
+
 export interface PoolOptions {
   /** `pool` of the configuration. */
   readonly size: 'auto' | 'off' | number;
@@ -60,8 +63,14 @@ export function withPool(engine: Engine, options: PoolOptions): Engine {
       const room = size - ready.length;
       const lacking = wanted.find((kind) => ready.filter((name) => name === nameOf(kind)).length < Math.min(PER_KIND, size));
       if (!lacking) return kinds.size > 0 || ready.length > 0 ? later(MEMORY / 4) : undefined;
-      // the newest kind is worth more than what was made for an old one
-      if (room <= 0) return later(MEMORY / 4);
+      if (room <= 0) {
+        // a new kind is worth more than what was made for an old one
+        const old = [...kinds.values()].find((kind) => ready.includes(nameOf(kind)) && lacking.last - kind.last > REPLACED);
+        const stale = ready.find((name) => !kinds.has(name)) ?? (old && nameOf(old));
+        if (stale === undefined) return later(MEMORY / 4);
+        await engine.containers.release({ tag: stale });
+        return later(0);
+      }
       if (!(await engine.containers.prepare(lacking.request, { ...lacking.options, tag: nameOf(lacking) }))) lacking.hopeless = true;
       later(0);
     } catch (error) {

@@ -36,8 +36,8 @@ export interface Containers {
    * are called now, and for some it stays at that.
    */
   prepare(request: ContainerRequest, options?: Pick<StartOptions, 'attach' | 'windowSize'> & { readonly tag?: string }): Promise<boolean>;
-  /** Remove the sandboxes that nobody has used; `idle`: only those older than so many ms. The tags of those that are left. */
-  release(options?: { readonly idle?: number }): Promise<{ readonly ready: readonly string[] }>;
+  /** Remove the sandboxes that nobody has used; `idle`: only those older than so many ms; `tag`: only those. The tags of those that are left. */
+  release(options?: { readonly idle?: number; readonly tag?: string }): Promise<{ readonly ready: readonly string[] }>;
   /**
    * Compile, write down, hand to a shim. Resolves when the user's program has been exec'd (the plan's failure is thrown, after its undo).
    * With `attach`, the streams are connected before the program starts, so nothing is lost.

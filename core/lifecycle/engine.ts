@@ -40,8 +40,8 @@ function createContainers(core: Core): Containers {
     create: (request, options) => createContainer(core, request, options),
     run: (request, options) => closingClient(native, options, withTrace(core, options?.trace, (own) => runContainer(own, request, options))),
     prepare: (request, options) => prepareContainer(core, request, options),
-    async release({ idle = 0 } = {}) {
-      await core.sandboxes.release(({ at }) => performance.now() - at >= idle);
+    async release({ idle = 0, tag } = {}) {
+      await core.sandboxes.release((one) => performance.now() - one.at >= idle && one.tag === (tag ?? one.tag));
       return { ready: core.sandboxes.ready };
     },
     start: (ref, options) => closingClient(native, options, withTrace(core, options?.trace, (own) => startContainer(own, ref, options))),

@@ -1,7 +1,9 @@
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createNative } from '@engine/native';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxRootfs, importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
@@ -209,21 +211,20 @@ describe('verbs that meet', () => {
   it('ps and inspect wait for nobody; what changes the container waits for who holds it', async () => {
     await engine.ok('run', '-d', '--name', 'held', 'busybox', 'sleep', '1000');
     const id = await engine.ok('inspect', '-f', '{{.Id}}', 'held');
-    // somebody in the middle of a verb, as seen from outside: the lock of the container
-    const name = `container-${execFileSync('sh', ['-c', 'printf %s "$0" | sha256sum | cut -c1-16', id], { encoding: 'utf8' }).trim()}`;
-    const lock = join(engine.root, 'locks', name);
-    const flock = spawn('flock', [lock, 'sh', '-c', 'echo held; exec sleep 1000'], { stdio: ['ignore', 'pipe', 'ignore'], detached: true });
+    // somebody in the middle of a verb: the container's byte of the lock file
+    const byte = Math.floor(createHash('sha256').update(`container ${id}`).digest().readUIntBE(0, 6) / 2);
+    const lock = createNative().tryLock(join(engine.root, 'locks', 'verbs'), { byte });
     try {
-      await new Promise((resolve) => flock.stdout.once('data', resolve));
+      expect(lock).toBeDefined();
       expect(await engine.ok('ps', '--format', '{{.Names}} {{.State}}')).toBe('held running');
       expect(await engine.ok('inspect', '-f', '{{.State.Running}}', 'held')).toBe('true');
       expect(await engine.ok('exec', 'held', 'echo', 'there')).toBe('there');
       const removal = engine.start(['rm', '-f', 'held'], { input: '' });
       expect(await Promise.race([removal.result, new Promise((resolve) => setTimeout(resolve, 500, 'waits'))])).toBe('waits');
-      process.kill(-(flock.pid ?? 0), 'SIGKILL');
+      lock?.release();
       expect((await removal.result).code).toBe(0);
     } finally {
-      try { process.kill(-(flock.pid ?? 0), 'SIGKILL'); } catch { /* gone */ }
+      lock?.release();
     }
   });
   it('two removals at once: the container is gone, and nothing else is wrong', async () => {
