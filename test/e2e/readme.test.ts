@@ -62,6 +62,12 @@ const tried: Readonly<Record<string, (line: string) => Promise<void>>> = {
     await following.result;
   },
   'bin/engine diff web': (line) => succeeds(line, /^(C \/root\nA \/root\/.ash_history\n)?$/),
+  'bin/engine run -d --restart unless-stopped IMAGE': async (line) => {
+    await succeeds(line, /^[0-9a-f]{64}\n$/);
+    const [id = ''] = (await engine.ok('ps', '-q', '--no-trunc', '-n', '1')).split('\n');
+    expect(await engine.ok('inspect', '-f', '{{.HostConfig.RestartPolicy.Name}} {{.State.Running}}', id)).toBe('unless-stopped true');
+    await engine.ok('rm', '-f', id);
+  },
   'bin/engine doctor': (line) => succeeds(line, /storage[^]*overlay/),
   'bin/engine import rootfs.tar mine': (line) => succeeds(line, /^sha256:[0-9a-f]{64}\n$/),
   'bin/engine run --rm mine echo hello': (line) => succeeds(line, /^hello\n$/),
