@@ -14,10 +14,20 @@ export async function memoryOf(one: Contestant): Promise<readonly (readonly [str
 async function engineMemory(one: EngineContestant): Promise<(readonly [string, number])[]> {
   const [program = '', ...args] = one.detached();
   const id = output(one, program, ...args);
+  // what only its start has needed is given back a moment later
+  await quiet(1000);
   const shim = pss(parentOf(Number(output(one, program, 'inspect', '-f', '{{.State.Pid}}', id))));
   await one.removeAll();
   const { pid } = one;
   return [[`${one.name}: shim (PSS)`, shim], ...(pid === undefined ? [] : ([[`${one.name}: engined (RSS)`, rss(pid)]] as const))];
+}
+
+const quiet = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+/** RSS of engined in KB when nothing has happened for a few seconds: it gives back then what only commands need. */
+export async function quietMemory({ pid }: EngineContestant): Promise<number | undefined> {
+  await quiet(5000);
+  return pid === undefined ? undefined : rss(pid);
 }
 
 /** RSS of engined in KB by the number of starts it has made: 10,000 in a row, a sample every 1,000. */

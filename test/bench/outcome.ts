@@ -29,6 +29,8 @@ export interface Outcome {
   readonly rows: readonly Row[];
   /** KB of engined's RSS, and how many starts it had made. */
   readonly growth?: readonly (readonly [number, number])[];
+  /** RSS of engined in KB after that, quiet. */
+  readonly settled?: number;
 }
 export interface Report {
   readonly machine: string;

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Arena } from './arena.ts';
 import { makeArchive } from './archive.ts';
 import { engineBin } from './engines.ts';
-import { memoryOf, residentMemory } from './memory.ts';
+import { memoryOf, quietMemory, residentMemory } from './memory.ts';
 import { median, takeTurns, type Turn } from './measure.ts';
 import { inNamespace } from './namespace.ts';
 import { latencyRow, rateRow, type Outcome, type Row } from './outcome.ts';
@@ -96,7 +96,9 @@ const memory: Scenario = {
     }
     const resident = arena.engines.find(({ kind }) => kind === 'unpooled');
     const growth = resident && (await residentMemory(arena, resident));
-    return { scenario: 'memory', kind: 'memory', title: 'memory', rows: found, ...(growth && { growth }) };
+    const settled = resident && (await quietMemory(resident));
+    if (resident && settled !== undefined) found.push({ name: `${resident.name}: engined (RSS), ${growth?.at(-1)?.[0] ?? 0} starts later and quiet`, own: true, memory: settled });
+    return { scenario: 'memory', kind: 'memory', title: 'memory', rows: found, ...(growth && { growth }), ...(settled !== undefined && { settled }) };
   },
 };
 
