@@ -11,7 +11,6 @@ import { createFreshness, programFiles } from './freshness.ts';
 import { READY_FD, startSuccessor } from './handover.ts';
 import { createInstances, type Instances } from './instances.ts';
 import { giveBackCode } from './memory.ts';
-import { createPeerReader } from './peer.ts';
 import { takeListenFd, takeLock } from './place.ts';
 import { socketPlace } from './socket-place.ts';
 import { rebuild, sourceFolders } from './rebuild.ts';
@@ -68,7 +67,6 @@ export async function engined(argv: readonly string[]): Promise<number> {
   const server = createServer({
     instances,
     calls,
-    peer: createPeerReader(),
     frontend: () => frontend,
     log,
     wake: (root, runRoot) => roots.wake(root, runRoot),

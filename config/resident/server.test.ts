@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Frontend, type Invocation } from '@engine/core/contracts/frontend';
 import { fail } from '@engine/core/errors';
 import { type Frame } from '@engine/core/native';
-import { createSyscalls } from '@engine/native';
+import { createSyscalls, type Syscalls } from '@engine/native';
 import { encodeFrame, FrameReader } from '@engine/native/frames';
 import { LAUNCH, LAUNCH_VERSION, TERMINALS } from '@engine/native/launch';
 import { encodeRequest, type LaunchRequest } from '@engine/native/launch-request';
@@ -14,26 +14,25 @@ import { createLog } from '../log.ts';
 import { requestContext } from './context.ts';
 import { createInstances, type Instances } from './instances.ts';
 import { ownWorld } from './local.ts';
-import { createPeerReader, type Peer } from './peer.ts';
 import { createServer, type Server } from './server.ts';
 
 let folder: string;
 let listener: Listener;
 let server: Server;
 let run: (invocation: Invocation, open: () => Promise<unknown>) => Promise<number>;
-let peer: (fd: number) => Peer | undefined;
+let peer: Syscalls['peer'];
 let busy: string | undefined;
 let instances: Instances;
-const readPeer = createPeerReader();
+const syscalls = createSyscalls();
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'engine-server-'));
   busy = undefined;
-  peer = readPeer;
+  peer = syscalls.peer;
   instances = createInstances({ open: () => Promise.reject(fail('ERR_STATE', 'no engine here')) });
   const frontend = { name: 'cli', features: new Set(), probe: () => ({ available: true, score: 1, reasons: [] }), run: (open, invocation) => run(invocation, open) } as Frontend;
   server = createServer({
-    instances, calls: createSyscalls(), peer: (fd) => peer(fd), frontend: () => Promise.resolve(frontend), log: createLog({ level: 'silent', format: 'json' }), busyWith: () => busy, wake: async () => {},
+    instances, calls: { ...syscalls, peer: (fd) => peer(fd) }, frontend: () => Promise.resolve(frontend), log: createLog({ level: 'silent', format: 'json' }), busyWith: () => busy, wake: async () => {},
   });
   listener = listen({ allowHalfOpen: true }, (socket) => void server.accept(socket));
   await new Promise<void>((resolve) => listener.listen(join(folder, 's'), resolve));

@@ -5,6 +5,7 @@ import { type Logger } from 'pino';
 import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Frontend } from '@engine/core/contracts/frontend';
 import { type Engine } from '@engine/core/api';
+import { type Syscalls } from '@engine/native';
 import { LAUNCH } from '@engine/native/launch';
 import { decodeRequest, type LaunchRequest } from '@engine/native/launch-request';
 import { launcherPath } from '../launch.ts';
@@ -17,13 +18,11 @@ import { requestContext } from './context.ts';
 import { createInvocation, type RemoteInvocation } from './invocation.ts';
 import { type Instances, type Lease } from './instances.ts';
 import { ownWorld, whyLocal } from './local.ts';
-import { type Peer } from './peer.ts';
 import { type Resolved } from './resolve.ts';
 
 export interface ServerOptions {
   readonly instances: Instances;
-  readonly calls: SocketCalls;
-  readonly peer: (fd: number) => Peer | undefined;
+  readonly calls: SocketCalls & Pick<Syscalls, 'peer'>;
   readonly frontend: () => Promise<Frontend>;
   readonly log: Logger;
   /** Why nothing new is taken at the moment; undefined: all is well. Asked for every request. */
@@ -56,7 +55,7 @@ export function createServer(options: ServerOptions): Server {
   const active = new Set<Active>();
   let lastRequest = Date.now();
 
-  async function open(channel: Channel, peer: Peer): Promise<{ request: LaunchRequest; words: readonly string[] | undefined } | undefined> {
+  async function open(channel: Channel, peer: ReturnType<Syscalls['peer']>): Promise<{ request: LaunchRequest; words: readonly string[] | undefined } | undefined> {
     if (peer.uid !== uid && peer.uid !== 0) {
       log.warn({ uid: peer.uid, pid: peer.pid }, 'refused: another user');
       await refuse(channel, `this engined serves uid ${uid} only`);
@@ -98,7 +97,7 @@ export function createServer(options: ServerOptions): Server {
     }
   }
 
-  async function serve(channel: Channel, peer: Peer, request: LaunchRequest, resolving: Promise<Resolved>, take: (remote: RemoteInvocation) => void): Promise<void> {
+  async function serve(channel: Channel, peer: ReturnType<Syscalls['peer']>, request: LaunchRequest, resolving: Promise<Resolved>, take: (remote: RemoteInvocation) => void): Promise<void> {
     const { flags, rest } = takeFlags(request.argv);
     const remote = createInvocation({ channel, request, argv: rest, calls, version, commands: hostCommands({ flags }) });
     take(remote);
@@ -159,7 +158,7 @@ export function createServer(options: ServerOptions): Server {
       active.add(entry);
       try {
         const handle = (socket as unknown as { readonly _handle?: { readonly fd: number } })._handle;
-        const peer = handle && options.peer(handle.fd);
+        const peer = handle && calls.peer(handle.fd);
         if (!peer) return;
         const opened = await open(channel, peer);
         if (!opened) return;

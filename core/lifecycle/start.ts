@@ -47,9 +47,10 @@ async function answerBarrier(core: Core, connection: ShimConnection, frame: Fram
 interface Launch { readonly record: ContainerRecord; readonly run: string; readonly bytes: Uint8Array; readonly deadlines: ReadonlyMap<number, number> }
 
 /** Frames until the program has been exec'd, or the plan has failed and is undone. */
-function awaitStart(core: Core, connection: ShimConnection, launch: Launch, onWarning: (text: string) => void): Promise<LiveSession> {
+function awaitStart(core: Core, connection: ShimConnection, launch: Launch, options: StartOptions): Promise<LiveSession> {
   const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
   const { record, run, bytes } = launch;
+  const onWarning = options.onWarning ?? ((text: string) => core.parts.log.warn({ container: record.id }, text));
   let session: LiveSession | undefined;
   let failure: Error | undefined;
   let barrier: Promise<Error | undefined> | undefined;
@@ -107,7 +108,7 @@ export async function launch(core: Core, record: ContainerRecord, run: string, {
     const wake = core.parts.wake?.(record);
     const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(client !== undefined && { client }), ...(core.trace && { trace: true }), ...(wake && { wake }), ...(shimEnv && { env: shimEnv }) });
     core.phase?.('wait for the start', 'shim');
-    started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
+    started = awaitStart(core, connection, { record, run, bytes, deadlines }, options);
   } finally {
     lock.release();
   }
@@ -118,7 +119,7 @@ export async function launch(core: Core, record: ContainerRecord, run: string, {
 export async function resume(core: Core, { connection }: Prepared, { record, run, plan: { bytes, deadlines } }: Made, options: StartOptions): Promise<LiveSession> {
   const client = takeClient(options);
   if (client !== undefined) connection.adopt(client);
-  const started = awaitStart(core, connection, { record, run, bytes, deadlines }, options.onWarning ?? ((text) => core.parts.log.warn({ container: record.id }, text)));
+  const started = awaitStart(core, connection, { record, run, bytes, deadlines }, options);
   await connection.send(FRAME.resume, { payload: bytes }).catch(() => {}); // its end says why
   return started;
 }

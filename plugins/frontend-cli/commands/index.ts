@@ -1,9 +1,9 @@
 import { type Command } from '../command.ts';
 import { historyCommand, imagesCommand, importCommand, loadCommand, rmiCommand, tagCommand } from './images.ts';
 import { containerInspectCommand, diffCommand, imageInspectCommand, inspectCommand, volumeInspectCommand } from './inspect.ts';
-import { attachCommand, execCommand, killCommand, rmCommand, startCommand, stopCommand, waitCommand } from './lifecycle.ts';
+import { attachCommand, execCommand, killCommand, rmCommand, startCommand, restartCommand, stopCommand, waitCommand } from './lifecycle.ts';
 import { logsCommand, psCommand } from './list.ts';
-import { restartCommand, updateCommand } from './restart.ts';
+import { updateCommand } from './update.ts';
 import { createCommand, runCommand } from './run.ts';
 import { doctorCommand, infoCommand, versionCommand, volumeCreateCommand, volumeListCommand, volumeRemoveCommand } from './system.ts';
 

@@ -1,7 +1,7 @@
 import { type Session } from '@engine/core/api';
 import { fail, isEngineError } from '@engine/core/errors';
 import { attachTo, parseDetachKeys, windowSize } from '../attach.ts';
-import { command } from '../command.ts';
+import { command, type Command } from '../command.ts';
 import { reachFiles } from '../reach-files.ts';
 import { environment } from '../request.ts';
 import { traced, traceFlag } from '../trace.ts';
@@ -40,19 +40,21 @@ export const startCommand = command({
   }),
 });
 
-export const stopCommand = command({
-  name: 'stop', usage: '[FLAGS] CONTAINER...', summary: 'ask containers to end, and kill those that do not', args: [1, Infinity],
+const ending = (name: 'stop' | 'restart', summary: string): Command => command({
+  name, usage: '[FLAGS] CONTAINER...', summary, args: [1, Infinity],
   flags: { time: { type: 'string', short: 't', value: 'SECONDS', help: 'time until it is killed (10)' }, timeout: { type: 'string', value: 'SECONDS', help: 'the same' }, signal: { type: 'string', short: 's', value: 'SIGNAL', help: 'signal to ask with' } },
   async run(context, flags, refs) {
     const text = flags.time ?? flags.timeout;
     const timeout = text === undefined ? {} : { timeout: parseInteger('-t', text, -1) };
     const engine = await context.open();
     return context.forEach(refs, async (ref) => {
-      await engine.containers.stop(ref, { ...timeout, ...(flags.signal ? { signal: flags.signal } : {}) });
+      await engine.containers[name](ref, { ...timeout, ...(flags.signal ? { signal: flags.signal } : {}) });
       await context.print(`${ref}\n`);
     });
   },
 });
+export const stopCommand = ending('stop', 'ask containers to end, and kill those that do not');
+export const restartCommand = ending('restart', 'stop containers and start them again');
 
 export const killCommand = command({
   name: 'kill', usage: '[FLAGS] CONTAINER...', summary: 'send a signal to containers', args: [1, Infinity],
