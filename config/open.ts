@@ -28,6 +28,8 @@ export interface OpenOptions extends LoadOptions {
   readonly caller?: EngineParts['caller'];
   /** Go on without plugins that can't be used, and say so: for `doctor`, which is there to find out. Never for what makes containers. */
   readonly lenient?: boolean;
+  /** See EngineParts. */
+  readonly passing?: boolean;
   /** What a host that lives on adds: see config/resident/watchdog.ts. */
   readonly host?: {
     readonly mark?: Mark;
@@ -152,6 +154,8 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
       config: { sources: ['built-in', ...config.files], result: value },
       wake: ({ request }) => wakeCommand(value, (request.restart?.policy ?? 'no') !== 'no', state.folders),
+      // a resident engine is told, or started, at the end of the command
+      ...(options.passing && value.resident === 'off' ? { passing: true } : {}),
       ...(options.caller ? { caller: options.caller } : {}),
       ...(wrap.shimEnv ? { shimEnv: wrap.shimEnv } : {}),
       ...(wrap.now ? { now: wrap.now } : {}),

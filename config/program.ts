@@ -64,7 +64,7 @@ async function main(): Promise<number> {
     const config = await loadConfig({ flags });
     startup.config = [from, performance.now()];
     if (single && config.value.plugins.length > 0) return handOver();
-    return openEngine({ config, lenient: rest[0] === 'doctor' });
+    return openEngine({ config, lenient: rest[0] === 'doctor', passing: true });
   };
   const frontend = await loadFrontend('cli');
   try {

@@ -63,6 +63,8 @@ export interface EngineParts {
   caller?(): { readonly uid: number; readonly pid: number };
   /** What a shim is to start when it ends with no engine at its control connection, so that its run is collected. */
   wake?(container: ContainerRecord): readonly string[] | undefined;
+  /** This process serves one command: what is due after the end of a run is for the one whom the shim wakes. */
+  readonly passing?: boolean;
   /** Version of the product, for info. */
   readonly version: string;
   /** Barrier handlers and drivers see this as "now"; tests set it. Default: the clock. */

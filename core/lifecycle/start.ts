@@ -96,7 +96,7 @@ export function planStart(core: Core, record: ContainerRecord, run: string, opti
 
 /** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
 export async function launch(core: Core, record: ContainerRecord, run: string, { bytes, deadlines }: Pick<RunPlan, 'bytes' | 'deadlines'>, options: StartOptions): Promise<LiveSession> {
-  const { state, native, shimEnv } = core.parts;
+  const { state, native, shimEnv, passing } = core.parts;
   await breathe();
   core.phase?.('run folder');
   const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
@@ -106,7 +106,7 @@ export async function launch(core: Core, record: ContainerRecord, run: string, {
     core.phase?.('spawn the shim');
     const client = takeClient(options);
     const wake = core.parts.wake?.(record);
-    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(client !== undefined && { client }), ...(core.trace && { trace: true }), ...(wake && { wake }), ...(shimEnv && { env: shimEnv }) });
+    const connection = native.spawnShim({ mode: 'run', plan: path.join(folder, RUN_FILES.plan), runFolder: folder, lock, ...(client !== undefined && { client }), ...(core.trace && { trace: true }), ...(wake && { wake, ...(passing && { wakeAlways: true }) }), ...(shimEnv && { env: shimEnv }) });
     core.phase?.('wait for the start', 'shim');
     started = awaitStart(core, connection, { record, run, bytes, deadlines }, options);
   } finally {

@@ -48,6 +48,8 @@ export interface SpawnShim {
   readonly trace?: boolean;
   /** A program with arguments that the shim starts when it ends with nobody at its control connection. */
   readonly wake?: readonly string[];
+  /** Start it in any case: who holds the connection is to end soon, perhaps just when the run does. */
+  readonly wakeAlways?: boolean;
   /** Extra environment of the shim itself; tests only (halt points). */
   readonly env?: Readonly<Record<string, string>>;
 }

@@ -64,7 +64,8 @@ export const FRAME = {
 /**
  * How the shim is called: `engine-shim MODE [OPTION...]`, options being `client` (fd 7 is a connected client, which gets the streams instead of the control
  * connection; extra fds follow), `pool=N` (mode run only: after N operations of part init, init and shim wait for `resume`), `trace`, and last
- * `wake PROGRAM ARG...`: run when the shim ends while nobody holds its control connection, detached and with a clean environment.
+ * `wake PROGRAM ARG...`: run when the shim ends while nobody holds its control connection, detached and with a clean environment. `wake-always PROGRAM ARG...`:
+ * also when somebody does, as that one will not live on.
  *
  * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
  * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).

@@ -34,6 +34,7 @@ struct options {
 	uint32_t common;
 	bool trace;
 	char **wake;     /* program and arguments, NULL-terminated */
+	bool wake_always; /* also when an engine is there */
 };
 extern struct options options;
 

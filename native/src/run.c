@@ -212,7 +212,7 @@ ONCE static void finish(void) {
 	run.lock = -1;
 	clients_close_all();
 	/* a sandbox that nobody came for is nothing that an engine would have to see */
-	if (alone && options.wake && (!options.pool || run.resumed)) wake();
+	if ((alone || options.wake_always) && options.wake && (!options.pool || run.resumed)) wake();
 }
 
 /* All up to init's exec. 0 or -errno with run.failure; 1: nothing could be begun. */

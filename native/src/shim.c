@@ -68,7 +68,8 @@ static bool read_options(char **arguments) {
 		} else if (!strncmp(*a, "pool=", 5)) {
 			options.pool = true;
 			options.common = (uint32_t)strtoul(*a + 5, NULL, 10);
-		} else if (!strcmp(*a, "wake") && a[1]) {
+		} else if ((!strcmp(*a, "wake") || !strcmp(*a, "wake-always")) && a[1]) {
+			options.wake_always = strcmp(*a, "wake");
 			options.wake = a + 1;
 			return true;
 		} else {

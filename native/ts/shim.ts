@@ -207,7 +207,7 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
       ...(request.client === undefined ? [] : ['client']),
       ...(request.pool === undefined ? [] : [`pool=${request.pool}`]),
       ...(request.trace ? ['trace'] : []),
-      ...(request.wake?.length ? ['wake', ...request.wake] : []),
+      ...(request.wake?.length ? [request.wakeAlways ? 'wake-always' : 'wake', ...request.wake] : []),
     ];
     const extra = [...(request.client === undefined ? [] : [request.client]), ...(request.streams ?? [])];
     const env = Object.entries(request.env ?? {}).map(([key, value]) => `${key}=${value}`);

@@ -227,7 +227,12 @@ run('lives', () => {
     for (const args of [['--restart', 'on-failure:5', 'policy1'], ['--restart', 'always:3', 'policy1'], ['--restart', 'always', 'no-such']]) await step('update', ...args);
     await step('inspect', '-f', fields, 'policy1');
     await step('run', '-d', '--name', 'again', '--network', 'none', '--restart', 'on-failure:2', 'busybox', 'sh', '-c', 'echo out; exit 3');
-    await until('both to give up', async () => (await both(['inspect', '-f', fields, 'again'])).engine.stdout.includes(' 2 exited') && (await both(['inspect', '-f', fields, 'again'])).docker.stdout.includes(' 2 exited'));
+    let seen: string[] = [];
+    await until(() => `both to give up: ${seen.join('')}`, async () => {
+      const { engine: ours, docker: theirs } = await both(['inspect', '-f', fields, 'again']);
+      seen = [ours.stdout, theirs.stdout];
+      return seen.every((state) => state.includes(' 2 exited'));
+    });
     for (const args of [['inspect', '-f', fields, 'again'], ['logs', 'again'], ['wait', 'again']]) await step(...args);
     await step('run', '-d', '--name', 'lasting', '--network', 'none', '--restart', 'always', 'busybox', 'sleep', '1000');
     for (const args of [['restart', '-t', '0', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['stop', '-t', '0', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['restart', '-t', '0', 'lasting'], ['kill', 'lasting'], ['wait', 'lasting'], ['inspect', '-f', fields, 'lasting'], ['restart', 'no-such'], ['restart'],

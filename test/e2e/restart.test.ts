@@ -259,6 +259,12 @@ describe('nobody but the shim', () => {
     expect((await runs('alone', 4)).RestartCount).toBe(3);
   });
 
+  it('wakes a process although the command that started the container is still there, for it ends too', async () => {
+    // attached: its connection is there for as long as the run
+    expect((await engine.run(['run', '--name', 'brief', '--restart', 'on-failure:2', 'busybox', 'false'])).code).toBe(1);
+    await until('the last try', async () => (await engine.ok('inspect', '-f', '{{.RestartCount}} {{.State.Status}}', 'brief')) === '2 exited');
+  });
+
   it('wakes the resident engine, whose death changes nothing', async () => {
     const own = new TestEngine({ resident: 'auto' });
     const look = async (): Promise<Seen> => (JSON.parse(await own.ok('inspect', 'kept')) as Seen[])[0] as Seen;
