@@ -1,7 +1,7 @@
 import { closeSync, constants, type Stats } from 'node:fs';
 import { open, readdir, readFile, stat, type FileHandle } from 'node:fs/promises';
 import { join, posix } from 'node:path';
-import { reach } from '@engine/core/contracts/common';
+import { reach, reachOwn } from '@engine/core/contracts/common';
 import { fail, isEngineError } from '@engine/core/errors';
 import { decompress, detectCompression, CHUNK, peek } from './chunks.ts';
 import { BrokenFeed, Feed, type MakePipe } from './feed.ts';
@@ -58,7 +58,7 @@ export async function openArchive(path: string | undefined, stream: NodeJS.Reada
   }
   const label = path.split('/').filter(Boolean).at(-1)?.replace(/(\.(tar|oci|tgz|gz|zst|zstd))+$/, '') ?? '';
   if (found.isDirectory()) return folderArchive(path, label);
-  const file = found.isFile() ? await reach('open', path, () => open(path, 'r')) : await open(path, 'r');
+  const file = found.isFile() ? await reachOwn('open', path, () => open(path, 'r'), (late) => late.close()) : await open(path, 'r');
   try {
     if (found.isFile()) {
       const head = Buffer.alloc(HEAD);

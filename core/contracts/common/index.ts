@@ -137,5 +137,5 @@ export type Steps = readonly Step[];
 export * from './mounts.ts';
 export * from './staging.ts';
 export * from './trees.ts';
-export { reach, REACH_PATIENCE } from './reach.ts';
+export { reach, reachOwn, REACH_PATIENCE } from './reach.ts';
 export { within } from './within.ts';

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { reach, REACH_PATIENCE } from './reach.ts';
+import { reach, reachOwn, REACH_PATIENCE } from './reach.ts';
 
 beforeEach(() => { vi.useFakeTimers(); });
 afterEach(() => { vi.useRealTimers(); });
@@ -33,4 +33,18 @@ it('leaves half of the threads to others when many paths hang', async () => {
 
 it('passes errors on', async () => {
   await expect(reach('stat', '/x', () => Promise.reject(new Error('ENOENT')))).rejects.toThrow('ENOENT');
+});
+
+it('shares no open file: each asker has its own, and one that comes too late is given back', async () => {
+  let next = 0;
+  const open = async (): Promise<number> => next++;
+  expect(await Promise.all([reachOwn('open', '/x', open, () => {}), reachOwn('open', '/x', open, () => {})])).toEqual([0, 1]);
+  const answer = Promise.withResolvers<number>();
+  const giveBack = vi.fn();
+  const late = Promise.allSettled([reachOwn('open', '/dead', () => answer.promise, giveBack)]);
+  await vi.advanceTimersByTimeAsync(REACH_PATIENCE);
+  expect(await late).toMatchObject([{ status: 'rejected', reason: { code: 'ERR_TIMEOUT', path: '/dead' } }]);
+  answer.resolve(7);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(giveBack).toHaveBeenCalledWith(7);
 });

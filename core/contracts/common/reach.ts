@@ -30,7 +30,16 @@ export async function reach<T>(operation: string, path: string, read: () => Prom
   const key = `${lane} ${operation} ${path}`;
   let answer = asked.get(key) as Promise<T> | undefined;
   if (!answer) asked.set(key, (answer = ask<T>(lanes[lane], read).finally(() => asked.delete(key))));
+  return within(answer, REACH_PATIENCE, () => { throw unreachable(operation, path); });
+}
+const unreachable = (operation: string, path: string): Error =>
+  fail('ERR_TIMEOUT', `${operation} ${path}: no answer for ${REACH_PATIENCE / 1000} s`, { operation, path, hint: 'is what is mounted there alive? A dead network mount can be taken away with: umount -l' });
+
+/** The same for what belongs to one asker, an open file: each gets one of its own, and one that comes too late goes to `giveBack`. */
+export async function reachOwn<T>(operation: string, path: string, read: () => Promise<T>, giveBack: (late: T) => unknown): Promise<T> {
+  const answer = ask(lanes.source, read);
   return within(answer, REACH_PATIENCE, () => {
-    throw fail('ERR_TIMEOUT', `${operation} ${path}: no answer for ${REACH_PATIENCE / 1000} s`, { operation, path, hint: 'is what is mounted there alive? A dead network mount can be taken away with: umount -l' });
+    void answer.then(giveBack, () => {});
+    throw unreachable(operation, path);
   });
 }

@@ -122,6 +122,16 @@ export const archiveCases: readonly SuiteCase<ImageContext>[] = [
     },
   },
   {
+    name: 'loads one file twice at the same time',
+    needs: ['load'],
+    async run(context) {
+      const path = context.file(oci);
+      await Promise.all([context.load({ path }), context.load({ path })]);
+      await isLoaded(context);
+      assert.equal((await context.source.list()).length, 1);
+    },
+  },
+  {
     name: 'says how far it is',
     needs: ['load'],
     async run(context) {
