@@ -11,7 +11,7 @@ import { createFreshness, programFiles } from './freshness.ts';
 import { READY_FD, startSuccessor } from './handover.ts';
 import { createInstances, type Instances } from './instances.ts';
 import { giveBackCode } from './memory.ts';
-import { takeListenFd, takeLock } from './place.ts';
+import { signLock, takeListenFd, takeLock } from './place.ts';
 import { socketPlace } from './socket-place.ts';
 import { rebuild, sourceFolders } from './rebuild.ts';
 import { createRoots } from './roots.ts';
@@ -84,7 +84,10 @@ export async function engined(argv: readonly string[]): Promise<number> {
 
   const listener = listen({ pauseOnConnect: false, allowHalfOpen: true }, (connection) => void server.accept(connection));
   await startListening(listener, listenFd, socket);
-  if (inherited) tellReady();
+  if (inherited) {
+    signLock(lock);
+    tellReady();
+  }
   const ours = inode(socket);
 
   const script = process.argv[1] ?? '';
@@ -117,6 +120,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
       stopped.resolve('handed over');
     } catch (err) {
       log.error({ err }, `could not hand over (${why})`);
+      signLock(lock); // it may have come as far as that
     }
   }
 

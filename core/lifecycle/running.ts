@@ -31,10 +31,11 @@ async function currentRun(core: Core, id: string): Promise<Running | undefined> 
   return isRunning(view) ? view : undefined;
 }
 
+export const notRunning = (record: ContainerRecord, what: string): Error => fail('ERR_NOT_RUNNING', `cannot ${what}: container ${record.name} is not running`, { path: record.name });
 /** Errors: ERR_NOT_RUNNING. */
 export async function requireRun(core: Core, record: ContainerRecord, what: string): Promise<Running> {
   const view = await currentRun(core, record.id);
-  if (!view) throw fail('ERR_NOT_RUNNING', `cannot ${what}: container ${record.name} is not running`, { path: record.name });
+  if (!view) throw notRunning(record, what);
   return view;
 }
 export async function connect(core: Core, view: RunView): Promise<ShimConnection> {
