@@ -46,6 +46,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   const taken = takeLock(folder, calls);
   if (taken === undefined) throw fail('ERR_BUSY', `a resident engine runs already: ${join(folder, 'engined.lock')} is held`, { operation: 'engined' });
   const lock = taken.fd;
+  if (!inherited) signLock(lock);
   // a service manager gives a socket without a lock: it is its own, and stays
   const socketIsOurs = listenFd === undefined || taken.inherited;
 

@@ -14,13 +14,12 @@ export function takeListenFd(env: NodeJS.ProcessEnv): number | undefined {
   return ENGINED_FD.listen;
 }
 
-/** The lock that says who serves this folder: the one we were born with (whose file names its giver until {@link signLock}), or taken now. Undefined: another engined has it. */
+/** The lock of who serves this folder: the one we were born with, or taken now; not signed yet. Undefined: another engined has it. */
 export function takeLock(folder: string, calls: Pick<Syscalls, 'lock'>): { readonly fd: number; readonly inherited: boolean } | undefined {
   const path = join(folder, ENGINED_FILES.lock);
   const given = inherited(path);
   const fd = given ?? calls.lock(path, { create: true, shared: false });
   if (fd === undefined) return undefined;
-  if (given === undefined) signLock(fd);
   return { fd, inherited: given !== undefined };
 }
 /** From now on it is this process that serves, and gets the signals. */

@@ -72,6 +72,14 @@ async function isDone(work: Promise<unknown>, seconds: number): Promise<boolean>
   return seconds < 0 ? done : within(done, seconds * 1000, () => false);
 }
 
+/** Is this run over, or is it within `seconds`? */
+export async function endsWithin(core: Core, view: RunView, seconds: number): Promise<boolean> {
+  const watched = await watch(core, view);
+  const ended = !watched || (await isDone(watched.exit, seconds));
+  watched?.connection.close();
+  return ended;
+}
+
 /** The shim above an init, and its state letter in /proc/PID/stat. */
 function shimOf(init: number): { readonly pid: number; readonly state: string } | undefined {
   const fields = (pid: number): string[] => readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/^.*\) /s, '').split(' ');
