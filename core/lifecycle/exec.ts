@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { createPlanCollector, type RunBase } from '../hooks/index.ts';
-import { fail, isEngineError, type ErrorCode } from '../errors/index.ts';
+import { fail, type ErrorCode } from '../errors/index.ts';
 import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
 import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
@@ -9,12 +9,11 @@ import { type Process, type Spec } from '../spec/index.ts';
 import { markPrivileged } from './adapters.ts';
 import { takeClient } from './clients.ts';
 import { eventAttributes, type Core } from './core.ts';
-import { type RunView } from '../state/index.ts';
 import { errnoName } from '../state/files.ts';
 import { readFailure } from '../state/helper.ts';
 import { blame, warningText } from './frames.ts';
 import { configureSpec, streamFlags } from './plan-run.ts';
-import { answerOf, connect, endsWithin, notRunning, requireRun } from './running.ts';
+import { answerOf, connect, notRunning, reasonOf, requireRun } from './running.ts';
 import { createSession, windowPayload, type LiveSession } from './session.ts';
 import { runContext } from './start.ts';
 
@@ -55,12 +54,6 @@ function refusal(record: ContainerRecord, errno: number, text: string): Error {
   return fail(REFUSALS[errno] ?? 'ERR_OPERATION_FAILED', `cannot exec in container ${record.name}: ${text || errnoName(errno)}`, { operation: 'exec', path: record.name });
 }
 
-/** A session fails in odd ways when its container ends under it: then it is that which is to be told. */
-async function reasonOf(core: Core, view: RunView, record: ContainerRecord, error: unknown): Promise<unknown> {
-  const isOdd = isEngineError(error) && (error.operation === 'joinContainer' || error.code === 'ERR_SHIM_GONE');
-  return isOdd && (await endsWithin(core, view, 1)) ? notRunning(record, 'exec') : error;
-}
-
 /** Errors: ERR_NOT_RUNNING, ERR_PAUSED, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
 export async function execInContainer(core: Core, ref: string, request: ExecRequest): Promise<Session> {
   const { state, log } = core.parts;
@@ -69,7 +62,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   const view = await requireRun(core, record, 'exec');
   const number = randomInt(1, 0x10000);
   const bytes = await planExec(core, record, request, runContext(core, record.id, view.record.run), number);
-  const connection = await connect(core, view).catch(async (error: unknown) => { throw await reasonOf(core, view, record, error); });
+  const connection = await connect(core, view).catch(async (error: unknown) => { throw await reasonOf(core, view, record, 'exec', error); });
   const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
   promise.catch(() => {});
   let session: LiveSession | undefined;
@@ -102,6 +95,6 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
     return started;
   } catch (error) {
     connection.close();
-    throw await reasonOf(core, view, record, error);
+    throw await reasonOf(core, view, record, 'exec', error);
   }
 }

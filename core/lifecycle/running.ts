@@ -72,8 +72,13 @@ async function isDone(work: Promise<unknown>, seconds: number): Promise<boolean>
   return seconds < 0 ? done : within(done, seconds * 1000, () => false);
 }
 
+/** A session fails in odd ways when its container ends under it: then it is that which is to be told. */
+export async function reasonOf(core: Core, view: RunView, record: ContainerRecord, what: string, error: unknown): Promise<unknown> {
+  const isOdd = isEngineError(error) && (error.operation === 'joinContainer' || error.code === 'ERR_SHIM_GONE');
+  return isOdd && (await endsWithin(core, view, 1)) ? notRunning(record, what) : error;
+}
 /** Is this run over, or is it within `seconds`? */
-export async function endsWithin(core: Core, view: RunView, seconds: number): Promise<boolean> {
+async function endsWithin(core: Core, view: RunView, seconds: number): Promise<boolean> {
   const watched = await watch(core, view);
   const ended = !watched || (await isDone(watched.exit, seconds));
   watched?.connection.close();
@@ -111,8 +116,18 @@ export async function answerOf<T>(view: Running, record: ContainerRecord, what: 
 async function signalRun(core: Core, view: Running, connection: ShimConnection | undefined, signal: number): Promise<void> {
   const { pid, startTime } = view.started;
   if (signal === SIGKILL) wakeShim(pid);
-  if (connection) return connection.send(FRAME.signal, { session: 0, argument: signal });
-  if (core.parts.native.processStartTime(pid) === startTime) process.kill(pid, signal);
+  try {
+    if (connection) return await connection.send(FRAME.signal, { session: 0, argument: signal });
+  } catch (error) {
+    // it ends just now, or was killed: its init may be there for a moment longer
+    if (!isEngineError(error, 'ERR_SHIM_GONE')) throw error;
+  }
+  if (core.parts.native.processStartTime(pid) !== startTime) return;
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** Kill what runs and wait for the end of its undo, up to collecting. With the container's lock held. */
@@ -233,6 +248,13 @@ export async function attachContainer(core: Core, ref: string, streams: AttachSt
   const record = core.parts.state.containers.resolve(ref);
   await core.request('attach', { container: record.id, streams });
   const view = await requireRun(core, record, 'attach');
+  try {
+    return await attachTo(core, record, view, streams, options);
+  } catch (error) {
+    throw await reasonOf(core, view, record, 'attach', error);
+  }
+}
+async function attachTo(core: Core, record: ContainerRecord, view: Running, streams: AttachStreams, options: { readonly client?: number }): Promise<Session> {
   const connection = await connect(core, view);
   const session = createSession({
     connection, container: record.id, run: view.record.run, number: 0, pid: view.started.pid, startedAt: view.started.startedAt,

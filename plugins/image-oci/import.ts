@@ -32,6 +32,8 @@ export async function importRootfs(shop: Workshop, effects: Effects, request: Im
     effects, base.makePipe, await storage.prepareLayer(effects, { token }),
   );
   await blob.written;
+  // what came before in a pipe has failed, mostly
+  if (facts.blobSize === 0) throw fail('ERR_IMAGE_INVALID', `${what} is empty; a tar archive is needed`, { path: what });
   await storage.commitLayer(effects, { token, chainID: facts.diffID });
   staging.keep(blob, facts.digest);
   progress?.({ what: 'importing', done, ...total, finished: true });
