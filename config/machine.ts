@@ -92,7 +92,7 @@ const unescape = (text: string): string =>
 /** Type of the filesystem that `path`, or the nearest folder above it that exists, lies on. */
 export function filesystemOf(path: string, mounts: readonly MachineMount[]): string {
   let folder = path;
-  while (!existsSync(folder) && folder !== '/') folder = dirname(folder);
+  while (!existsSync(folder) && folder !== dirname(folder)) folder = dirname(folder);
   folder = realpathSync(folder);
   let best: MachineMount | undefined;
   for (const mount of mounts) {

@@ -54,7 +54,7 @@ function ancestors(path: string): string[] {
   const found: string[] = [];
   for (let folder = dirname(path); ; folder = dirname(folder)) {
     found.push(folder);
-    if (folder === '/') return found;
+    if (folder === dirname(folder)) return found;
   }
 }
 

@@ -42,6 +42,8 @@ export function decodeRequest(payload: Buffer): LaunchRequest {
   const umask = number(4);
   const world = text();
   const cwd = text();
+  // who walks up from a relative one never comes to the root
+  if (!cwd.startsWith('/')) throw fail('ERR_SHIM_PROTOCOL', 'a request is malformed');
   const argv = texts();
   const env: Record<string, string> = {};
   for (const entry of texts()) {

@@ -162,6 +162,8 @@ describe('garbage', () => {
       payload.writeUInt32LE(count, at);
       expect(await say(socket(), encodeFrame(LAUNCH.request, { argument: LAUNCH_VERSION, payload }), 5000)).toContain('the request cannot be read');
     }
+    // a working directory without a beginning
+    expect(await say(socket(), encodeFrame(LAUNCH.request, { argument: LAUNCH_VERSION, payload: request({ cwd: 'relative' }) }), 5000)).toContain('the request cannot be read');
     // more input than it asked for
     await say(socket(), Buffer.concat([encodeFrame(LAUNCH.request, { argument: LAUNCH_VERSION, payload: request({ argv: ['import', '-', 'x'] }) }), ...Array.from({ length: 100 }, () => encodeFrame(LAUNCH.input, { payload: Buffer.alloc(1 << 19) }))]), 5000);
     await until(() => `memory to be given back: ${rss(pid).toFixed(0)} MB, ${before.toFixed(0)} before`, () => rss(pid) < before + 120);
