@@ -41,17 +41,17 @@ async function planExec(core: Core, record: ContainerRecord, request: ExecReques
   return encodePlan({ steps: joins ? steps : [join, ...steps] });
 }
 
-const ESRCH = 3;
-const REFUSALS: Readonly<Record<number, ErrorCode>> = { 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };
+const REFUSALS: Readonly<Record<number, ErrorCode>> = { 3: 'ERR_NOT_RUNNING', 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };
 
 /**
  * The shim didn't take the request: ESRCH, EBUSY, EEXIST, or a plan it cannot read. It says so as an error, or as a failure of the first
  * operation, which is the joining.
  */
 function refusal(record: ContainerRecord, errno: number, text: string): Error {
+  const code = REFUSALS[errno] ?? 'ERR_OPERATION_FAILED';
   // it has ended meanwhile: in the words for one that ended before
-  if (errno === ESRCH) return notRunning(record, 'exec');
-  return fail(REFUSALS[errno] ?? 'ERR_OPERATION_FAILED', `cannot exec in container ${record.name}: ${text || errnoName(errno)}`, { operation: 'exec', path: record.name });
+  if (code === 'ERR_NOT_RUNNING') return notRunning(record, 'exec');
+  return fail(code, `cannot exec in container ${record.name}: ${text || errnoName(errno)}`, { operation: 'exec', path: record.name });
 }
 
 /** Errors: ERR_NOT_RUNNING, ERR_PAUSED, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
@@ -79,7 +79,7 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
     } else if (frame.type === FRAME.failed) {
       const { errno, detail } = readFailure(frame.payload);
       const error = blame(bytes, frame.payload);
-      reject(error.operation === 'joinContainer' && (errno === ESRCH || errno in REFUSALS) ? refusal(record, errno, detail) : error);
+      reject(error.operation === 'joinContainer' && errno in REFUSALS ? refusal(record, errno, detail) : error);
     } else if (frame.type === FRAME.error) reject(refusal(record, frame.argument, frame.payload.toString('utf8')));
     else early.push(frame);
   });

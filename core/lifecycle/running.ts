@@ -95,10 +95,18 @@ function shimOf(init: number): { readonly pid: number; readonly state: string } 
     return undefined; // one of them has ended meanwhile
   }
 }
+/** One that has just ended needs no signal. */
+function signalProcess(pid: number, signal: number | NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
 /** A shim that somebody has stopped (root of a container with the host's pids can) would keep its container from being killed for ever. */
 function wakeShim(init: number): void {
   const shim = shimOf(init);
-  if (shim?.state === 'T') process.kill(shim.pid, 'SIGCONT');
+  if (shim?.state === 'T') signalProcess(shim.pid, 'SIGCONT');
 }
 /** Seconds until it is asked whether a shim that does not answer can. */
 const SHIM_PATIENCE = 10;
@@ -122,12 +130,7 @@ async function signalRun(core: Core, view: Running, connection: ShimConnection |
     // it ends just now, or was killed: its init may be there for a moment longer
     if (!isEngineError(error, 'ERR_SHIM_GONE')) throw error;
   }
-  if (core.parts.native.processStartTime(pid) !== startTime) return;
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
+  if (core.parts.native.processStartTime(pid) === startTime) signalProcess(pid, signal);
 }
 
 /** Kill what runs and wait for the end of its undo, up to collecting. With the container's lock held. */
