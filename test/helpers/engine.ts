@@ -42,6 +42,17 @@ export class Running {
   }
 }
 
+export interface TestEngineOptions {
+  /** The user's configuration file. */
+  readonly config?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly folder?: string;
+  /** Are commands served by an engined of its own (started with the first), or each by a process of its own? Default `off`. */
+  readonly resident?: 'auto' | 'off';
+  /** What to put before a command so that it runs elsewhere, see World.engine. Without it containers have no network unless they ask for one: the machine's own is not to be touched. */
+  readonly enter?: readonly string[];
+}
+
 /**
  * The product as a user has it, with roots of its own. `close` removes everything and returns what was left behind: expect it to be [].
  */
@@ -51,16 +62,17 @@ export class TestEngine {
   readonly runRoot: string;
   readonly #before: Snapshot;
   readonly #env: Readonly<Record<string, string>>;
+  readonly #enter: readonly string[];
 
-  /** `resident`: are commands served by an engined of its own (started with the first), or each by a process of its own? */
-  constructor(options: { readonly config?: string; readonly env?: Readonly<Record<string, string>>; readonly folder?: string; readonly resident?: 'auto' | 'off' } = {}) {
+  constructor(options: TestEngineOptions = {}) {
     this.folder = realpathSync(mkdtempSync(join(options.folder ?? '/var/tmp', 'engine-test-')));
     this.root = join(this.folder, 'root');
     this.runRoot = join(this.folder, 'run');
     for (const name of ['home', 'cwd', 'root']) mkdirSync(join(this.folder, name), { mode: 0o700 });
     this.#before = this.#owned();
     if (options.config !== undefined) this.configure(options.config);
-    this.#env = { ENGINE_RESIDENT: options.resident ?? 'off', ...options.env };
+    this.#enter = options.enter ?? [];
+    this.#env = { ENGINE_RESIDENT: options.resident ?? 'off', ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
   }
 
   #owned(): Snapshot {
@@ -83,9 +95,16 @@ export class TestEngine {
   }
 
   start(args: readonly string[], options: RunOptions = {}): Running {
-    const running = new Running(spawn(bin, args, { cwd: options.cwd ?? join(this.folder, 'cwd'), env: { ...this.env, ...options.env }, stdio: 'pipe' }));
+    const cwd = options.cwd ?? join(this.folder, 'cwd');
+    const [program = bin, ...rest] = [...this.#entered(cwd), bin, ...args];
+    const running = new Running(spawn(program, rest, { cwd, env: { ...this.env, ...options.env }, stdio: 'pipe' }));
     if (options.input !== undefined) running.child.stdin.end(options.input);
     return running;
+  }
+
+  /** Whoever enters a mount namespace begins at its root. */
+  #entered(cwd: string): readonly string[] {
+    return this.#enter.some((word) => word.startsWith('--mount')) ? [...this.#enter, 'env', '-C', cwd] : this.#enter;
   }
 
   /** Run to the end. Standard input is empty unless `input` is given. */
@@ -106,13 +125,17 @@ export class TestEngine {
 
   /** Run on a terminal of its own of 24 × 80 (script(1) makes it). Standard input is what is typed; standard output and error come as one. */
   terminal(args: readonly string[], options: RunOptions = {}): Running {
-    const quoted = [bin, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ');
+    const quoted = [...this.#entered(join(this.folder, 'cwd')), bin, ...args].map((arg) => `'${arg.replaceAll("'", `'\\''`)}'`).join(' ');
     return new Running(spawn('script', ['-qec', `stty rows 24 cols 80; exec ${quoted}`, '/dev/null'], { cwd: join(this.folder, 'cwd'), env: { ...this.env, TERM: 'xterm', ...options.env }, stdio: 'pipe' }));
   }
 
   /** Pid of its engined, undefined when none runs. */
   get engined(): number | undefined {
     return enginedOf(this.runRoot);
+  }
+  /** Pid of what keeps its networks' services, undefined when none runs. */
+  get keeper(): number | undefined {
+    return holderOf(join(this.runRoot, 'keeper.lock'));
   }
   /** Start its engined and wait until it listens. */
   async startEngined(): Promise<number> {
@@ -128,21 +151,37 @@ export class TestEngine {
     }
   }
 
-  /** Remove all containers and volumes, then the roots; what is left on the machine and in the roots, one line each. */
+  /** It ends by itself some time after the last container; nobody waits for that here. */
+  async stopKeeper(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    for (let pid = this.keeper; pid !== undefined; pid = this.keeper) {
+      process.kill(pid, signal);
+      await until('the end of the keeper', () => !existsSync(`/proc/${pid}`));
+    }
+  }
+  async #withoutNetworks(): Promise<string[]> {
+    await this.ok('network', 'prune', '-f');
+    const { stdout } = await this.run(['doctor']);
+    return stdout.includes('nothing was left behind') ? [] : [`doctor: ${stdout.trim()}`];
+  }
+
+  /** Remove all containers, volumes and networks, then the roots; what is left on the machine and in the roots, one line each. */
   async close(): Promise<string[]> {
     const ids = (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
     if (ids.length) await this.ok('rm', '-fv', ...ids);
     const volumes = (await this.ok('volume', 'ls', '-q')).split('\n').filter(Boolean);
     if (volumes.length) await this.ok('volume', 'rm', ...volumes);
+    // its networks, and what no owner accounts for
+    const orphans = this.#enter.length > 0 ? await this.#withoutNetworks() : [];
     // one may be on its way: `ps` and the like start it for the next command
     if (this.#env['ENGINE_RESIDENT'] !== 'off') await this.ok('engined', '--start');
     await until('engined to be known', () => this.#env['ENGINE_RESIDENT'] === 'off' || this.engined !== undefined);
     await this.stopEngined();
+    await this.stopKeeper();
     const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
     const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
     // a shim ends a moment after it has reported that all is gone; a process that looked after restart policies, when it has seen that none are left
     const mine = await until('processes to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: ')) ? [left] : undefined; }, 15_000).catch(() => [leaks(this.#before, this.#owned())]);
-    const left = [...(mine[0] ?? []), ...inFlight, ...runs];
+    const left = [...orphans, ...(mine[0] ?? []), ...inFlight, ...runs];
     rmSync(this.folder, { recursive: true, force: true });
     return left;
   }
@@ -158,8 +197,10 @@ export function entries(folder: string): string[] {
 }
 
 /** Pid of the engined that holds the lock of this folder. */
-export function enginedOf(runRoot: string): number | undefined {
-  const lock = join(runRoot, 'engined.lock');
+export const enginedOf = (runRoot: string): number | undefined => holderOf(join(runRoot, 'engined.lock'));
+
+/** Pid in a lock file that its process has open. */
+function holderOf(lock: string): number | undefined {
   try {
     const pid = Number(readFileSync(lock, 'utf8'));
     const holds = pid > 0 && readdirSync(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === lock);
