@@ -12,7 +12,7 @@ export function overview(commands: readonly Command[], host: readonly HostComman
 export function commandHelp(command: Command): string {
   const flags = Object.entries(command.flags).map(([name, flag]) => {
     const value = flag.type === 'optional' ? `[=${flag.value ?? 'VALUE'}]` : flag.value ? ` ${flag.value}` : '';
-    return [`  ${flag.short ? `-${flag.short}, ` : '    '}--${name}${value}`, `${flag.help}${flag.type === 'list' ? ' (repeatable)' : ''}`];
+    return [`  ${flag.short ? `-${flag.short}, ` : '    '}--${name}${value}`, `${flag.help}${flag.type === 'list' ? ' (repeatable)' : ''}${flag.also ? `; also --${flag.also}` : ''}`];
   });
   const aliases = command.aliases?.length ? `\nAlso: ${command.aliases.map((alias) => `engine ${alias}`).join(', ')}\n` : '';
   return `Usage: engine ${command.name} ${command.usage}\n\n${command.summary}\n${aliases}${flags.length ? `\nFlags:\n${table(flags)}` : ''}`;

@@ -1,7 +1,7 @@
 import { isAbsolute, normalize, resolve } from 'node:path';
 import { type MountRequest } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
-import { invalid, parseBytes } from './units.ts';
+import { csvFields, invalid, parseBytes } from './units.ts';
 
 const PROPAGATIONS = new Set(['shared', 'slave', 'private', 'rshared', 'rslave', 'rprivate']);
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/;
@@ -42,25 +42,6 @@ function applyOption(mount: MountRequest, option: string, whole: string): void {
   else if (!['rw', 'z', 'Z', 'consistent', 'cached', 'delegated'].includes(option)) throw invalid('-v', whole, `unknown option "${option}"`);
 }
 
-/** One CSV record as `--mount` takes it: fields may be quoted. */
-function csvFields(text: string): string[] {
-  const fields: string[] = [];
-  let field = '';
-  let quoted = false;
-  for (let i = 0; i < text.length; i++) {
-    const c = text[i];
-    if (c === '"') {
-      if (quoted && text[i + 1] === '"') field += text[++i] ?? '';
-      else quoted = !quoted;
-    } else if (c === ',' && !quoted) {
-      fields.push(field);
-      field = '';
-    } else field += c;
-  }
-  if (quoted) throw invalid('--mount', text, 'a quote is not closed');
-  return [...fields, field];
-}
-
 const truth = (text: string): boolean => text === '' || /^(1|true)$/i.test(text);
 type Setter = (mount: MountRequest, value: string, cwd: string, whole: string) => void;
 const setSource: Setter = (mount, value) => void (mount.source = value);
@@ -96,7 +77,7 @@ const setters: Readonly<Record<string, Setter>> = {
 
 /** `--mount type=bind|volume|tmpfs,source=…,target=…,…`. */
 export function parseMount(text: string, cwd: string): MountRequest {
-  const fields = csvFields(text).map((field) => {
+  const fields = csvFields('--mount', text).map((field) => {
     const at = field.indexOf('=');
     return [at < 0 ? field : field.slice(0, at), at < 0 ? '' : field.slice(at + 1)] as const;
   });

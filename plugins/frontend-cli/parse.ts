@@ -5,6 +5,8 @@ import { fail } from '@engine/core/errors';
 export interface Flag {
   readonly type: 'boolean' | 'string' | 'list' | 'optional';
   readonly short?: string;
+  /** Another name that means the same. */
+  readonly also?: string;
   /** Name of the value in the help. */
   readonly value?: string;
   readonly help: string;
@@ -62,9 +64,12 @@ function toBoolean(command: string, flag: string, text: string | undefined): boo
 export function parse<F extends Flags>(command: string, table: F, argv: readonly string[], options: { passThrough?: boolean } = {}): Parsed<F> {
   const config: ParseArgsOptionsConfig = {};
   for (const [name, flag] of Object.entries(table)) {
-    config[name] = { type: flag.type === 'string' || flag.type === 'list' ? 'string' : 'boolean', ...(flag.short ? { short: flag.short } : {}) };
+    const type = flag.type === 'string' || flag.type === 'list' ? 'string' : 'boolean';
+    config[name] = { type, ...(flag.short ? { short: flag.short } : {}) };
+    if (flag.also) config[flag.also] = { type };
   }
   const { tokens } = parseArgs({ args: [...argv], options: config, strict: false, allowPositionals: true, tokens: true });
+  const others = new Map(Object.entries(table).flatMap(([name, { also }]) => (also ? [[also, name]] : [])));
   const values: Record<string, unknown> = {};
   for (const [name, flag] of Object.entries(table)) values[name] = flag.type === 'boolean' ? false : flag.type === 'list' ? [] : undefined;
   const args: string[] = [];
@@ -73,12 +78,13 @@ export function parse<F extends Flags>(command: string, table: F, argv: readonly
       if (options.passThrough) return { flags: values as Values<F>, args: argv.slice(token.index) };
       args.push(token.value);
     } else if (token.kind === 'option') {
-      const flag = table[token.name];
+      const canonical = others.get(token.name) ?? token.name;
+      const flag = table[canonical];
       if (!flag) {
         const names = Object.entries(table).flatMap(([name, f]) => (f.short ? [`--${name}`, `-${f.short}`] : [`--${name}`]));
         throw usage(command, `unknown flag: ${token.rawName}${didYouMean(token.rawName, names)}`);
       }
-      setValue(command, token.name, flag, token.value, values);
+      setValue(command, canonical, flag, token.value, values);
     }
   }
   return { flags: values as Values<F>, args };

@@ -5,7 +5,9 @@ import { isAbsolute, resolve } from 'node:path';
 import { type ContainerRequest } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
 import { parseMount, parseTmpfs, parseVolume, refuseDuplicates } from './mounts.ts';
+import { networkRequest } from './network-flag.ts';
 import { type Values } from './parse.ts';
+import { parseExpose, parsePublish } from './ports.ts';
 import { restartRequest } from './restart-flag.ts';
 import { type runFlags } from './run-flags.ts';
 import { invalid, parseBytes, parseCpus, parseInteger, parsePairs, splitOnce } from './units.ts';
@@ -75,7 +77,7 @@ function ulimit(text: string): ContainerRequest['rlimits'][number] {
 function addHost(text: string): string {
   const [host, address] = splitOnce(text.includes('=') ? text.replace('=', ':') : text, ':');
   const bare = address?.replace(/^\[(.*)\]$/, '$1');
-  if (host === '' || bare === undefined || isIP(bare) === 0) throw invalid('--add-host', text, 'HOST:IP is expected');
+  if (host === '' || bare === undefined || (isIP(bare) === 0 && bare !== 'host-gateway')) throw invalid('--add-host', text, 'HOST:IP is expected');
   return `${host}:${bare}`;
 }
 
@@ -137,6 +139,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
   const mounts = [...(flags.volume ?? []).map((text) => parseVolume(text, around.cwd)), ...(flags.mount ?? []).map((text) => parseMount(text, around.cwd))];
   const tmpfs = (flags.tmpfs ?? []).map(parseTmpfs);
   refuseDuplicates([...mounts, ...tmpfs].map((mount) => mount.target));
+  const expose = [...new Set((flags.expose ?? []).flatMap(parseExpose))];
   const interactive = flags.interactive ?? false;
   const attach = attachStreams(flags);
   if (flags.workdir !== undefined && !isAbsolute(flags.workdir)) throw invalid('-w', flags.workdir, 'an absolute path is expected');
@@ -149,7 +152,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
     addHosts: (flags['add-host'] ?? []).map(addHost),
     ...(flags.dns?.length ? { dns: flags.dns } : {}), ...(flags['dns-search']?.length ? { dnsSearch: flags['dns-search'] } : {}), ...(flags['dns-option']?.length ? { dnsOptions: flags['dns-option'] } : {}),
     terminal: flags.tty ?? false, openStdin: interactive, stdinOnce: interactive && attach.stdin, attach, detached: flags.detach ?? false, autoRemove: flags.rm ?? false,
-    network: flags.network ?? 'default', ports: [], mounts, tmpfs,
+    ...networkRequest(flags), ports: (flags.publish ?? []).flatMap(parsePublish), ...optional('expose', expose.length ? expose : undefined), ...(flags['publish-all'] ? { publishAll: true } : {}), mounts, tmpfs,
     readonlyRootfs: flags['read-only'] ?? false, init: flags.init ?? false, privileged: flags.privileged ?? false,
     capAdd: flags['cap-add'] ?? [], capDrop: flags['cap-drop'] ?? [], securityOptions: (flags['security-opt'] ?? []).map((text) => securityOption(text, around.cwd)),
     devices: (flags.device ?? []).map(device), deviceCgroupRules: flags['device-cgroup-rule'] ?? [], rlimits: (flags.ulimit ?? []).map(ulimit),

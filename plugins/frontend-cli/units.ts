@@ -73,4 +73,23 @@ export function splitOnce(text: string, separator: string): [string, string | un
   return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + separator.length)];
 }
 
+/** One CSV record as `--mount` and `--network` take it: fields may be quoted. */
+export function csvFields(flag: string, text: string): string[] {
+  const fields: string[] = [];
+  let field = '';
+  let quoted = false;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === '"') {
+      if (quoted && text[i + 1] === '"') field += text[++i] ?? '';
+      else quoted = !quoted;
+    } else if (c === ',' && !quoted) {
+      fields.push(field);
+      field = '';
+    } else field += c;
+  }
+  if (quoted) throw invalid(flag, text, 'a quote is not closed');
+  return [...fields, field];
+}
+
 export { invalid };

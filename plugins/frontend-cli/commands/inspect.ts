@@ -1,6 +1,7 @@
 import { type Engine } from '@engine/core/api';
 import { fail, isEngineError, visible } from '@engine/core/errors';
 import { command, type CommandContext } from '../command.ts';
+import { refused } from '../exit-one.ts';
 import { formatInspect } from '../output.ts';
 
 const format = { type: 'string', short: 'f', value: 'FORMAT', help: 'json or a Go template' } as const;
@@ -9,6 +10,7 @@ type Look = (engine: Engine, ref: string, size: boolean) => Promise<Record<strin
 const looks: Readonly<Record<string, Look>> = {
   container: (engine, ref, size) => engine.containers.inspect(ref, { size }),
   image: (engine, ref) => engine.images.inspect(ref),
+  network: (engine, ref) => refused(() => engine.networks.inspect(ref)),
   volume: async (engine, ref) => inspectVolume(engine, ref),
 };
 
@@ -26,7 +28,7 @@ async function find(engine: Engine, ref: string, kinds: readonly string[], size:
       if (!isEngineError(error) || !/^ERR_NO_SUCH_/.test(error.code) || kinds.length === 1) throw error;
     }
   }
-  throw fail('ERR_NO_SUCH_CONTAINER', `no such object: ${ref}`, { path: ref, hint: 'see: engine ps -a, engine images, engine volume ls', exitCode: 1 });
+  throw fail('ERR_NO_SUCH_CONTAINER', `no such object: ${ref}`, { path: ref, hint: 'see: engine ps -a, engine images, engine network ls, engine volume ls', exitCode: 1 });
 }
 
 /** What was found is printed even when others are missing, as Docker does. */
@@ -39,10 +41,10 @@ async function inspectAll(context: CommandContext, refs: readonly string[], kind
 }
 
 export const inspectCommand = command({
-  name: 'inspect', usage: '[FLAGS] NAME|ID...', summary: 'show all that is known of containers, images or volumes', args: [1, Infinity],
-  flags: { format, size: { type: 'boolean', short: 's', help: 'with the size of containers' }, type: { type: 'string', value: 'KIND', help: 'container, image or volume' } },
+  name: 'inspect', usage: '[FLAGS] NAME|ID...', summary: 'show all that is known of containers, images, networks or volumes', args: [1, Infinity],
+  flags: { format, size: { type: 'boolean', short: 's', help: 'with the size of containers' }, type: { type: 'string', value: 'KIND', help: 'container, image, network or volume' } },
   async run(context, flags, refs) {
-    if (flags.type !== undefined && !looks[flags.type]) throw fail('ERR_INVALID_VALUE', `unknown type "${flags.type}"`, { operation: '--type', hint: 'container, image or volume' });
+    if (flags.type !== undefined && !looks[flags.type]) throw fail('ERR_INVALID_VALUE', `unknown type "${flags.type}"`, { operation: '--type', hint: 'container, image, network or volume' });
     return inspectAll(context, refs, flags.type === undefined ? Object.keys(looks) : [flags.type], flags);
   },
 });
@@ -53,6 +55,10 @@ export const containerInspectCommand = command({
 export const imageInspectCommand = command({
   name: 'image inspect', usage: '[FLAGS] IMAGE...', summary: 'show all that is known of images', args: [1, Infinity], flags: { format },
   run: (context, flags, refs) => inspectAll(context, refs, ['image'], flags),
+});
+export const networkInspectCommand = command({
+  name: 'network inspect', usage: '[FLAGS] NETWORK...', summary: 'show all that is known of networks', args: [1, Infinity], flags: { format, verbose: { type: 'boolean', short: 'v', help: "accepted for Docker's sake: nothing is left out" } },
+  run: (context, flags, refs) => inspectAll(context, refs, ['network'], flags),
 });
 export const volumeInspectCommand = command({
   name: 'volume inspect', usage: '[FLAGS] VOLUME...', summary: 'show all that is known of volumes', args: [1, Infinity], flags: { format },

@@ -1,8 +1,10 @@
 import { type ContainerView } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
 import { command } from '../command.ts';
+import { networkNames } from './network.ts';
 import { formatRows, formatTable } from '../output.ts';
 import { didYouMean } from '../parse.ts';
+import { displayPorts, parsePortRange, type ShownPort } from '../ports.ts';
 import { humanDuration, shortId, truncate } from '../text.ts';
 import { parseInteger, parseTime, splitOnce } from '../units.ts';
 
@@ -19,19 +21,38 @@ function status(view: ContainerView): string {
   return `${view.restarts?.next ? 'Restarting' : 'Exited'} (${record.lastExit.code}) ${humanDuration(Date.now() - Date.parse(record.lastExit.finishedAt))} ago`;
 }
 
-function row(view: ContainerView, noTrunc: boolean): Record<string, unknown> {
+/** Ids of networks, or the mode. */
+const networksOf = ({ record }: ContainerView): readonly string[] => (record.networks.length > 0 ? record.networks.map(({ network }) => network) : [record.request.network.split(':', 1)[0] ?? '']);
+/** By id; modes stand for themselves. */
+type Names = ReadonlyMap<string, string>;
+
+/** What is published, and what is only exposed; nothing of a container that does not run, or has no network of its own. */
+function portsOf({ record, endpoints = [] }: ContainerView): ShownPort[] {
+  if (endpoints.length === 0) return [];
+  const bound = endpoints.flatMap(({ ports }) => ports);
+  const exposed = exposedOf(record).filter((port) => !bound.some((b) => b.containerPort === port.containerPort && b.protocol === port.protocol));
+  return [...exposed, ...bound];
+}
+const exposedOf = ({ request, imageConfig }: ContainerView['record']): { readonly containerPort: number; readonly protocol: string }[] =>
+  [...new Set([...(request.expose ?? []), ...Object.keys(imageConfig.ExposedPorts ?? {})])].flatMap((text) => {
+    const [ports, protocol = 'tcp'] = splitOnce(text, '/');
+    const [from, to = from] = ports.split('-').map(Number);
+    return Array.from({ length: (to ?? 0) - (from ?? 0) + 1 }, (_, i) => ({ containerPort: (from ?? 0) + i, protocol }));
+  });
+
+function row(view: ContainerView, noTrunc: boolean, names: Names): Record<string, unknown> {
   const { record } = view;
   const command_ = (record.spec.process?.args ?? []).map((arg, i) => (i > 0 && arg.includes(' ') ? `'${arg}'` : arg)).join(' ');
   const labels: Record<string, string> = { ...record.imageConfig.Labels, ...record.request.labels };
   return {
     ID: noTrunc ? record.id : shortId(record.id), Image: record.image.name, Command: `"${noTrunc ? command_ : truncate(command_, 20)}"`,
-    RunningFor: `${humanDuration(Date.now() - Date.parse(record.created))} ago`, Status: status(view), Ports: '', Names: record.name, CreatedAt: record.created, State: dockerState(view),
+    RunningFor: `${humanDuration(Date.now() - Date.parse(record.created))} ago`, Status: status(view), Ports: displayPorts(portsOf(view)), Names: record.name, CreatedAt: record.created, State: dockerState(view),
     Label: (name: string) => labels[name] ?? '', Labels: Object.entries(labels).map(([k, v]) => `${k}=${v}`).join(','),
-    Mounts: record.volumes.map((volume) => volume.name).join(','), Networks: record.request.network,
+    Mounts: record.volumes.map((volume) => volume.name).join(','), Networks: networksOf(view).map((id) => names.get(id) ?? shortId(id)).join(','),
   };
 }
 
-type Filter = (view: ContainerView, all: readonly ContainerView[]) => boolean;
+type Filter = (view: ContainerView, all: readonly ContainerView[], names: Names) => boolean;
 const filters: Readonly<Record<string, (value: string) => Filter>> = {
   id: (value) => (view) => view.record.id.startsWith(value),
   name: (value) => {
@@ -58,7 +79,15 @@ const filters: Readonly<Record<string, (value: string) => Filter>> = {
   },
   ancestor: (value) => (view) => [view.record.image.id, view.record.image.name, view.record.image.name.replace(/:latest$/, '')].some((name) => name === value) || view.record.image.id.replace('sha256:', '').startsWith(value),
   volume: (value) => (view) => view.record.volumes.some((volume) => volume.name === value || volume.target === value) || view.record.request.mounts.some((mount) => mount.source === value || mount.target === value),
-  network: (value) => (view) => view.record.request.network === value,
+  network: (value) => (view, _all, names) => networksOf(view).some((id) => names.get(id) === value || (value !== '' && id.startsWith(value))),
+  publish: (value) => {
+    const { from, to, protocol } = parsePortRange('--filter publish', value);
+    return ({ record, endpoints = [] }) => [...record.request.ports, ...endpoints.flatMap(({ ports }) => ports)].some((port) => port.protocol === protocol && port.hostPort !== undefined && port.hostPort >= from && port.hostPort <= to);
+  },
+  expose: (value) => {
+    const { from, to, protocol } = parsePortRange('--filter expose', value);
+    return ({ record }) => [...exposedOf(record), ...record.request.ports].some((port) => port.protocol === protocol && port.containerPort >= from && port.containerPort <= to);
+  },
   before: (value) => (view, all) => created(all, value) > view.record.created,
   since: (value) => (view, all) => created(all, value) < view.record.created,
 };
@@ -78,7 +107,7 @@ export function compileFilters(items: readonly string[]): Filter {
     if (!make || value === undefined) throw fail('ERR_INVALID_VALUE', `invalid filter "${item}"${didYouMean(name, Object.keys(filters))}`, { operation: '--filter', hint: `NAME=VALUE with one of ${Object.keys(filters).join(' ')}` });
     groups.set(name, [...(groups.get(name) ?? []), make(value)]);
   }
-  return (view, all) => [...groups].every(([name, list]) => (name === 'label' ? list.every((f) => f(view, all)) : list.some((f) => f(view, all))));
+  return (view, all, names) => [...groups].every(([name, list]) => (name === 'label' ? list.every((f) => f(view, all, names)) : list.some((f) => f(view, all, names))));
 }
 
 export const psCommand = command({
@@ -94,9 +123,10 @@ export const psCommand = command({
     const wantsAll = flags.all || last !== undefined || flags.filter.some((item) => /^(status|exited)=/.test(item));
     const engine = await context.open();
     const everyone = await engine.containers.list({ all: true });
-    let views = everyone.filter((view) => (wantsAll || view.run || view.restarts?.next) && matches(view, everyone)).sort((a, b) => (a.record.created < b.record.created ? 1 : -1));
+    const names: Names = everyone.some(({ record }) => record.networks.length > 0) ? await networkNames(engine) : new Map();
+    let views = everyone.filter((view) => (wantsAll || view.run || view.restarts?.next) && matches(view, everyone, names)).sort((a, b) => (a.record.created < b.record.created ? 1 : -1));
     if (last !== undefined && last >= 0) views = views.slice(0, last);
-    const rows = views.map((view) => row(view, flags['no-trunc']));
+    const rows = views.map((view) => row(view, flags['no-trunc'], names));
     if (flags.quiet) await context.print(rows.map((r) => `${String(r['ID'])}\n`).join(''));
     else if (flags.format) await context.print(formatRows(rows, flags.format, MORE));
     else await context.print(formatTable(rows, COLUMNS));

@@ -19,7 +19,9 @@ function request(context: CommandContext, name: string, flags: RunValues, args: 
   if (!own) countArgs(name, args, 1);
   if (own && flags.explain === undefined) throw fail('ERR_USAGE', '--bundle and --rootfs go with --explain', { hint: 'a bundle is run by engine-oci' });
   const { cwd, env } = context.invocation;
-  return buildRequest(flags, args, { cwd, env });
+  const wanted = buildRequest(flags, args, { cwd, env });
+  if (wanted.network === 'host' && wanted.ports.length > 0) context.warn('published ports are discarded when using host network mode');
+  return wanted;
 }
 
 async function explain(context: CommandContext, wanted: ContainerRequest, form: string): Promise<number> {
