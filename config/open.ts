@@ -108,10 +108,13 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       (known, definition) => {
         const { name } = known.manifest;
         const folder = join(state.folders.root, name);
+        const serviceFolder = join(state.folders.runRoot, name);
         mkdirSync(folder, { recursive: true, mode: 0o700 });
+        if (known.manifest.service !== undefined) mkdirSync(serviceFolder, { recursive: true, mode: 0o700 });
         const made = mark(name, 'create', () => composition.create(known, definition, {
           machine,
           folder,
+          serviceFolder,
           instance: state.folders.instance,
           log: log.child({ plugin: name }),
           state: state.pluginState(name),
@@ -213,6 +216,9 @@ function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): Dr
     cgroup: check('cgroup', drivers.cgroup),
     log: check('log', drivers.log),
     volume: check('volume', drivers.volume),
+    ipam: check('ipam', drivers.ipam),
+    firewall: check('firewall', drivers.firewall),
+    dns: check('dns', drivers.dns),
     security: drivers.security === 'auto' ? 'auto' : drivers.security.map((name) => check('security', name)),
   };
 }
@@ -255,7 +261,7 @@ function isWritable(folder: string): boolean {
 /** Without root only what changes nothing is let through; the rest says what is missing instead of failing half-way. */
 function guard(engine: Engine, machine: Machine, close: () => Promise<void>): Engine {
   if (machine.uid === 0)
-    return { containers: engine.containers, images: engine.images, volumes: engine.volumes, system: engine.system, close };
+    return { containers: engine.containers, images: engine.images, volumes: engine.volumes, networks: engine.networks, system: engine.system, close };
   const only = <T extends object>(part: T, allowed: readonly string[]): T =>
     new Proxy(part, {
       get(target, name) {
@@ -271,6 +277,7 @@ function guard(engine: Engine, machine: Machine, close: () => Promise<void>): En
     containers: only(engine.containers, ['explain']),
     images: only(engine.images, []),
     volumes: only(engine.volumes, []),
+    networks: only(engine.networks, []),
     system: only(engine.system, ['info', 'plugins', 'doctor', 'needed']),
     close,
   };

@@ -10,7 +10,7 @@ const strictness: Readonly<Record<string, readonly string[]>> = {
   capabilities: ['default', 'none'],
 };
 /** Drivers that only say where things are kept, not how well containers are fenced in. */
-const freeDrivers = new Set(['storage', 'cgroup', 'log', 'volume', 'network']);
+const freeDrivers = new Set(['storage', 'cgroup', 'log', 'volume', 'network', 'ipam', 'dns']);
 
 /**
  * A file in a folder that nobody trusts may choose among known drivers and raise security, and nothing else: it may have come with a

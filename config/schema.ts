@@ -37,6 +37,9 @@ const body = {
       network: driver('what --network means when it is not given'),
       log: driver('where output goes'),
       volume: driver('where volumes live'),
+      ipam: driver('where addresses of networks come from'),
+      firewall: driver('what keeps networks apart and publishes ports'),
+      dns: driver('what answers names on networks'),
       security: {
         description: 'what confines processes: auto for all that are available, or a list of drivers, applied in that order',
         anyOf: [
@@ -128,7 +131,7 @@ export const defaults: Config = {
   idle: 300,
   watchdog: 10,
   pool: 'auto',
-  drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', security: 'auto' },
+  drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: 'auto' },
   security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },
   options: {},
   plugins: [],

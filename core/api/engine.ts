@@ -4,6 +4,8 @@ import { type Change } from '../contracts/storage/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { type ContractName, type PluginManifest } from '../plugin/index.ts';
 import { type Machine, type Probe } from '../contracts/common/index.ts';
+import { type WishedPool } from '../contracts/ipam/index.ts';
+import { type Endpoint, type EndpointWish, type NetworkRecord, type PortMapping } from '../contracts/network/index.ts';
 import { type PlannedStep } from '../plan/types.ts';
 
 /**
@@ -14,6 +16,7 @@ export interface Engine {
   readonly containers: Containers;
   readonly images: Images;
   readonly volumes: Volumes;
+  readonly networks: Networks;
   readonly system: System;
   /** Run notifications, close files. Containers go on. */
   close(): Promise<void>;
@@ -142,6 +145,38 @@ export interface Volumes {
   inspect(name: string): Promise<VolumeInfo>;
   /** Errors: ERR_IN_USE names the containers. */
   remove(name: string, options: { force: boolean }): Promise<void>;
+}
+
+export interface NetworkRequest {
+  name: string;
+  /** `bridge` when absent. */
+  driver?: string;
+  /** One per family at most; what is missing is chosen. */
+  pools: WishedPool[];
+  internal: boolean;
+  ipv6: boolean;
+  labels: Record<string, string>;
+  options: Record<string, string>;
+}
+/** `containers`: those with an endpoint now. */
+export interface NetworkInfo { readonly record: NetworkRecord; readonly containers: readonly { readonly id: string; readonly name: string; readonly endpoint?: Endpoint }[] }
+export interface Networks {
+  /** Errors: ERR_NAME_TAKEN, ERR_SUBNET_TAKEN, ERR_INVALID_VALUE; nothing is left of one that failed. */
+  create(request: NetworkRequest): Promise<NetworkInfo>;
+  list(): Promise<readonly NetworkInfo[]>;
+  /** By name, id, or a prefix of its id. Errors: ERR_NO_SUCH_NETWORK, ERR_AMBIGUOUS. */
+  resolve(ref: string): Promise<NetworkInfo>;
+  /** What the taps on hook `inspect` make of it. */
+  inspect(ref: string): Promise<Record<string, unknown>>;
+  /** Errors: ERR_IN_USE names the containers; ERR_INVALID_VALUE for a predefined one. */
+  remove(ref: string): Promise<NetworkRecord>;
+  /** Those without containers; predefined ones only when `predefined` says so (they are made again when they are needed, with the drivers that are configured then). Their names. */
+  prune(options: { filter?(network: NetworkRecord): boolean; readonly predefined?: boolean }): Promise<readonly string[]>;
+  /** Running or not. Errors: ERR_NAME_TAKEN when it is on it already. */
+  connect(ref: string, container: string, wish: Omit<EndpointWish, 'network'>): Promise<void>;
+  disconnect(ref: string, container: string, options: { force: boolean }): Promise<void>;
+  /** Who can reach this port of the host, and by which rule: a line each. Errors: ERR_NO_SUCH_PORT when nothing of this engine has it (names who does). */
+  why(port: number, protocol?: PortMapping['protocol']): Promise<readonly string[]>;
 }
 
 export interface DriverReport { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }

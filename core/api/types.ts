@@ -1,5 +1,6 @@
 import { type Spec } from '../spec/index.ts';
-import { type PortMapping } from '../contracts/network/index.ts';
+import { type Endpoint, type EndpointWish, type PortMapping } from '../contracts/network/index.ts';
+import { type DriverChoice } from '../contracts/network/records.ts';
 import { type ImageConfig } from '../contracts/image/index.ts';
 
 /** What a user asks for with `create`/`run`, normalised: units in bytes, nanoseconds, names resolved to nothing yet. Plain data. */
@@ -23,8 +24,15 @@ export interface ContainerRequest {
   attach: { stdin: boolean; stdout: boolean; stderr: boolean };
   detached: boolean;
   autoRemove: boolean;
+  /** `none`, `host`, `container:ID`, or the first network (its name); empty or `default`: what the configuration says. */
   network: string;
+  /** With networks: all of them, the first is `network`. Absent: `network` without further wishes. */
+  endpoints?: EndpointWish[];
   ports: PortMapping[];
+  /** `--expose`, as `80/tcp`. */
+  expose?: string[];
+  /** `-P`: every port that is exposed, by request or image, on a random port. */
+  publishAll?: boolean;
   mounts: MountRequest[];
   tmpfs: { target: string; options: string[] }[];
   readonlyRootfs: boolean;
@@ -70,8 +78,7 @@ export interface MountRequest {
   volumeOptions?: Record<string, string>;
 }
 
-/** Which driver made an object, with the plugin's version and the digest of its options; later verbs use this, never the caller's config. */
-export interface DriverChoice { driver: string; plugin: string; version: string; options: string }
+export type { DriverChoice, EndpointWish };
 
 /** A container, as kept. Never says "running": the run's folder alone does. */
 export interface ContainerRecord {
@@ -88,6 +95,8 @@ export interface ContainerRecord {
   spec: Spec;
   drivers: { storage?: DriverChoice; cgroup?: DriverChoice; network?: DriverChoice; log?: DriverChoice; security: DriverChoice[] };
   volumes: { name: string; target: string; driver: string; anonymous: boolean; readonly: boolean; copyUp: boolean }[];
+  /** Networks that it is on (ids), in the order of its interfaces; empty with a mode such as `none` and `host`. */
+  networks: EndpointWish[];
   lastExit?: ExitRecord;
   /** What plugins keep with it, by the plugin's name; see PluginRecord. */
   plugins?: Readonly<Record<string, unknown>>;
@@ -120,6 +129,8 @@ export interface ContainerView {
   /** By the plugin that starts containers again; absent without one, or without a policy. */
   readonly restarts?: RestartView;
   readonly run?: { readonly id: string; readonly pid: number; readonly startTime: bigint; readonly startedAt: string; readonly folder: string };
+  /** Of the current run. */
+  readonly endpoints?: readonly Endpoint[];
 }
 
 /** What `request` taps see: the verb and its normalised arguments, as they will be executed. */

@@ -2,6 +2,8 @@ import { type ImageConfig, type ImageInfo, type ImageRootfs } from '../contracts
 import { type Mount, type Process, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
+import { type Endpoint, type NetworkRecord } from '../contracts/network/index.ts';
+import { type NetworkInfo } from '../api/engine.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest, type ContainerView, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
 import { type ExecRequest } from '../api/engine.ts';
@@ -36,7 +38,7 @@ export const hookTable = {
   resume: { kind: 'series', when: 'before a container is thawed' },
   update: { kind: 'series', when: 'before the limits or the restart policy of a container change' },
   stats: { kind: 'waterfall', when: 'numbers of a running container are collected' },
-  inspect: { kind: 'waterfall', when: 'somebody wants to see all that is known of a container or an image: what frontends show of it' },
+  inspect: { kind: 'waterfall', when: 'somebody wants to see all that is known of a container, an image or a network: what frontends show of it' },
   checkpoint: { kind: 'series', when: 'before a container is dumped' },
   stop: { kind: 'notification', when: 'somebody asks a container to end (stop, kill, restart), before the signal; also when it does not run' },
   exited: { kind: 'notification', when: 'a run has ended: exit status and OOM truth' },
@@ -110,6 +112,16 @@ export interface Compiled {
   readonly files: Readonly<Record<string, string>>;
 }
 
+/** Where a container is to be connected in this run; nothing of it with a mode such as `none`. */
+export interface Attachment {
+  readonly endpoints: readonly Endpoint[];
+  readonly networks: readonly NetworkRecord[];
+  /** Name servers of these networks; empty: those of the host. */
+  readonly resolvers: readonly string[];
+  /** Host folder of the container: its `hosts` and `resolv.conf` lie there. */
+  readonly folder: string;
+}
+
 /** The process of a session, in the making. It begins as the container's own with the arguments, the terminal and the user that are asked for. */
 export interface CompiledExec {
   /** The container's own process. */
@@ -120,7 +132,8 @@ export interface CompiledExec {
 
 /** What is known of an object that somebody looks at. `folder`: of the container; `size`: bytes that it has written, when asked for. */
 export type InspectFacts =
-  | { readonly kind: 'container'; readonly view: ContainerView; readonly folder: string; readonly size?: number }
+  | { readonly kind: 'container'; readonly view: ContainerView; readonly networks: readonly NetworkRecord[]; readonly folder: string; readonly size?: number }
+  | { readonly kind: 'network'; readonly info: NetworkInfo }
   | { readonly kind: 'image'; readonly image: ImageInfo; readonly architecture: string };
 /** What is to be shown, in the making. It begins with `Engine`: what no other engine has. */
 export interface Inspected {
@@ -139,7 +152,7 @@ export interface HookValues {
   prepareRootfs: Record<string, never>;
   createNamespaces: Record<string, never>;
   applyLimits: Record<string, never>;
-  attachNetwork: Record<string, never>;
+  attachNetwork: Attachment;
   beforeStart: { readonly steps: readonly PlannedStep[] };
   compileExec: CompiledExec;
   exec: { readonly session: number; readonly args: readonly string[] };

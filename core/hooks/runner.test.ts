@@ -235,7 +235,7 @@ describe('the plan of a run', () => {
     expect(lines[0]).toMatchObject({ plugin: 'storage-x' });
 
     hooks.tapFor('core')('attachNetwork', (context) => onBehalf(context, 'network-x', () => { throw new Error('boom'); }));
-    await expect(hooks.call('attachNetwork', {}, run)).rejects.toMatchObject({ code: 'ERR_PLUGIN_FAILED', plugin: 'network-x' });
+    await expect(hooks.call('attachNetwork', { endpoints: [], networks: [], resolvers: [], folder: '/' }, run)).rejects.toMatchObject({ code: 'ERR_PLUGIN_FAILED', plugin: 'network-x' });
     hooks.tapFor('core')('applyLimits', (context) => onBehalf(context, 'cgroup-x', () => wait(50)), { deadline: 5 });
     await expect(hooks.call('applyLimits', {}, run)).rejects.toMatchObject({ code: 'ERR_PLUGIN_TIMEOUT', plugin: 'cgroup-x' });
   });

@@ -8,6 +8,8 @@ import { type SecurityRequest } from '../contracts/security/index.ts';
 import { type State } from '../state/index.ts';
 import { driversOf, need, type ContainerDrivers } from './drivers.ts';
 import { type Registry } from './parts.ts';
+import { namesOf, openNetwork, type OpenNetwork } from './endpoints.ts';
+import { holdPorts } from './ports.ts';
 import { attachRootfs, rootfsSteps } from './rootfs.ts';
 
 /** Says of the spec of a session that it is `exec --privileged`. By value: what taps get is a frozen copy. */
@@ -85,12 +87,23 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
     }
   }, { name: 'security' });
 
-  tap('attachNetwork', async (context) => {
+  tap('attachNetwork', async (context, { endpoints, networks }) => {
     const drivers = await of(context);
     const { network } = drivers;
     if (!network) return;
     await onBehalf(context, network.choice.plugin, async ({ plan, container, spec, run }) =>
       addSteps(plan, await network.driver.planEndpoint(endpointRequest(state, drivers, container, spec.hostname ?? container.id.slice(0, 12), run.explain), run)));
+    const open = await Promise.all(networks.map((record) => openNetwork({ registry }, record)));
+    for (const [i, endpoint] of endpoints.entries()) {
+      const { record, network: maker, firewall, managed, wall } = open[i] as OpenNetwork;
+      await onBehalf(context, maker.choice.plugin, ({ plan, run }) => addSteps(plan, managed.planAttach(endpoint, record, run)));
+      if (endpoint.ports.length === 0) continue;
+      addSteps(context.plan, holdPorts(endpoint));
+      await onBehalf(context, firewall.choice.plugin, ({ plan, run }) => addSteps(plan, firewall.driver.planPorts(endpoint, wall, run)));
+    }
+    for (const [{ driver, choice }, names] of namesOf(context.container, endpoints, open)) {
+      await onBehalf(context, choice.plugin, ({ plan, run }) => addSteps(plan, driver.planNames(names, run)));
+    }
   }, { name: 'network' });
 
   tap('exec', async (context) => {

@@ -2,6 +2,7 @@ import path from 'node:path';
 import { type ContainerRecord, type EngineEvent } from '../api/index.ts';
 import { openPhases, openSpan, type Phase, type Trace } from '../hooks/index.ts';
 import { type Transaction } from '../state/index.ts';
+import { type NetworkRecord } from '../contracts/network/index.ts';
 import { type Lock, type ShimConnection } from '../native/index.ts';
 import { type EngineParts, type Registry } from './parts.ts';
 import { Sandboxes } from './prepared.ts';
@@ -15,6 +16,8 @@ export interface Core {
   closing: boolean;
   /** Held for containers that are made but not started yet by a `run --rm`: see ContainerRecord.provisional. */
   readonly provisional: Map<string, Lock>;
+  /** Networks that were designed to be shown (`explain`), by their ids; not kept. */
+  readonly designed: Map<string, NetworkRecord>;
   readonly shapes: Shapes;
   readonly sandboxes: Sandboxes;
   /** Names given out lately: some are not in the database yet. */
@@ -54,6 +57,7 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
     get sandboxes(): Sandboxes { return (sandboxes ??= new Sandboxes(core)); },
     closing: false,
     provisional: new Map(),
+    designed: new Map(),
     recentNames: new Set(),
     connections: new Set(),
     folderOf: (id) => path.join(state.folders.root, 'containers', id),

@@ -10,6 +10,7 @@ import { eventAttributes, releaseProvisional, shortId, type Core } from './core.
 import { draftContainer, normalised, type Draft, type DraftVolume } from './draft.ts';
 import { isGoing } from './finish.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
+import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
 import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
 import { bindSources } from './requested.ts';
@@ -134,6 +135,7 @@ export interface CreateOptions { onWarning?(text: string): void; readonly thenSt
 export async function requestCreation(core: Core, asked: ContainerRequest): Promise<ContainerRequest> {
   const request = normalised(core, asked);
   await core.request('create', { request });
+  await ensurePredefined(core, request);
   if (request.name !== undefined) checkName('container', request.name);
   core.phase?.('draft');
   return request;

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
-import { parseSignal, type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { parseSignal, type ContainerRecord, type ContainerRequest, type EndpointWish } from '../api/index.ts';
 import { type CompileFacts } from '../hooks/index.ts';
 import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Spec } from '../spec/index.ts';
@@ -9,6 +9,7 @@ import { type Core } from './core.ts';
 import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
+import { wishesOf } from './wishes.ts';
 import { type ResolvedDriver } from './parts.ts';
 import { planVolumes, reachSources, type PlannedVolume } from './requested.ts';
 import { type Contracts } from '../plugin/index.ts';
@@ -82,6 +83,12 @@ function networkOwner(core: Core, ref: string): ContainerRecord {
   }
 }
 
+/** Who makes the namespace: the driver of the first network, or the one that serves the mode. */
+async function networkDriver({ registry, parts: { state }, designed }: Core, mode: string, [first]: readonly EndpointWish[]): Promise<ResolvedDriver<Contracts['network']>> {
+  const choice = first && (state.networks.get(first.network) ?? designed.get(first.network))?.drivers.network;
+  return choice ? registry.resolveDriver('network', choice.driver, choice) : registry.network(mode);
+}
+
 /** What a request means as an OCI spec is for the plugins that tap `compile` to say. Errors: ERR_PLUGIN_MISSING. */
 async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; files: Readonly<Record<string, string>> }> {
   const { hooks } = core.parts;
@@ -94,6 +101,9 @@ async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; f
 export function normalised(core: Core, asked: ContainerRequest): ContainerRequest {
   const request = structuredClone(asked);
   if (!request.network || request.network === 'default') request.network = core.parts.defaults.network;
+  // the first network may be said twice: as such, and with wishes
+  const first = request.endpoints?.[0];
+  if (first && (!first.network || first.network === 'default')) first.network = request.network;
   return request;
 }
 
@@ -112,12 +122,13 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     request.network = `container:${shares.id}`;
   }
   core.phase?.('drivers');
+  const wishes = wishesOf(core, request);
   const log = await registry.chosen('log', request.log.driver);
   request.log = { driver: log.choice.driver, options: { ...(request.log.driver && request.log.driver !== parts.choices.log ? {} : parts.defaults.logOptions), ...request.log.options } };
   for (const key of Object.keys(request.log.options)) if (!log.driver.options.has(key)) throw fail('ERR_INVALID_VALUE', `unknown log opt '${key}' for log driver ${log.choice.driver}`, { operation: 'log-opt', path: key });
   const drivers: ContainerDrivers = {
     ...(base.folder === undefined ? { storage: await registry.chosen('storage') } : {}),
-    cgroup: await registry.chosen('cgroup'), network: await registry.network(request.network), log, security: await registry.security(),
+    cgroup: await registry.chosen('cgroup'), network: await networkDriver(core, request.network, wishes), log, security: await registry.security(),
   };
   checkSecurityOptions(request, drivers);
   if (base.rootfs.kind === 'host' && !drivers.storage?.driver.features.has('host-folder')) {
@@ -139,7 +150,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   const record: ContainerRecord = {
     id, name, created: core.now().toISOString(), request, image: base.image, imageConfig: base.config, spec,
     rootfs: base.folder !== undefined ? { path: base.folder } : base.rootfs.kind === 'host' ? { filesystems: base.rootfs.filesystems.map((f) => ({ ...f })), hide: [...base.rootfs.hide] } : layers ? { chainID: layers } : {},
-    drivers: choicesOf(drivers),
+    drivers: choicesOf(drivers), networks: wishes,
     volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
     starts: 0,
   };

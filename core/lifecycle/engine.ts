@@ -7,6 +7,7 @@ import { createCore, withTrace, type Core } from './core.ts';
 import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
 import { draftContainer, normalised } from './draft.ts';
+import { claimEndpoints } from './endpoints.ts';
 import { driversOf, need } from './drivers.ts';
 import { prepareContainer, runContainer } from './ephemeral.ts';
 import { execInContainer } from './exec.ts';
@@ -21,6 +22,7 @@ import { restartContainer, updateContainer } from './restart.ts';
 import { createRegistry } from './registry.ts';
 import { attachContainer, killContainer, removeContainer, stopContainer, viewContainer, waitContainer } from './running.ts';
 import { runContext, startContainer } from './start.ts';
+import { createNetworks, ensurePredefined } from './networks.ts';
 import { createSystem } from './system.ts';
 import { createVolumes } from './volumes.ts';
 
@@ -48,8 +50,11 @@ function createContainers(core: Core): Containers {
     async explain(asked) {
       const request = normalised(core, asked);
       await core.request('explain', { request });
+      await ensurePredefined(core, request, { explain: true });
       const { record } = await draftContainer(core, request, newId(), request.name ?? 'explained');
-      const { steps, bytes } = await planRun(core, record, runContext(core, record.id, newRunId(), true), { attach: request.attach });
+      const run = newRunId();
+      const endpoints = await claimEndpoints(core, record, run, { explain: true });
+      const { steps, bytes } = await planRun(core, record, runContext(core, record.id, run, true), { attach: request.attach, endpoints });
       return { steps, bytes };
     },
     attach: (ref, streams, options) => closingClient(native, options, attachContainer(core, ref, streams, options)),
@@ -112,6 +117,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
     containers: createContainers(core),
     images: sweepingAfterFailure(core, createImages(core)),
     volumes: createVolumes(core),
+    networks: createNetworks(core),
     system: createSystem(core),
     async close() {
       if (core.closing) return;

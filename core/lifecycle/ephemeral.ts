@@ -1,16 +1,19 @@
 import { isEngineError } from '../errors/index.ts';
 import { type ContainerRequest, type Session, type StartOptions } from '../api/index.ts';
+import { type Endpoint } from '../contracts/network/index.ts';
 import { breathe, createRecords } from '../hooks/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { namesDrawn } from '../contracts/common/index.ts';
 import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, sourceEffects, wantsCopyUp } from './create.ts';
 import { draftContainer, type Draft } from './draft.ts';
+import { claimEndpoints, endEndpoints, networksOf } from './endpoints.ts';
 import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
 import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
+import { choosePorts } from './ports.ts';
 import { looseKey, type Prepared } from './prepared.ts';
 import { snapshotsOf } from './rootfs.ts';
-import { rowText, wholeRow, type Made } from './shapes.ts';
+import { placesOf, rowText, wholeRow, type Made } from './shapes.ts';
 import { launch, resume, planStart, startContainer, undoStart } from './start.ts';
 
 export interface RunOptions extends StartOptions { onCreated?(id: string): void }
@@ -28,18 +31,19 @@ async function prepared(core: Core, draft: Draft): Promise<NonNullable<PlanOptio
 }
 
 /** Compile all of it: hooks, drivers, plan. */
-async function make(core: Core, draft: Draft, run: string, options: RunOptions): Promise<Made> {
+async function make(core: Core, draft: Draft, run: string, endpoints: readonly Endpoint[], options: RunOptions): Promise<Made> {
   const { value, names } = await namesDrawn(async () => {
     core.phase?.('create');
     const records = createRecords(draft.record, { writable: true });
     await core.parts.hooks.call('create', { container: draft.record }, { records, trace: core.trace });
     const kept = records.changed();
-    const plan = await planStart(core, kept ? { ...draft.record, plugins: kept } : draft.record, run, options, await prepared(core, draft));
+    const plan = await planStart(core, kept ? { ...draft.record, plugins: kept } : draft.record, run, options, { prepare: await prepared(core, draft), endpoints });
     const plugins = plan.plugins ?? kept;
     return { record: { ...draft.record, ...(plugins && { plugins }), starts: 1, ephemeral: true }, run, plan };
   });
-  return { ...value, names, text: rowText(value.record) };
+  return { ...value, names, endpoints, places: await placesOn(core, endpoints), text: rowText(value.record) };
 }
+const placesOn = async (core: Core, endpoints: readonly Endpoint[]): Promise<Made['places']> => placesOf(endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))));
 
 /** What is known of a request before anything is made. */
 interface Asked { readonly request: ContainerRequest; readonly name: string; readonly image: FoundImage | undefined; readonly key: string | undefined; readonly loose: string }
@@ -60,13 +64,28 @@ async function holdingImage<T>(core: Core, id: string, image: FoundImage | undef
   });
 }
 
-/** The plan of such a request, from memory or in full. Undefined: not all of the container goes with its run. */
-async function makeAsked(core: Core, { request, name, image, key }: Asked, options: RunOptions, id: string, run = newRunId()): Promise<Made | undefined> {
-  const draft = await draftContainer(core, request, id, name);
+/** The plan of such a request in full. `endpoints`: those that it has already. Undefined: not all of the container goes with its run. */
+async function makeAsked(core: Core, { request, name, key }: Asked, options: RunOptions, own: { readonly id: string; readonly run: string; readonly endpoints?: readonly Endpoint[] | undefined }): Promise<Made | undefined> {
+  const draft = await draftContainer(core, request, own.id, name);
   if (!isEphemeral(draft)) return undefined;
-  const made = await holdingImage(core, id, image, () => make(core, draft, run, options));
+  const made = await make(core, draft, own.run, own.endpoints ?? (await claimEndpoints(core, draft.record, own.run)), options);
   if (key !== undefined) core.shapes.learn(key, made, draft.drivers);
   return made;
+}
+
+/** The same, from memory where such a one has been made a moment ago. With the container's lock held, until its run is there. */
+async function makeOrRecall(core: Core, asked: Asked, options: RunOptions, id: string): Promise<Made | undefined> {
+  const { key, name } = asked;
+  const run = newRunId();
+  const shape = key === undefined ? undefined : core.shapes.find(key);
+  try {
+    const endpoints = shape && (await claimEndpoints(core, { ...shape.record, id, name }, run));
+    const recalled = shape && endpoints && core.shapes.take(shape, { id, run, name, endpoints, places: await placesOn(core, endpoints) });
+    return recalled ?? (await makeAsked(core, asked, options, { id, run, endpoints }));
+  } catch (error) {
+    await endEndpoints(core, id);
+    throw error;
+  }
 }
 
 /**
@@ -76,38 +95,46 @@ async function makeAsked(core: Core, { request, name, image, key }: Asked, optio
 export async function runContainer(core: Core, wanted: ContainerRequest, options: RunOptions = {}): Promise<Session> {
   const asked = await ask(core, wanted, options);
   const { request, name, image, key, loose } = asked;
-  const ready = key === undefined ? undefined : await core.sandboxes.take(key, loose, name, (id, run) => makeAsked(core, asked, options, id, run));
-  if (ready) return begin(core, ready.made, image, options, ready.sandbox);
-  const made = (key === undefined ? undefined : core.shapes.take(key, name)) ?? (request.autoRemove ? await makeAsked(core, asked, options, newId()) : undefined);
-  if (made) return begin(core, made, image, options);
-  const { id } = await createDrafted(core, await draftContainer(core, request, newId(), name), { thenStart: true, ...(options.onWarning && { onWarning: options.onWarning }) });
+  const ready = key === undefined ? undefined : await core.sandboxes.take(key, loose, name, ({ record: { id }, run, endpoints }) => holdingImage(core, id, image, () => makeAsked(core, asked, options, { id, run, endpoints })));
+  if (ready) return holdingImage(core, ready.made.record.id, image, () => begin(core, ready.made, options, ready.sandbox));
+  if (request.autoRemove) {
+    const id = newId();
+    const session = await holdingImage(core, id, image, async () => {
+      const made = await makeOrRecall(core, asked, options, id);
+      return made && begin(core, made, options);
+    });
+    if (session) return session;
+  }
+  const draft = await draftContainer(core, request, newId(), name);
+  // before anything is made
+  if (draft.record.networks.length > 0) await choosePorts(core, draft.record);
+  const { id } = await createDrafted(core, draft, { thenStart: true, ...(options.onWarning && { onWarning: options.onWarning }) });
   options.onCreated?.(id);
   return startContainer(core, id, options);
 }
 
-/** Write it down, and let it run. */
-async function begin(core: Core, made: Made, image: FoundImage | undefined, options: RunOptions, sandbox?: Prepared): Promise<Session> {
+/** Write it down, and let it run. With the locks of {@link holdingImage}. */
+async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prepared): Promise<Session> {
   const { record } = made;
   try {
     await core.request('start', { container: record.id, attach: options.attach ?? null });
-    return await holdingImage(core, record.id, image, async () => {
-      core.phase?.('database');
-      await insert(core, made);
-      try {
-        options.onCreated?.(record.id);
-        core.emit('container', 'create', record.id, eventAttributes(record));
-        if (sandbox && sandbox.made.plan.bytes !== made.plan.bytes) await core.parts.state.runs.amend(record.id, made.plan.bytes);
-        const session = await (sandbox ? resume(core, sandbox, made, options) : launch(core, record, made.run, made.plan, options));
-        core.emit('container', 'start', record.id, eventAttributes(record));
-        return session;
-      } catch (error) {
-        sandbox?.connection.close();
-        await undoStart(core, record);
-        throw error;
-      }
-    });
+    core.phase?.('database');
+    await insert(core, made);
+    try {
+      options.onCreated?.(record.id);
+      core.emit('container', 'create', record.id, eventAttributes(record));
+      if (sandbox && sandbox.made.plan.bytes !== made.plan.bytes) await core.parts.state.runs.amend(record.id, made.plan.bytes);
+      const session = await (sandbox ? resume(core, sandbox, made, options) : launch(core, record, made.run, made.plan, options));
+      core.emit('container', 'start', record.id, eventAttributes(record));
+      return session;
+    } catch (error) {
+      sandbox?.connection.close();
+      await undoStart(core, record);
+      throw error;
+    }
   } catch (error) {
     if (sandbox) await core.sandboxes.drop(sandbox);
+    else await endEndpoints(core, record.id);
     throw error;
   }
 }
@@ -117,10 +144,16 @@ export async function prepareContainer(core: Core, wanted: ContainerRequest, opt
   const asked = await ask(core, wanted, options);
   const { key, loose, image } = asked;
   if (key === undefined) return false;
-  const made = core.shapes.take(key, asked.name) ?? (await makeAsked(core, asked, options, newId()));
-  if (!made || made.plan.deadlines.size > 0) return false;
-  await holdingImage(core, made.record.id, image, () => core.sandboxes.add(made, key, loose, options.tag));
-  return true;
+  const id = newId();
+  return holdingImage(core, id, image, async () => {
+    const made = await makeOrRecall(core, asked, options, id);
+    if (!made || made.plan.deadlines.size > 0) {
+      await endEndpoints(core, id);
+      return false;
+    }
+    await core.sandboxes.add(made, key, loose, options.tag);
+    return true;
+  });
 }
 
 /** The row alone: it is the run that has something to undo. */

@@ -1,6 +1,7 @@
 import { isEngineError } from '../errors/index.ts';
 import { type ContainerRecord, type ExitRecord } from '../api/index.ts';
 import { eventAttributes, type Core } from './core.ts';
+import { catchUpEndpoints, endEndpoints } from './endpoints.ts';
 import { removeLocked } from './remove.ts';
 
 /** Longest time that the undo of a run is waited for, ms. */
@@ -11,6 +12,7 @@ export async function collectLocked(core: Core, id: string, record = core.parts.
   const { state, hooks } = core.parts;
   // one that goes with its run: its row too, right after this
   const collected = await state.runs.collect(id, { timeout: TEARDOWN, forget: record?.request.autoRemove ?? true });
+  await endEndpoints(core, id);
   if (!collected || !record) return collected?.exit;
   const { exit, failures } = collected;
   await hooks.call('exited', { container: record, exit }, { trace: core.trace });
@@ -94,5 +96,5 @@ export async function catchUp(core: Core): Promise<readonly string[]> {
       log.warn({ err: error, container: record.id }, 'left for a later start');
     }
   }
-  return done;
+  return [...done, ...(await catchUpEndpoints(core))];
 }

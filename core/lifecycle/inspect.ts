@@ -1,4 +1,4 @@
-import { type ContainerRecord } from '../api/index.ts';
+import { type ContainerRecord, type NetworkInfo } from '../api/index.ts';
 import { type ImageInfo } from '../contracts/image/index.ts';
 import { type InspectFacts } from '../hooks/index.ts';
 import { type Core } from './core.ts';
@@ -26,7 +26,13 @@ export async function inspectContainer(core: Core, record: ContainerRecord, opti
   const view = viewContainer(core, record);
   const { drivers, rootfs, image, starts, spec, lastExit = null } = view.record;
   const run = view.run ? { id: view.run.id, folder: view.run.folder } : null;
-  return show(core, { kind: 'container', view, folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, spec });
+  return show(core, { kind: 'container', view, networks: record.networks.flatMap(({ network }) => core.parts.state.networks.get(network) ?? []), folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, spec });
+}
+
+/** A network, with the containers on it. */
+export function showNetwork(core: Core, info: NetworkInfo): Promise<Record<string, unknown>> {
+  const { drivers, settings, pools } = info.record;
+  return show(core, { kind: 'network', info }, { drivers, settings, pools });
 }
 
 export function inspectImage(core: Core, image: ImageInfo): Promise<Record<string, unknown>> {

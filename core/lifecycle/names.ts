@@ -22,7 +22,7 @@ export function randomName(isTaken: (name: string) => boolean): string {
 }
 
 /** Errors: ERR_INVALID_VALUE. */
-export function checkName(kind: 'container' | 'volume', name: string): void {
+export function checkName(kind: 'container' | 'volume' | 'network', name: string): void {
   if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name) || name.length > 255) {
     throw fail('ERR_INVALID_VALUE', `invalid ${kind} name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`, { path: name, ...(name.length < 2 ? { hint: 'it takes two characters at least' } : name.length > 255 ? { hint: 'it may have 255 characters' } : {}) });
   }

@@ -27,6 +27,9 @@ export interface DriverChoices {
   readonly cgroup: string;
   readonly log: string;
   readonly volume: string;
+  readonly ipam: string;
+  readonly firewall: string;
+  readonly dns: string;
   /** Names, in the order in which they configure and compile; `auto`: all that are available. */
   readonly security: 'auto' | readonly string[];
 }
@@ -65,6 +68,8 @@ export interface EngineParts {
   wake?(container: ContainerRecord): readonly string[] | undefined;
   /** This process serves one command: what is due after the end of a run is for the one whom the shim wakes. */
   readonly passing?: boolean;
+  /** Have the services of plugins run (PluginManifest.service). Asked at every start on a network: microseconds when they do. Failing is no error of the start. */
+  keep?(): void;
   /** Version of the product, for info. */
   readonly version: string;
   /** Barrier handlers and drivers see this as "now"; tests set it. Default: the clock. */
@@ -80,6 +85,9 @@ export interface ResolvedDriver<D extends Driver = Driver> {
   readonly entry: PluginEntry;
 }
 
+/** Contracts of which the configuration chooses one. */
+export type ChosenContract = 'storage' | 'cgroup' | 'log' | 'volume' | 'ipam' | 'firewall' | 'dns';
+
 /** Finds and loads drivers, by name or by choice. */
 export interface Registry {
   readonly entries: readonly PluginEntry[];
@@ -88,11 +96,13 @@ export interface Registry {
   /** The driver `name`. Errors: ERR_DRIVER_UNKNOWN; with `choice` (from a record) ERR_PLUGIN_MISSING names plugin and driver. */
   resolveDriver<C extends ContractName>(contract: C, name: string, choice?: DriverChoice): Promise<ResolvedDriver<Contracts[C]>>;
   /** The configured one for contracts with one driver; `auto` by probe. Errors: ERR_DRIVER_UNAVAILABLE with the reasons. */
-  chosen<C extends 'storage' | 'cgroup' | 'log' | 'volume'>(contract: C, name?: string): Promise<ResolvedDriver<Contracts[C]>>;
+  chosen<C extends ChosenContract>(contract: C, name?: string): Promise<ResolvedDriver<Contracts[C]>>;
   /** The stacked ones, in order. */
   security(): Promise<readonly ResolvedDriver<Contracts['security']>[]>;
-  /** Who serves `--network mode`. Errors: ERR_NO_SUCH_NETWORK. */
+  /** Who serves the mode `--network mode` (`none`, `host`, `container:ID`). Errors: ERR_NO_SUCH_NETWORK. */
   network(mode: string): Promise<ResolvedDriver<Contracts['network']>>;
+  /** The driver that makes networks, by its name. Errors: ERR_DRIVER_UNKNOWN, ERR_DRIVER_UNAVAILABLE. */
+  networkMaker(name: string): Promise<ResolvedDriver<Contracts['network']>>;
   /** Every driver of a contract, loaded. */
   all<C extends ContractName>(contract: C): Promise<readonly ResolvedDriver<Contracts[C]>[]>;
   /** Every driver there is with its probe; one that can't be loaded is unavailable, with its error as the reason. */

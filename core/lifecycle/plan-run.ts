@@ -2,10 +2,12 @@ import { addSteps, type Asked, breathe, createPlanCollector, createRecords, type
 import { fail } from '../errors/index.ts';
 import { BITS, encodePlan, forgiving, op, orderSteps, slots, undoSteps, type Effect, type Origin, type PlannedStep } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
+import { type Endpoint } from '../contracts/network/index.ts';
 import { type AttachStreams, type ContainerRecord, type WindowSize } from '../api/index.ts';
 import { type Linux, type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
 import { driversOf, entriesOf, type ContainerDrivers } from './drivers.ts';
+import { attachmentOf } from './endpoints.ts';
 import { reachSources } from './requested.ts';
 import { checkSections } from './sections.ts';
 
@@ -19,6 +21,8 @@ export interface StreamOptions {
   readonly windowSize?: WindowSize;
 }
 export interface PlanOptions extends StreamOptions {
+  /** Where it is connected in this run. */
+  readonly endpoints?: readonly Endpoint[];
   /** What is made for this run alone, and goes with it: before all else. */
   readonly prepare?: readonly { readonly plugin: string; readonly effects: readonly Effect[] }[];
 }
@@ -113,7 +117,8 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   const base: RunBase = { container: record, run, spec, plan, records, trace: core.trace };
   for (const { plugin, effects } of streams.prepare ?? []) addSteps(plan.writer(plugin, 'create'), effects.map((e) => ({ ...e, slot: 'shim.stdio' as const, undo: e.undo.map(forgiving) })));
   addStreams(core, plan, drivers, base, streams);
-  for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork'] as const) await hooks.call(hook, {}, base);
+  for (const hook of ['prepareRootfs', 'createNamespaces', 'applyLimits'] as const) await hooks.call(hook, {}, base);
+  await hooks.call('attachNetwork', await attachmentOf(core, record.id, streams.endpoints ?? []), base);
   addMissing(plan, spec);
   plan.close();
   const forward = withSync(plan.steps());

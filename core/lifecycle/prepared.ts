@@ -3,6 +3,7 @@ import { FRAME, operations as table, planParts, RUN_FILES } from '../plan/index.
 import { type ContainerRequest } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { type Core } from './core.ts';
+import { isConnected } from './endpoints.ts';
 import { collectLocked } from './finish.ts';
 import { renamed, type Made } from './shapes.ts';
 
@@ -97,23 +98,23 @@ export class Sandboxes {
   }
 
   /**
-   * One for this request, with the plan to go on with. `make`: the plan in full, for the container's id and run. Undefined: there is none that fits.
+   * One for this request, with the plan to go on with. `make`: the plan in full, for what the sandbox is. Undefined: there is none that fits.
    */
-  async take(key: string, loose: string, name: string, make: (id: string, run: string) => Promise<Made | undefined>): Promise<{ readonly sandbox: Prepared; readonly made: Made } | undefined> {
+  async take(key: string, loose: string, name: string, make: (sandbox: Made) => Promise<Made | undefined>): Promise<{ readonly sandbox: Prepared; readonly made: Made } | undefined> {
     const { native, state } = this.#core.parts;
     const found = this.#ready.find((p) => p.key === key) ?? this.#ready.find((p) => p.loose === loose);
     if (!found) return undefined;
     this.#ready.splice(this.#ready.indexOf(found), 1);
-    if (found.removals !== state.removals() || native.processStartTime(found.pid) !== found.startTime) {
+    if (found.removals !== state.removals() || native.processStartTime(found.pid) !== found.startTime || !(await isConnected(this.#core, found.made.endpoints))) {
       await this.drop(found);
       return undefined;
     }
     const { id } = found.made.record;
     const created = this.#core.now().toISOString();
     if (found.key === key && performance.now() - found.at < TRUST) return this.#taken(found, { ...found.made, record: { ...found.made.record, name, created } });
-    const made = await make(id, found.made.run);
-    const { run, names } = found.made;
-    const wanted = made?.names.length === names.length ? renamed(made, { id, run, names, name, created }) : undefined;
+    const made = await make(found.made);
+    const { run, names, endpoints, places } = found.made;
+    const wanted = made && renamed(made, { id, run, names, endpoints, places, name, created });
     if (wanted && covers(found.made, wanted)) return this.#taken(found, wanted);
     await this.drop(found);
     return undefined;

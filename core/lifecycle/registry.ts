@@ -3,7 +3,7 @@ import { fail, describeError } from '../errors/index.ts';
 import { within, type Driver, type Machine, type Probe } from '../contracts/common/index.ts';
 import { type ContractName, type Contracts, type PluginInstance } from '../plugin/index.ts';
 import { type DriverChoice } from '../api/types.ts';
-import { type DriverChoices, type PluginEntry, type Registry, type ResolvedDriver } from './parts.ts';
+import { type ChosenContract, type DriverChoices, type PluginEntry, type Registry, type ResolvedDriver } from './parts.ts';
 
 /** Longest time a plugin's start or stop may take, ms. */
 const START_DEADLINE = 10_000;
@@ -121,12 +121,14 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     throw fail('ERR_NO_SUCH_NETWORK', `no such network: ${mode}`, { path: mode, hint: `there are ${ranked.map((provided) => (provided.name === 'container' ? 'container:NAME' : provided.name)).sort().join(', ')}` });
   }
 
+  const networkMaker: Registry['networkMaker'] = async (name) => ensureAvailable('network', await resolveDriver('network', name));
+
   async function report(): ReturnType<Registry['report']> {
     const lines = [];
-    const names = ['storage', 'cgroup', 'network', 'security', 'log', 'volume', 'image', 'frontend'] as const;
+    const names = ['storage', 'cgroup', 'network', 'ipam', 'firewall', 'dns', 'security', 'log', 'volume', 'image', 'frontend'] as const;
     for (const contract of names) {
-      const one = contract === 'storage' || contract === 'cgroup' || contract === 'log' || contract === 'volume';
-      const pick = one ? await chosen(contract).then((c) => c.choice.driver, () => undefined) : undefined;
+      const one = contract in choices && contract !== 'security';
+      const pick = one ? await chosen(contract as ChosenContract).then((c) => c.choice.driver, () => undefined) : undefined;
       for (const provided of providers(contract)) {
         const plugin = provided.entry.manifest.name;
         const result = await open(contract, provided).then((d) => probe(d.driver as Driver)).catch((error: unknown): Probe => ({ available: false, score: 0, reasons: [describeError(error)] }));
@@ -138,7 +140,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
   }
 
   return {
-    entries, instances, resolveDriver, chosen, network, report,
+    entries, instances, resolveDriver, chosen, network, networkMaker, report,
     restarts: (container, running) => ((container.request.restart?.policy ?? 'no') === 'no' ? undefined : instances.map((made) => made.restarts?.(container, running)).find((found) => found !== undefined)),
     async start() {
       for (const entry of entries) if (entry.eager) await load(entry);

@@ -282,6 +282,7 @@ export function viewContainer(core: Core, record: ContainerRecord): ContainerVie
   const restarts = core.registry.restarts(shown, view?.alive === true && !view.exit);
   const known = { record: shown, ...(restarts && { restarts }) };
   if (!isRunning(view)) return { ...known, state };
+  const endpoints = record.networks.length > 0 ? core.parts.state.endpoints.of(record.id) : [];
   const { pid, startTime, startedAt } = view.started;
-  return { ...known, state, run: { id: view.record.run, pid, startTime, startedAt, folder: view.folder } };
+  return { ...known, state, endpoints, run: { id: view.record.run, pid, startTime, startedAt, folder: view.folder } };
 }

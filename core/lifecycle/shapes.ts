@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { type ContainerRecord, type ContainerRequest, type StartOptions } from '../api/index.ts';
+import { type Endpoint } from '../contracts/network/index.ts';
 import { toJson } from '../state/database.ts';
 import { rowJson } from '../state/tables.ts';
 import { type HookName } from '../hooks/index.ts';
 import { type Core } from './core.ts';
 import { entriesOf, type ContainerDrivers } from './drivers.ts';
+import { type OpenNetwork } from './endpoints.ts';
 import { type FoundImage } from './images.ts';
-import { newId, newRunId } from './names.ts';
 import { type RunPlan } from './plan-run.ts';
+import { findNetwork } from './wishes.ts';
 
 /** What one run needs that was made for it alone. */
 export interface Made {
@@ -18,6 +20,9 @@ export interface Made {
   readonly plan: Pick<RunPlan, 'bytes' | 'prefix' | 'deadlines'>;
   /** Names that drivers have drawn for it (`uniqueName`). */
   readonly names: readonly string[];
+  readonly endpoints: readonly Endpoint[];
+  /** Byte strings of the plan that belong to these endpoints alone, as latin1; undefined: a plan for others must be made in full. */
+  readonly places: readonly string[] | undefined;
 }
 interface Shape { readonly made: Made; readonly at: number; readonly proven: boolean }
 
@@ -26,16 +31,31 @@ const TRUST = 1000;
 const MAX_SHAPES = 64;
 const HOOKS: readonly HookName[] = ['compile', 'create', 'configure', 'prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork', 'beforeStart'];
 
-const tokensOf = ({ record: { id }, run, names }: Made): string[] => [id, id.slice(0, 12), run, ...names];
+const tokensOf = ({ record: { id }, run, names, places }: Pick<Made, 'run' | 'names' | 'places'> & { readonly record: Pick<ContainerRecord, 'id'> }): string[] => [id, id.slice(0, 12), run, ...names, ...(places ?? [])];
+/** See {@link Made.places}. An address stands in text in one of two ways only: in a hosts file, or between quotes. */
+export function placesOf(endpoints: readonly Endpoint[], networks: readonly OpenNetwork[]): readonly string[] | undefined {
+  const all: string[] = [];
+  for (const endpoint of endpoints) {
+    const tokens = networks.find(({ record }) => record.id === endpoint.network)?.managed.tokens?.(endpoint);
+    if (!tokens) return undefined;
+    all.push(...tokens.map((token) => Buffer.from(token).toString('latin1')), ...endpoint.addresses.flatMap(({ address }) => [`\n${address}\t`, `"${address}"`]));
+  }
+  return all;
+}
 /** Every token of `from` in `text` exchanged for the one of `to`; they are of the same lengths. */
 function exchange(text: string, from: readonly string[], to: readonly string[]): string {
   return from.reduce((result, token, i) => result.replaceAll(token, to[i] as string), text);
 }
-export function renamed(made: Made, to: Pick<Made, 'run' | 'names'> & { readonly id: string; readonly name: string; readonly created: string }): Made {
+/** What a plan is made anew for. */
+export interface Identity extends Pick<Made, 'run' | 'names' | 'endpoints' | 'places'> { readonly id: string; readonly name: string; readonly created: string }
+/** Undefined: it cannot be done by exchanging what is of the same length. */
+export function renamed(made: Made, to: Identity): Made | undefined {
   const record = { ...made.record, id: to.id, name: to.name, created: to.created };
-  const [from, into] = [tokensOf(made), tokensOf({ ...made, ...to, record })];
+  const { run, names, endpoints, places } = to;
+  const [from, into] = [tokensOf(made), tokensOf({ run, names, places, record })];
+  if (from.length !== into.length || from.some((token, i) => token.length !== into[i]?.length)) return undefined;
   return {
-    record, run: to.run, names: to.names, text: exchange(made.text, from, into),
+    record, run, names, endpoints, places, text: exchange(made.text, from, into),
     plan: { ...made.plan, bytes: Buffer.from(exchange(Buffer.from(made.plan.bytes).toString('latin1'), from, into), 'latin1') },
   };
 }
@@ -58,7 +78,8 @@ export class Shapes {
 
   /** Undefined: plans of such requests are made in full each time. */
   key(request: ContainerRequest, found: FoundImage | undefined, options: StartOptions): string | undefined {
-    if (!request.autoRemove || options.trace || request.mounts.length > 0 || request.network.includes(':') || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
+    const plain = request.ports.length === 0 && !request.publishAll && !request.endpoints;
+    if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || request.network.includes(':') || findNetwork(this.#core, request.network)?.predefined === false || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
     this.#plain ??= this.#isPlain();
     if (!this.#plain) return undefined;
     const { name: _, ...rest } = request;
@@ -72,18 +93,22 @@ export class Shapes {
     return HOOKS.every((hook) => hooks.taps(hook).every(({ plugin }) => repeatable.has(plugin)));
   }
 
-  take(key: string, name: string): Made | undefined {
+  /** The shape of such a request, while it is believed. */
+  find(key: string): Made | undefined {
     const shape = this.#shapes.get(key);
-    if (!shape?.proven || performance.now() - shape.at > TRUST) return undefined;
-    return renamed(shape.made, { id: newId(), run: newRunId(), names: shape.made.names.map(() => randomBytes(8).toString('hex')), name, created: this.#core.now().toISOString() });
+    return shape?.proven && performance.now() - shape.at <= TRUST ? shape.made : undefined;
+  }
+  take(shape: Made, to: Omit<Identity, 'names' | 'created'>): Made | undefined {
+    return renamed(shape, { ...to, names: shape.names.map(() => randomBytes(8).toString('hex')), created: this.#core.now().toISOString() });
   }
   /** What was made in full. */
   learn(key: string, made: Made, drivers: ContainerDrivers): void {
     if (!entriesOf(drivers).every((e) => e.manifest.repeatable) || made.plan.deadlines.size > 0) return;
     const before = this.#shapes.get(key)?.made;
-    const { record: { id, name, created }, run, names } = made;
-    const again = before?.names.length === names.length ? renamed(before, { id, run, names, name, created }) : undefined;
-    const proven = again?.text === made.text && Buffer.from(made.plan.bytes).equals(again.plan.bytes);
+    const { record: { id, name, created }, run, names, endpoints, places } = made;
+    if (!places) return;
+    const again = before && renamed(before, { id, run, names, endpoints, places, name, created });
+    const proven = again !== undefined && again.text === made.text && Buffer.from(made.plan.bytes).equals(again.plan.bytes);
     this.#shapes.delete(key);
     this.#shapes.set(key, { made, at: performance.now(), proven });
     for (const old of this.#shapes.keys()) if (this.#shapes.size > MAX_SHAPES) this.#shapes.delete(old);

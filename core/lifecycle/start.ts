@@ -6,6 +6,7 @@ import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
+import { claimEndpoints } from './endpoints.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { traceOperations } from '../state/helper.ts';
@@ -89,9 +90,9 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, opti
 }
 
 /** The plan of a container's next run, with the streams that `options` ask for. */
-export function planStart(core: Core, record: ContainerRecord, run: string, options: StartOptions, prepare?: PlanOptions['prepare']): Promise<RunPlan> {
+export function planStart(core: Core, record: ContainerRecord, run: string, options: StartOptions, more: Pick<PlanOptions, 'prepare' | 'endpoints'>): Promise<RunPlan> {
   const attach = options.attach ?? { stdin: false, stdout: false, stderr: false };
-  return planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }), ...(prepare && { prepare }) });
+  return planRun(core, record, runContext(core, record.id, run), { attach, ...(options.windowSize && { windowSize: options.windowSize }), ...more });
 }
 
 /** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
@@ -148,7 +149,8 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     if (view) await collectLocked(core, id);
     try {
       const run = newRunId();
-      const plan = await planStart(core, record, run, options);
+      const endpoints = await claimEndpoints(core, record, run);
+      const plan = await planStart(core, record, run, options, { endpoints });
       const session = await launch(core, record, run, plan, options);
       const now = started(state.containers.get(id) ?? record, plan.plugins);
       await core.transact(`start container ${record.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(now)));

@@ -25,6 +25,10 @@ export interface Native {
   socketPair(): readonly [number, number];
   /** Close an end of a socket pair that nobody has taken over. */
   close(fd: number): void;
+  /** Can this port of the host be bound? 'sctp' that this kernel has no sockets for counts as free. `address` 4 or 6; IPv6 means IPv6 alone. */
+  isPortFree(protocol: 'tcp' | 'udp' | 'sctp', address: string, port: number): boolean;
+  /** Who listens there, in words: `nginx (pid 12)`. Undefined: not to be found out. Slow: reads /proc. */
+  portHolder(protocol: 'tcp' | 'udp' | 'sctp', address: string, port: number): string | undefined;
   /** A pipe as two fds, close-on-exec; for streams of pack and unpack. */
   pipe(): { readonly read: number; readonly write: number };
 }

@@ -140,6 +140,16 @@ export const operations = {
     code: 80, changes: true, fields: { protocol: 'u32', messages: 'bytes', namespace: 'reg?' },
     doc: 'send `messages` (a batch, each NLM_F_ACK) on a netlink socket of `protocol` in the current or the given net namespace; the first error is returned with the text of its extended ACK',
   },
+  linkIndex: { code: 83, changes: false, doc: 'the index of link `name` in the current or the given net namespace, as a number', fields: { name: 'str', namespace: 'reg?', out: 'out' } },
+  netlinkWith: {
+    code: 84, changes: true, fields: { protocol: 'u32', messages: 'bytes', namespace: 'reg?', patch: 'reg', patchAt: 'bytes' },
+    doc: 'as netlink, after the number in `patch` (pid, link index; of an fd register its fd) was stored as a u32 at each offset of `messages` that `patchAt` lists (u32, little-endian)',
+  },
+  holdPort: {
+    code: 85, changes: false, fields: { protocol: 'u32', address: 'bytes', port: 'u32', to: 'bytes?', toPort: 'u32?' },
+    doc: 'in shim: bind `address` (4 or 16 bytes; IPv6 only) and `port` for the life of the shim, `protocol` 6 TCP, 17 UDP, 132 SCTP. With `to`: what reaches the socket itself is relayed to that address and port once init is attached. EADDRINUSE when it is taken',
+  },
+  forgetFlows: { code: 86, changes: false, doc: 'delete the connections that conntrack knows with original destination port `port` (and `address`, when given) and `protocol`; a kernel without conntrack is success', fields: { protocol: 'u32', address: 'bytes?', port: 'u32' } },
   setHostname: { code: 81, changes: false, doc: 'sethostname', fields: { name: 'str' } },
   setDomainname: { code: 82, changes: false, doc: 'setdomainname', fields: { name: 'str' } },
 

@@ -2,6 +2,9 @@ import { type DriverDeps, type Driver, type StateSchema } from '../contracts/com
 import { type StorageDriver } from '../contracts/storage/index.ts';
 import { type CgroupDriver } from '../contracts/cgroup/index.ts';
 import { type NetworkDriver } from '../contracts/network/index.ts';
+import { type IpamDriver } from '../contracts/ipam/index.ts';
+import { type FirewallDriver } from '../contracts/firewall/index.ts';
+import { type DnsDriver } from '../contracts/dns/index.ts';
 import { type SecurityDriver } from '../contracts/security/index.ts';
 import { type LogDriver } from '../contracts/log/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
@@ -14,12 +17,13 @@ import { type ContainerRecord, type RestartView } from '../api/types.ts';
 /** Contracts and what implements them. */
 export interface Contracts {
   storage: StorageDriver; cgroup: CgroupDriver; network: NetworkDriver; security: SecurityDriver;
+  ipam: IpamDriver; firewall: FirewallDriver; dns: DnsDriver;
   log: LogDriver; volume: VolumeDriver; image: ImageSource; frontend: Frontend;
 }
 export type ContractName = keyof Contracts;
 /** `one`: exactly one per container; `many`: several loaded, chosen by name; `stacked`: all chosen take part. */
 export const contractKinds = {
-  storage: 'one', cgroup: 'one', network: 'many', security: 'stacked', log: 'many', volume: 'many', image: 'many', frontend: 'many',
+  storage: 'one', cgroup: 'one', network: 'many', ipam: 'one', firewall: 'one', dns: 'one', security: 'stacked', log: 'many', volume: 'many', image: 'many', frontend: 'many',
 } as const satisfies Record<ContractName, 'one' | 'many' | 'stacked'>;
 
 /** The `engine` block of a plugin's package.json: data, checked before any of its code is loaded. */
@@ -37,6 +41,8 @@ export interface PluginManifest {
   readonly taps?: readonly HookName[];
   /** Barrier handlers it has. */
   readonly handlers?: readonly string[];
+  /** Module, relative to package.json, whose default export is a {@link ServiceDefinition}: what must be there while no engine is (names, rules that vanish). */
+  readonly service?: string;
   /**
    * Its drivers and its taps on the hooks of creation and run answer by what they are given, their options and the machine alone, and only by operations:
    * the plan of a request that comes again within a second is then not asked for again.
@@ -79,6 +85,25 @@ export interface PluginDefinition<Options = unknown> {
   readonly state?: StateSchema;
   /** Synchronous and without effects. */
   create(context: PluginContext<Options>): PluginInstance;
+}
+/**
+ * A plugin's part of the keeper: one small process per runRoot that outlives engines, starts with the first network that needs it, and ends when nothing runs any more. It may
+ * end at any time and be started again: all it knows it reads from its folder, which operations write.
+ */
+export interface ServiceDefinition<Options = unknown> {
+  /**
+   * Resolves when it serves. Another one of the same plugin may still be at work: when the program is replaced, the new one begins before the old one stops. A throw, here or later,
+   * has it started again. `needed`: why the keeper must stay although nothing runs; asked often.
+   */
+  start(context: ServiceContext<Options>): Promise<{ stop(): Promise<void>; needed?(): readonly string[] }>;
+}
+export interface ServiceContext<Options = unknown> extends Pick<DriverDeps, 'log' | 'instance' | 'serviceFolder'> {
+  readonly options: Options;
+  /** The engine's own, for a service that has to know what else runs. */
+  readonly runRoot: string;
+}
+export function defineService<Options = unknown>(definition: ServiceDefinition<Options>): ServiceDefinition<Options> {
+  return definition;
 }
 /** Types `create`; returns its argument. */
 export function definePlugin<Options = unknown>(definition: PluginDefinition<Options>): PluginDefinition<Options> {

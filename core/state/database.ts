@@ -15,6 +15,15 @@ const migrations: readonly string[] = [
    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;`,
   'CREATE TABLE plugin_schemas (plugin TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT, WITHOUT ROWID;',
   'CREATE TABLE shared (digest TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;',
+  `CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created TEXT NOT NULL, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+   CREATE TABLE container_networks (container TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE, network TEXT NOT NULL, PRIMARY KEY (container, network)) STRICT, WITHOUT ROWID;
+   CREATE INDEX container_networks_by_network ON container_networks (network);
+   CREATE TABLE endpoints (container TEXT NOT NULL, run TEXT NOT NULL, network TEXT NOT NULL, ended INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (container, run, network)) STRICT, WITHOUT ROWID;
+   CREATE INDEX endpoints_ended ON endpoints (ended) WHERE ended = 1;
+   CREATE TABLE leases (network TEXT NOT NULL, address TEXT NOT NULL, container TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (network, address)) STRICT, WITHOUT ROWID;
+   CREATE INDEX leases_by_run ON leases (container, run, network);
+   CREATE TABLE last_addresses (network TEXT NOT NULL, family INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (network, family)) STRICT, WITHOUT ROWID;
+   UPDATE containers SET record = json_set(record, '$.networks', json('[]'));`,
 ];
 
 const SQLITE_BUSY = 5;

@@ -8,6 +8,7 @@ import { claimFolder, ensurePrivateFolder, removeRecords } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { ensureStateSchema } from './plugin-schema.ts';
+import { endpointTable, networkTable } from './networks.ts';
 import { createPoints, type Checkpoint } from './points.ts';
 import { createReconciler } from './reconcile.ts';
 import { createRuns } from './runs.ts';
@@ -64,6 +65,8 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     folders: { root: realRoot, runRoot: realRunRoot, instance },
     containers: containerTable(db),
     volumes: volumeTable(db),
+    networks: networkTable(db),
+    endpoints: endpointTable(db),
     runs,
     pluginState: (plugin) => pluginState(db, plugin),
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),

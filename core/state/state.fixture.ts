@@ -61,6 +61,7 @@ export function createFixture(options: Omit<FakeNativeOptions, 'prefix'> = {}): 
 export function container(id: string, name: string, volumes: readonly string[] = []): ContainerRecord {
   return {
     id, name, created: '2026-01-01T00:00:00Z', starts: 0,
+    networks: [],
     volumes: volumes.map((volume) => ({ name: volume, target: '/v', driver: 'local', anonymous: false, readonly: false, copyUp: false })),
   } as unknown as ContainerRecord;
 }

@@ -3,6 +3,7 @@ import { fail } from '../errors/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type PluginState } from '../contracts/common/index.ts';
 import { fromJson, isConstraint, toJson, type Database } from './database.ts';
+import { networkChanges } from './networks.ts';
 import { type Containers, type Rows, type VolumeRecord, type VolumeTable } from './types.ts';
 
 type Row = Record<string, unknown>;
@@ -124,8 +125,12 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
   const uses = (record: ContainerRecord): void => {
     db.run('DELETE FROM container_volumes WHERE container = ?', record.id);
     for (const { name } of record.volumes) db.run('INSERT OR IGNORE INTO container_volumes VALUES (?, ?)', record.id, name);
+    db.run('DELETE FROM container_networks WHERE container = ?', record.id);
+    for (const { network } of record.networks) db.run('INSERT OR IGNORE INTO container_networks VALUES (?, ?)', record.id, network);
   };
+  const networks = networkChanges(db);
   const rows: Rows = {
+    ...networks.rows,
     insertContainer(record, json = rowJson(record)) {
       share(db, record);
       named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, json));
@@ -156,6 +161,7 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
   return {
     rows,
     check() {
+      networks.check();
       for (const name of gone) {
         const user = db.get('SELECT container FROM container_volumes WHERE volume = ?', name);
         if (user) throw fail('ERR_IN_USE', `volume ${name} is in use by container ${short(String(user['container']))}`, { path: name });

@@ -2,6 +2,7 @@ import { type ContainerRecord, type ExitRecord } from '../api/types.ts';
 import { type Orphan, type Span } from '../api/engine.ts';
 import { type Effects, type EffectsOptions, type PluginState, type StateSchema } from '../contracts/common/index.ts';
 import { type Effect } from '../plan/types.ts';
+import { type Endpoint, type NetworkRecord } from '../contracts/network/index.ts';
 import { type Lock } from '../native/index.ts';
 
 /** Folders of an engine. Engines with different roots run side by side. */
@@ -17,6 +18,8 @@ export interface State {
   readonly folders: Folders;
   readonly containers: Containers;
   readonly volumes: VolumeTable;
+  readonly networks: NetworkTable;
+  readonly endpoints: EndpointTable;
   /** Names of `one`/`many` tables of plugins. */
   pluginState(plugin: string): PluginState;
   /** Bring the state of a plugin to the version that its code knows. Errors: ERR_STATE when it is newer, ERR_PLUGIN_FAILED. */
@@ -63,6 +66,33 @@ export interface VolumeTable {
   users(name: string): readonly string[];
 }
 
+export interface NetworkTable {
+  /** Name, full id, or prefix of an id. Errors: ERR_NO_SUCH_NETWORK, ERR_AMBIGUOUS. */
+  resolve(ref: string): NetworkRecord;
+  get(id: string): NetworkRecord | undefined;
+  byName(name: string): NetworkRecord | undefined;
+  list(): readonly NetworkRecord[];
+  /** Ids of containers that are on it, running or not. */
+  users(id: string): readonly string[];
+}
+/** Endpoints of runs, and with them the leases of their addresses: an address belongs to at most one endpoint, whoever asks. */
+export interface EndpointTable {
+  /** Those of a container's run that has not ended. */
+  of(container: string): readonly Endpoint[];
+  /** All that have not ended. */
+  list(): readonly Endpoint[];
+  /** Their run is over; they keep their addresses as long as their links may be there. */
+  ended(): readonly Endpoint[];
+  /** Who has this address on a network. */
+  holder(network: string, address: string): Endpoint | undefined;
+  /** The address that was given out last, so that the next is another. */
+  last(network: string, family: 4 | 6): string | undefined;
+  /** Forget those that are `gone`, and write these down all together, with their leases; false when one of the addresses has been taken meanwhile: nothing is written then. */
+  claim(endpoints: readonly Endpoint[], gone: readonly Endpoint[]): Promise<boolean>;
+  /** Their run is over. `isGone`: for good. */
+  end(endpoints: readonly Endpoint[], isGone: (endpoint: Endpoint) => boolean): Promise<void>;
+}
+
 /**
  * A journalled change. Its folder `root/inflight/<id>` (flock'ed) holds the undo of every effect before that effect runs, and the effects to
  * run on commit. `commit` is one SQLite transaction: before it the next engine undoes, after it the next engine finishes.
@@ -86,6 +116,12 @@ export interface Rows {
   deleteContainer(id: string): void;
   insertVolume(record: VolumeRecord): void;
   deleteVolume(name: string): void;
+  /** Errors: ERR_NAME_TAKEN. */
+  insertNetwork(record: NetworkRecord): void;
+  /** Errors: ERR_IN_USE, at the end of the transaction, while a container is on it, or a run has an endpoint. */
+  deleteNetwork(network: Pick<NetworkRecord, 'id' | 'name'>): void;
+  /** A running container has one less. */
+  deleteEndpoint(endpoint: Endpoint): void;
   /** An image goes. */
   countRemoval(): void;
 }

@@ -16,12 +16,13 @@ function codeLines(text: string): number {
   return text.replaceAll(/^\s*\/\*[^]*?\*\/\s*$/gm, '').split('\n').filter((line) => line.trim() !== '' && !/^\s*\/\/|^\s+doc: '|^import |^export .* from '/.test(line)).length;
 }
 
-// 5,000 for lifecycle, plans and state, 600 for what the resident engine needs of it: runs in one plan, remembered plans, sandboxes, traces
-it('the core stays small: under 5,600 lines of code, imports aside', () => {
+// 5,000 for lifecycle, plans and state, 600 for what the resident engine needs of it: runs in one plan, remembered plans, sandboxes, traces; 1,000 for
+// networks: four contracts, records, leases, ports, connect and disconnect
+it('the core stays small: under 6,600 lines of code, imports aside', () => {
   const core = files.filter((name) => name.startsWith('core/') && name.endsWith('.ts') && !beside.test(name) && !forDrivers.test(name));
   const total = core.reduce((sum, name) => sum + codeLines(read(name)), 0);
   expect(total).toBeGreaterThan(2000);
-  expect(total).toBeLessThan(5600);
+  expect(total).toBeLessThan(6600);
 });
 
 it('what drivers share is theirs alone', () => {

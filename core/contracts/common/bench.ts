@@ -163,6 +163,7 @@ export async function createBench(options: BenchOptions): Promise<Bench> {
     log: pino({ level: 'silent' }),
     state: memoryState(),
     folder: plugin,
+    serviceFolder: join(folder, 'service'),
     instance: `engine-${randomBytes(4).toString('hex')}`,
   };
   const real = level === 2;

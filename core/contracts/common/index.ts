@@ -84,6 +84,8 @@ export interface DriverDeps {
   readonly state: PluginState;
   /** A folder below `root` that belongs to this plugin alone (`root/<plugin>`); made before the driver is. */
   readonly folder: string;
+  /** The same below `runRoot`, gone with a reboot: what the plugin's service reads, see PluginManifest.service. */
+  readonly serviceFolder: string;
   /** `engine-<hash of root>`: in the name of everything visible on the host. */
   readonly instance: string;
 }
@@ -138,4 +140,5 @@ export * from './mounts.ts';
 export * from './staging.ts';
 export * from './trees.ts';
 export { reach, reachOwn, REACH_PATIENCE } from './reach.ts';
+export { addressBytes } from './addresses.ts';
 export { within } from './within.ts';
