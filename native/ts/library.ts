@@ -45,6 +45,7 @@ export interface LibraryOptions<T extends Record<string, FunctionType>> {
 interface Koffi {
   load(path: string): { func(name: string, result: string, args: string[]): ((...args: unknown[]) => unknown) & { async(...args: unknown[]): void } };
   errno(value?: number): number;
+  node: { poll(fd: number, options: { readable: boolean }, callback: () => void): { close(): void } };
   version: string;
 }
 
@@ -141,6 +142,14 @@ export function defineLibrary<const T extends Record<string, FunctionType>>(name
     return bound as Library<T>;
   }
   throw fail('ERR_NATIVE', `cannot load library ${candidates.join(' or ')}`, { path: candidates[0] ?? '', cause: failures[0] });
+}
+
+/**
+ * Call `onReadable` from the event loop whenever `fd` (a socket that node:net knows nothing of) has something to read, as long as it has; it keeps the process alive until
+ * `close`, to be called before the fd is closed.
+ */
+export function watchReadable(fd: number, onReadable: () => void): { close(): void } {
+  return koffi().node.poll(fd, { readable: true }, onReadable);
 }
 
 const byNumber = new Map<number, string>(Object.entries(constants.errno).map(([key, value]) => [value, key]));
