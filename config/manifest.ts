@@ -35,6 +35,7 @@ export const manifestSchema = {
     },
     taps: names,
     handlers: names,
+    service: { type: 'string', pattern: '^\\./', description: 'a path that starts with ./' },
     repeatable: { type: 'boolean' },
     options: { type: 'object' },
     core: { type: 'string' },
@@ -75,7 +76,9 @@ export async function checkManifest(packageJson: unknown, where: string): Promis
     seen.add(`${contract} ${driver}`);
   }
   if (new Set(manifest.sections).size !== (manifest.sections?.length ?? 0)) return invalid('a section is named twice');
-  if (manifest.main.split('/').includes('..')) return invalid('"main" leads out of the package');
+  for (const key of ['main', 'service'] as const) {
+    if (manifest[key]?.split('/').includes('..')) return invalid(`"${key}" leads out of the package`);
+  }
   const { default: semver } = await import('semver');
   const range = manifest.core;
   if (range === undefined)

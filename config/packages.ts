@@ -50,13 +50,17 @@ export async function findPackage(entry: string, base: string): Promise<FoundPac
     return invalid(`${file} is not valid JSON`, undefined, cause);
   }
   const found = await checkManifest(json, folder);
-  const main = join(folder, found.manifest.main);
-  if (!existsSync(main))
-    return invalid(`its main file ${main} is not there`, extname(main) === '.js' ? 'it may have to be built first' : undefined);
-  if (/\/node_modules\//.test(realpathSync(main)) && /\.[cm]?ts$/.test(main)) {
-    return invalid('its main file is TypeScript, which works for plugins by path only', 'its author ships JavaScript');
-  }
-  checkOwnership(main, 'plugin');
+  const usable = (what: string, path: string): string => {
+    const module = join(folder, path);
+    if (!existsSync(module)) return invalid(`its ${what} file ${module} is not there`, extname(module) === '.js' ? 'it may have to be built first' : undefined);
+    if (/\/node_modules\//.test(realpathSync(module)) && /\.[cm]?ts$/.test(module)) {
+      return invalid(`its ${what} file is TypeScript, which works for plugins by path only`, 'its author ships JavaScript');
+    }
+    checkOwnership(module, 'plugin');
+    return module;
+  };
+  const main = usable('main', found.manifest.main);
+  if (found.manifest.service !== undefined) usable('service', found.manifest.service);
   return { ...found, folder, main };
 }
 

@@ -5,6 +5,7 @@ import { describeError, fail } from '@engine/core/errors';
 import { createSyscalls } from '@engine/native';
 import { loadFrontend } from '../frontend.ts';
 import { createLog } from '../log.ts';
+import { reviveKeeper } from '../keeper/ensure.ts';
 import { version } from '../version.ts';
 import { catchFaults } from './faults.ts';
 import { createFreshness, programFiles } from './freshness.ts';
@@ -24,6 +25,8 @@ const PATIENCE = 5000;
 const SETTLED = 2000;
 /** Least time between two attempts to hand over, ms. */
 const RETRY = 5000;
+/** Between two looks whether the keeper of what runs is there, ms. */
+const KEEPER = 5000;
 
 /**
  * `engine engined`: serve until there is nothing to do, a signal comes, or the program is another one. Resolves to the exit code.
@@ -135,8 +138,13 @@ export async function engined(argv: readonly string[]): Promise<number> {
   void roots.reopen();
   const timer = setInterval(() => void tick(), 1000);
   let trimmed = -1;
+  let looked = 0;
   async function tick(): Promise<void> {
     if (wanted !== undefined) void handOver(wanted);
+    if (Date.now() - looked > KEEPER) {
+      looked = Date.now();
+      lookAfterKeepers();
+    }
     // its folder was removed, or another one's socket lies there: nobody can find us any more
     if (ours === undefined || inode(socket) !== ours) return stopped.resolve('its socket is gone');
     if (handingOver || server.active > 0) return;
@@ -149,6 +157,17 @@ export async function engined(argv: readonly string[]): Promise<number> {
     if (quiet < idle || server.active > 0 || idle === 0) return;
     if (instances.open().some(({ engine }) => engine.system.needed().length > 0)) return;
     stopped.resolve('idle');
+  }
+
+  /** Names and rules of what runs must be there, whoever killed their process. */
+  function lookAfterKeepers(): void {
+    for (const runRoot of new Set(instances.open().map(({ instance }) => instance.resolved.config.value.runRoot))) {
+      try {
+        if (reviveKeeper(runRoot, calls)) log.warn({ runRoot }, 'its keeper was gone, and is started again');
+      } catch (err) {
+        log.warn({ err, runRoot }, 'its keeper cannot be started');
+      }
+    }
   }
 
   const why = await stopped.promise;

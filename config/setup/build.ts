@@ -65,10 +65,35 @@ const groups = [
   },
   {
     name: 'engine-core',
-    test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|loader|log|machine|sources|read-file|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/,
+    test: /(core\/(hooks|lifecycle|state|native\/index)|native\/ts\/(index|shim|syscalls|library|frames|constants)\.ts|tapable|tsyringe|reflect-metadata|tslib|config\/(open|compose|keeper\/(ensure|place)|loader|log|machine|sources|read-file|ambient|hosts|merge|restrict|trust|ownership|capabilities|schema|json-schema)\.ts)/,
     priority: 2,
   },
 ];
+
+/** The keeper's own bundle, so that nothing of the engine is loaded into it: keeper.js, with a chunk for each service. */
+async function buildKeeper(resolve: object): Promise<void> {
+  const bundle = await rolldown({
+    cwd: root,
+    input: { keeper: 'config/keeper/main.ts' },
+    platform: 'node',
+    external: [...Object.keys(external), /^koffi\//, 'node:module'],
+    transform: { define: { ENGINE_BUNDLED: 'true' } },
+    treeshake: { moduleSideEffects: [{ test: /config\/keeper\/main\.ts$/, sideEffects: true }, { test: /./, sideEffects: false }] },
+    resolve,
+    plugins: [builtinModules],
+    onwarn(warning) {
+      if (warning.code === 'UNRESOLVED_IMPORT') throw new Error(warning.message);
+    },
+  } as Parameters<typeof rolldown>[0]);
+  await bundle.write({
+    dir: work,
+    format: 'esm',
+    entryFileNames: '[name].js',
+    chunkFileNames: 'keeper-[name]-[hash].js',
+    minify: { mangle: false, compress: true, codegen: { removeWhitespace: false } },
+  });
+  await bundle.close();
+}
 
 async function build(): Promise<void> {
   // As old as what is read: a source that changes meanwhile is newer.
@@ -112,6 +137,7 @@ async function build(): Promise<void> {
     sourcemap: process.env.ENGINE_BUILD_SOURCEMAP === '1',
   });
   await bundle.close();
+  await buildKeeper(resolve);
   await buildProgram(work, {
     cwd: root,
     platform: 'node',
@@ -135,7 +161,7 @@ async function build(): Promise<void> {
   mkdirSync(dist, { recursive: true });
   const keep = new Set(readdirSync(work));
   // The chunks before what imports them.
-  const last = (name: string): number => Number(name === 'engine.js' || name === 'start.cjs');
+  const last = (name: string): number => Number(name === 'engine.js' || name === 'keeper.js' || name === 'start.cjs');
   for (const name of readdirSync(work).sort((a, b) => last(a) - last(b))) {
     if (name === '.stamp') continue;
     rmSync(join(dist, `${name}.old`), { recursive: true, force: true });

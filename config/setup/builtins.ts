@@ -36,11 +36,36 @@ ${folders.map((name) => `  { packageJson: ${local(name)}, load: () => import('..
 `;
 }
 
-/** Write it where it changed. */
+/** Text of config/keeper/services.ts: one lazy import per folder of plugins/ whose manifest has a `service`. */
+export function servicesModule(): string {
+  const services = readdirSync(join(root, 'plugins'))
+    .sort()
+    .flatMap((folder) => {
+      const file = join(root, 'plugins', folder, 'package.json');
+      if (folder === 'sample' || !existsSync(file)) return [];
+      const { engine } = JSON.parse(readFileSync(file, 'utf8')) as { engine?: { name: string; service?: string } };
+      if (engine?.service === undefined || !existsSync(join(root, 'plugins', folder, engine.service))) return [];
+      return [`  '${engine.name}': () => import('../../${join('plugins', folder, engine.service)}'),`];
+    });
+  return `// Made by config/setup/builtins.ts from the manifests of plugins/. A test compares them.
+import { type ServiceDefinition } from '@engine/core/plugin';
+
+/** Services of the plugins that come with the engine. */
+export const services: Readonly<Record<string, () => Promise<{ readonly default: ServiceDefinition<never> }>>> = {
+${services.join('\n')}
+};
+`;
+}
+
+/** Write them where they changed. */
 export function writeBuiltins(): void {
-  const file = join(root, 'config/builtins.ts');
-  const text = builtinsModule();
-  if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text);
+  for (const [path, text] of [
+    ['config/builtins.ts', builtinsModule()],
+    ['config/keeper/services.ts', servicesModule()],
+  ] as const) {
+    const file = join(root, path);
+    if (!existsSync(file) || readFileSync(file, 'utf8') !== text) writeFileSync(file, text);
+  }
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) writeBuiltins();

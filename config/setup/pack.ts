@@ -22,7 +22,7 @@ interface PackageJson {
   dependencies?: Record<string, string>;
   peerDependencies?: Record<string, string>;
   files?: string[];
-  engine?: { main: string };
+  engine?: { main: string; service?: string };
 }
 
 /** `engine-core-VERSION.tgz` in `out`; returns its path. */
@@ -103,7 +103,7 @@ function writePackage(from: string, to: string): void {
     }),
     ...(json.dependencies && { dependencies: released(json.dependencies) }),
     ...(json.peerDependencies && { peerDependencies: released(json.peerDependencies) }),
-    ...(json.engine && { engine: { ...json.engine, main: javascript(json.engine.main) } }),
+    ...(json.engine && { engine: { ...json.engine, main: javascript(json.engine.main), ...(json.engine.service && { service: javascript(json.engine.service) }) } }),
     files: ['**/*.js', '**/*.d.ts', 'README.md'],
   };
   writeFileSync(join(to, 'package.json'), `${JSON.stringify(result, null, 2)}\n`);

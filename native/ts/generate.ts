@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BITS, ENTRY, FRAME, MAX_DATA, MAX_DEPTH, MAX_PATH, MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, parts, PLAN_MAGIC, PLAN_VERSION, SHIM_FD, slotNumber, type OperationEntry } from '@engine/core/plan';
-import { ENGINED_FD, ENGINED_FILES, LAUNCH, LAUNCH_VERSION, RELAY, TERMINALS } from './launch.ts';
+import { ENGINED_FD, ENGINED_FILES, KEEPER_FILES, LAUNCH, LAUNCH_VERSION, RELAY, TERMINALS } from './launch.ts';
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`).replace(/[.-]/g, '_');
 const upper = (name: string): string => snake(name).replace(/_$/, '_REPLY').toUpperCase();
@@ -116,6 +116,7 @@ const launcher = [
   ...constants('TERMINALS', TERMINALS),
   ...constants('ENGINED_FD', ENGINED_FD),
   ...Object.entries(ENGINED_FILES).map(([name, value]) => `#define ENGINED_FILE_${upper(name)} ${JSON.stringify(value)}`),
+  ...Object.entries(KEEPER_FILES).map(([name, value]) => `#define KEEPER_FILE_${upper(name)} ${JSON.stringify(value)}`),
   ...constants('FRAME', FRAME),
   '#endif\n',
 ].join('\n');

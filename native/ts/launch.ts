@@ -75,3 +75,13 @@ export const ENGINED_FILES = {
   /** What it says on its standard error, kept short. */
   log: 'engined.log',
 } as const;
+
+/** Files of the keeper in runRoot: one small process that runs the services of plugins, see config/keeper. Fd 4 is its lock, unless it is to replace another. */
+export const KEEPER_FILES = {
+  /** flock'ed for as long as it lives; JSON, see config/keeper/place.ts. */
+  lock: 'keeper.lock',
+  /** What it is to run. */
+  work: 'keeper.json',
+  /** What it and its services say, at most a megabyte. */
+  log: 'keeper.log',
+} as const;

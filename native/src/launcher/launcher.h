@@ -197,6 +197,8 @@ void build_when_stale(const char *home, const char *node);
 /* -- start.c -- */
 /* `engine engined [--start]` */
 void engined_command(bool background) __attribute__((noreturn));
+/* `engine engined --keeper RUNROOT [--replace]`; argv: what follows --keeper */
+void keeper_command(int argc, char **argv) __attribute__((noreturn));
 
 /* -- clean.c, limits.c, cgroup.c: nothing of the caller's world goes along -- */
 void clean_identity(void);

@@ -29,6 +29,7 @@ int main(int argc, char **argv) {
 	if (argc < 1) return EXIT_ENGINE;
 	/* its other words, --wake for example, are a command like any other */
 	if (argc > 1 && !strcmp(argv[1], "engined") && (argc == 2 || !strcmp(argv[2], "--start"))) engined_command(argc > 2);
+	if (argc > 2 && !strcmp(argv[1], "engined") && !strcmp(argv[2], "--keeper")) keeper_command(argc - 3, argv + 3);
 	bool no_daemon;
 	find_verb(argc, argv, &no_daemon);
 	const char *why;

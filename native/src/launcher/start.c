@@ -1,6 +1,7 @@
 /*
  * `engine engined --start`: sees to it that a resident engine runs, says nothing, and ends when its socket listens.
  * `engine engined`: is the resident engine, in this process (a service manager's, whose socket it takes over: sd_listen_fds(3)).
+ * `engine engined --keeper RUNROOT [--replace]`: sees to it that a keeper runs there, and ends at once; with --replace, the new one sends the old one home.
  */
 #include "launcher.h"
 
@@ -43,17 +44,17 @@ static int open_folder(void) {
 }
 
 /* -1: somebody holds it. */
-static int take_lock(int folder) {
+static int take_lock(int folder, const char *name) {
 	for (;;) {
-		int lock = openat(folder, ENGINED_FILE_LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (lock < 0) die("cannot open ", place.folder, "/" ENGINED_FILE_LOCK ": ", errno_text(errno), NULL);
+		int lock = openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (lock < 0) die("cannot open ", place.folder, "/", name, ": ", errno_text(errno), NULL);
 		if (flock(lock, LOCK_EX | LOCK_NB)) {
 			close(lock);
 			return -1;
 		}
 		struct stat held, there;
 		/* a lock on a file that is no longer at its name protects nothing */
-		if (!fstat(lock, &held) && !fstatat(folder, ENGINED_FILE_LOCK, &there, AT_SYMLINK_NOFOLLOW) && held.st_ino == there.st_ino && held.st_dev == there.st_dev) return lock;
+		if (!fstat(lock, &held) && !fstatat(folder, name, &there, AT_SYMLINK_NOFOLLOW) && held.st_ino == there.st_ino && held.st_dev == there.st_dev) return lock;
 		close(lock);
 	}
 }
@@ -88,15 +89,16 @@ static bool answers(void) {
 	return false;
 }
 
-/* Fds as engined is born with: 0 to 2, what it listens on, its lock (-1: it takes it itself); no other. */
+/* Fds as engined is born with: 0 to 2, what it listens on (-1: nothing), its lock (-1: it takes it itself); no other. */
 static void arrange_fds(int listen_fd, int lock, int error_fd, bool keep_output) {
 	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 	/* out of the way first: a source may stand where another one is to go */
-	int high_listen = fcntl(listen_fd, F_DUPFD_CLOEXEC, 64), high_lock = lock < 0 ? -1 : fcntl(lock, F_DUPFD_CLOEXEC, 64);
+	int high_listen = listen_fd < 0 ? -1 : fcntl(listen_fd, F_DUPFD_CLOEXEC, 64), high_lock = lock < 0 ? -1 : fcntl(lock, F_DUPFD_CLOEXEC, 64);
 	if (error_fd >= 0) dup2(error_fd, 2);
 	dup2(nothing, 0);
 	if (!keep_output) dup2(nothing, 1);
-	if (high_listen < 0 || dup2(high_listen, (int)ENGINED_FD_LISTEN) < 0) _exit(EXIT_ENGINE);
+	if (listen_fd < 0) close((int)ENGINED_FD_LISTEN);
+	else if (high_listen < 0 || dup2(high_listen, (int)ENGINED_FD_LISTEN) < 0) _exit(EXIT_ENGINE);
 	if (high_lock >= 0) dup2(high_lock, (int)ENGINED_FD_LOCK);
 	else close((int)ENGINED_FD_LOCK);
 	syscall(SYS_close_range, ENGINED_FD_LOCK + 1, ~0u, 0);
@@ -133,22 +135,15 @@ static void exec_engined(const char *node, const char *script, bool service) {
 
 /* -- in the background ---------------------------------------------------------------------------------------------------------- */
 
-static int open_log(int folder) {
+static int open_log(int folder, const char *name) {
 	struct stat st;
-	int fd = openat(folder, ENGINED_FILE_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = openat(folder, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd >= 0 && !fstat(fd, &st) && st.st_size > LOG_SIZE && ftruncate(fd, 0)) return fd;
 	return fd >= 0 ? fd : open("/dev/null", O_WRONLY | O_CLOEXEC);
 }
 
-static void start(void) {
-	const char *node = node_program(), *script = start_script();
-	int folder = open_folder(), lock = take_lock(folder);
-	if (lock < 0) {
-		if (answers()) _exit(0);
-		die("a resident engine holds ", place.folder, "/" ENGINED_FILE_LOCK ", but its socket does not answer", NULL);
-	}
-	int listen_fd = listen_there(folder), log = open_log(folder);
-	/* what is forked twice is nobody's child, and its session is its own */
+/* What is forked twice is nobody's child, and its session is its own. Returns in the new process. */
+static void go_to_background(void) {
 	pid_t child = fork();
 	if (child < 0) die("cannot start another process: ", errno_text(errno), NULL);
 	if (child) {
@@ -158,12 +153,54 @@ static void start(void) {
 	setsid();
 	child = fork();
 	if (child) _exit(child < 0);
-	arrange_fds(listen_fd, lock, log, false);
+}
+
+static void clean_all(void) {
 	clean_identity();
 	clean_resources();
 	clean_limits();
 	leave_cgroups();
+}
+
+static void start(void) {
+	const char *node = node_program(), *script = start_script();
+	int folder = open_folder(), lock = take_lock(folder, ENGINED_FILE_LOCK);
+	if (lock < 0) {
+		if (answers()) _exit(0);
+		die("a resident engine holds ", place.folder, "/" ENGINED_FILE_LOCK ", but its socket does not answer", NULL);
+	}
+	int listen_fd = listen_there(folder), log = open_log(folder, ENGINED_FILE_LOG);
+	go_to_background();
+	arrange_fds(listen_fd, lock, log, false);
+	clean_all();
 	exec_engined(node, script, false);
+}
+
+/* -- the keeper -------------------------------------------------------------------------------------------------------------------- */
+
+#define KEEPER_LOCK_MS 50
+
+void keeper_command(int argc, char **argv) {
+	static char script[PATH_MAX];
+	bool replace = argc > 1 && !strcmp(argv[1], "--replace");
+	if (argc < 1 || argv[0][0] != '/' || strlen(argv[0]) >= sizeof place.folder || argc > 1 + replace) die("engined --keeper needs the absolute path of a folder", NULL);
+	strcpy(place.folder, argv[0]);
+	const char *node = node_program();
+	start_script(); /* made anew when it is stale, and the keeper's with it */
+	if (!join(script, home_folder(), "/dist/keeper.js", "") || access(script, F_OK)) die("not built yet: there is no ", script, NULL);
+	int folder = open_folder(), lock = take_lock(folder, KEEPER_FILE_LOCK);
+	/* who only looks whether it is held holds it for an instant */
+	struct timespec pause = { .tv_nsec = 1000000 };
+	for (int64_t until = now_ms() + KEEPER_LOCK_MS; lock < 0 && now_ms() < until; lock = take_lock(folder, KEEPER_FILE_LOCK)) nanosleep(&pause, NULL);
+	if (lock < 0 && !replace) _exit(0);
+	int log = open_log(folder, KEEPER_FILE_LOG);
+	go_to_background();
+	arrange_fds(-1, lock, log, false);
+	clean_all();
+	char *env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", geteuid() == 0 ? "HOME=/root" : "HOME=/", "MALLOC_ARENA_MAX=1", "UV_THREADPOOL_SIZE=1", NULL };
+	/* small: it waits for all but a moment of its life */
+	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=1", "--max-old-space-size=64", "--optimize-for-size", "--v8-pool-size=1", "--", script, place.folder, NULL };
+	exec_node(words, env);
 }
 
 /* -- in this process ---------------------------------------------------------------------------------------------------------- */
@@ -195,7 +232,7 @@ static void be_engined(void) {
 	const char *node = node_program(), *script = start_script();
 	if (!by_socket) {
 		int folder = open_folder();
-		lock = take_lock(folder);
+		lock = take_lock(folder, ENGINED_FILE_LOCK);
 		if (lock < 0) die("a resident engine runs already: ", place.folder, "/" ENGINED_FILE_LOCK " is held", NULL);
 		listen_fd = listen_there(folder);
 	}

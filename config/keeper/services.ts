@@ -1,0 +1,7 @@
+// Made by config/setup/builtins.ts from the manifests of plugins/. A test compares them.
+import { type ServiceDefinition } from '@engine/core/plugin';
+
+/** Services of the plugins that come with the engine. */
+export const services: Readonly<Record<string, () => Promise<{ readonly default: ServiceDefinition<never> }>>> = {
+
+};
