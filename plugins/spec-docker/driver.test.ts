@@ -236,8 +236,8 @@ describe('files', () => {
     invalid(() => resolvConf({ dnsSearch: ['a\nnameserver 6.6.6.6'] }, false, stub));
   });
   it('hosts', () => {
-    expect(hostsFile({ addHosts: ['a:1.2.3.4', 'b=[::5]', 'c:fe80::1'] }, false, fakeHost())).toMatch(/ff02::2\tip6-allrouters\n1\.2\.3\.4\ta\n::5\tb\nfe80::1\tc\n$/);
-    expect(hostsFile({ addHosts: ['a:1.2.3.4'] }, true, fakeHost({ '/etc/hosts': '10.0.0.1 me' }))).toBe('10.0.0.1 me\n1.2.3.4\ta\n');
+    expect(hostsFile({ network: 'bridge', addHosts: ['a:1.2.3.4', 'b=[::5]', 'c:fe80::1'] }, false, fakeHost())).toMatch(/ff02::2\tip6-allrouters\n1\.2\.3\.4\ta\n::5\tb\nfe80::1\tc\n$/);
+    expect(hostsFile({ network: 'host', addHosts: ['a:1.2.3.4'] }, true, fakeHost({ '/etc/hosts': '10.0.0.1 me' }))).toBe('10.0.0.1 me\n1.2.3.4\ta\n');
     invalid(() => parseAddHost('a:b'));
     invalid(() => parseAddHost('a b:1.2.3.4'));
   });

@@ -9,6 +9,7 @@ import { type HostView } from './host-view.ts';
 import { hostsFile, resolvConf } from './hosts-files.ts';
 import { compileResources } from './limits.ts';
 import { defaultMounts, hostImageMounts, mergeMounts, userMounts } from './mounts.ts';
+import { checkNetworkOptions } from './network.ts';
 import { processArgs, processEnv, processRlimits, workingDir } from './process.ts';
 import { checkSysctls } from './sysctl.ts';
 
@@ -139,6 +140,7 @@ export function createDockerSpec({ machine, host }: DockerSpecDeps): DockerSpec 
   return {
     compile({ facts, files }) {
       const hostname = containerHostname(facts, machine);
+      checkNetworkOptions(facts.request, facts.network);
       const shares = facts.network === 'host';
       return {
         facts, spec: compileSpec(facts, hostname, host),

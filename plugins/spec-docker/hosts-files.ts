@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { fail } from '@engine/core/errors';
 import { type ContainerRequest } from '@engine/core/api';
+import { type Endpoint } from '@engine/core/contracts/network';
 import { type HostView } from './host-view.ts';
 
 /** What Docker falls back to when no usable nameserver is left. */
@@ -51,19 +52,66 @@ export function resolvConf(request: Pick<ContainerRequest, 'dns' | 'dnsSearch' |
   return [...nameservers.map((n) => `nameserver ${n}`), ...(search.length ? [`search ${search.join(' ')}`] : []), ...(options.length ? [`options ${options.join(' ')}`] : []), ''].join('\n');
 }
 
-/** `host:address` or `host=address`, the address IPv6 too. Errors: ERR_INVALID_VALUE. */
+/** `host:address` or `host=address`, the address IPv6 too, or `host-gateway` for that of the host as the container sees it. Errors: ERR_INVALID_VALUE. */
 export function parseAddHost(text: string): { readonly host: string; readonly address: string } {
   const match = /^([A-Za-z0-9_.-]+)[:=](.+)$/.exec(text);
   const address = match?.[2]?.replace(/^\[(.*)\]$/, '$1') ?? '';
-  if (address === 'host-gateway') throw fail('ERR_NOT_SUPPORTED', `--add-host ${text}: host-gateway needs a network with a gateway`, { operation: 'add-host' });
-  if (!match || !isIP(address)) throw fail('ERR_INVALID_VALUE', `bad format for add-host: "${text}"`, { operation: 'add-host' });
+  if (!match || (!isIP(address) && address !== HOST_GATEWAY)) throw fail('ERR_INVALID_VALUE', `bad format for add-host: "${text}"`, { operation: 'add-host' });
   return { host: match[1] as string, address };
 }
+const HOST_GATEWAY = 'host-gateway';
+const asksForGateway = (request: Pick<ContainerRequest, 'addHosts'>): boolean => request.addHosts.some((text) => parseAddHost(text).address === HOST_GATEWAY);
 
-/** `/etc/hosts` of a container. */
-export function hostsFile(request: Pick<ContainerRequest, 'addHosts'>, sharesHost: boolean, host: HostView): string {
-  const extra = request.addHosts.map(parseAddHost).map(({ host: name, address }) => `${address}\t${name}\n`).join('');
+/** Addresses that the container itself has, so that a line that names one of them by chance is not taken for its own: see {@link networkHosts}. */
+function addedHosts(request: Pick<ContainerRequest, 'addHosts'>, gateway: string | undefined, own: ReadonlySet<string> = new Set()): string {
+  return request.addHosts.map(parseAddHost).map(({ host, address: asked }) => {
+    const address = asked === HOST_GATEWAY ? gateway : asked;
+    return address === undefined ? '' : `${address}${own.has(address) ? ' ' : '\t'}${host}\n`;
+  }).join('');
+}
+
+const LOCALHOST = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n';
+
+/** `/etc/hosts` of a container, as it is made. `sharesHost`: its network is that of the host. On a network it is written anew with each run. */
+export function hostsFile(request: Pick<ContainerRequest, 'addHosts' | 'network'>, sharesHost: boolean, host: HostView): string {
+  if (request.network === 'none' && asksForGateway(request)) throw noGateway('network none has none');
   const base = sharesHost ? host.read('/etc/hosts') : undefined;
-  if (base !== undefined) return base + (base === '' || base.endsWith('\n') ? '' : '\n') + extra;
-  return `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n${extra}`;
+  const extra = addedHosts(request, sharesHost ? '127.0.0.1' : undefined);
+  return base === undefined ? LOCALHOST + extra : base + (base === '' || base.endsWith('\n') ? '' : '\n') + extra;
+}
+
+const noGateway = (why: string): Error => fail('ERR_INVALID_VALUE', `--add-host: host-gateway needs a network with a gateway: ${why}`, { operation: 'add-host' });
+
+/** The name that a container has for itself, in all forms: `web.example.org web`. */
+function ownNames(hostname: string, domainname: string | undefined): string {
+  const full = domainname ? `${hostname}.${domainname}` : hostname;
+  const [short = full] = full.split('.');
+  return short === full ? full : `${full} ${short}`;
+}
+
+/**
+ * `/etc/hosts` of a container with endpoints: its own addresses stand at the beginning of a line and before a tab, and no other text does so. That is what
+ * a remembered plan is changed by for another container. Errors: ERR_INVALID_VALUE.
+ */
+export function networkHosts(request: Pick<ContainerRequest, 'addHosts' | 'domainname'>, endpoints: readonly Endpoint[], hostname: string): string {
+  const own = endpoints.flatMap(({ addresses }) => addresses.map(({ address }) => address));
+  const gateways = (endpoints.find(({ isDefault }) => isDefault)?.addresses ?? []).filter((a) => a.gateway !== undefined).sort((a, b) => a.family - b.family);
+  if (gateways.length === 0 && asksForGateway(request)) throw noGateway('these are internal');
+  const names = ownNames(hostname, request.domainname);
+  return LOCALHOST + addedHosts(request, gateways[0]?.gateway, new Set(own)) + own.map((address) => `${address}\t${names}\n`).join('');
+}
+
+/** The most that a C library asks. */
+const MAX_NAMESERVERS = 3;
+
+/**
+ * `/etc/resolv.conf` of a container on networks with names: their resolvers are asked; `--dns` names whom these ask. A name without a dot is looked up as it
+ * stands first (`ndots:0`), as that is what containers are called.
+ */
+export function networkResolvConf(request: Pick<ContainerRequest, 'dns' | 'dnsSearch' | 'dnsOptions'>, resolvers: readonly string[], host: HostView): string {
+  const lines = resolvConf(request, false, host).split('\n');
+  const options = lines.find((line) => line.startsWith('options '))?.slice('options '.length).split(' ') ?? [];
+  const search = lines.filter((line) => line.startsWith('search '));
+  const all = options.some((option) => option.startsWith('ndots:')) && request.dnsOptions?.length ? options : [...options.filter((option) => !option.startsWith('ndots:')), 'ndots:0'];
+  return [...resolvers.slice(0, MAX_NAMESERVERS).map((address) => `nameserver ${address}`), ...search, `options ${all.join(' ')}`, ''].join('\n');
 }

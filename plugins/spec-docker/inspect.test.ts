@@ -11,10 +11,10 @@ const request: ContainerRequest = {
 };
 const record: ContainerRecord = {
   id: 'a'.repeat(64), name: 'one', created: '2026-01-01T00:00:00.000Z', request, image: { id: 'sha256:abc', name: 'test', source: 'oci' }, imageConfig: { Cmd: ['sh'] }, rootfs: {},
-  spec: { ociVersion: '1.2.0', process: { cwd: '/', user: {}, args: ['echo', 'x'] } }, drivers: { security: [], storage: { driver: 'vfs', plugin: 'storage-vfs', version: '1', options: '' } }, volumes: [], starts: 1,
+  spec: { ociVersion: '1.2.0', process: { cwd: '/', user: {}, args: ['echo', 'x'] } }, drivers: { security: [], storage: { driver: 'vfs', plugin: 'storage-vfs', version: '1', options: '' } }, volumes: [], networks: [], starts: 1,
 };
 const shown = (view: Partial<ContainerView> = {}, over: Partial<ContainerRecord> = {}): Json =>
-  dockerJson({ facts: { kind: 'container', view: { record: { ...record, ...over }, state: 'stopped', ...view }, folder: '/c' }, json: { Engine: { own: 1 } } }).json as Json;
+  dockerJson({ facts: { kind: 'container', view: { record: { ...record, ...over }, state: 'stopped', ...view }, networks: [], folder: '/c' }, json: { Engine: { own: 1 } } }).json as Json;
 const exit = { run: 'r', code: 3, finishedAt: '2026-01-02T00:00:00.000Z', startedAt: '2026-01-01T00:00:01.000Z' };
 
 describe('a container', () => {
@@ -25,7 +25,7 @@ describe('a container', () => {
     });
     expect(Object.keys(shown()).at(-1)).toBe('Engine');
     expect(shown()).not.toHaveProperty('SizeRw');
-    const facts: InspectFacts = { kind: 'container', view: { record, state: 'stopped' }, folder: '/c', size: 7 };
+    const facts: InspectFacts = { kind: 'container', view: { record, state: 'stopped' }, networks: [], folder: '/c', size: 7 };
     expect(dockerJson({ facts, json: {} }).json).toMatchObject({ SizeRw: 7 });
   });
   it('has a state', () => {

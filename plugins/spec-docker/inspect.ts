@@ -1,9 +1,10 @@
 import path from 'node:path';
 import { type ContainerRecord, type ContainerView } from '@engine/core/api';
 import { type InspectFacts, type Inspected } from '@engine/core/hooks';
+import { exposedPorts, networkJson, networkSettings, portBindings } from './inspect-network.ts';
 
 type Json = Record<string, unknown>;
-type Facts<K extends InspectFacts['kind']> = InspectFacts & { readonly kind: K };
+type Facts<K extends InspectFacts['kind']> = Extract<InspectFacts, { readonly kind: K }>;
 
 const NEVER = '0001-01-01T00:00:00Z';
 
@@ -40,7 +41,7 @@ function hostConfig(record: ContainerRecord): Json {
   return {
     Binds: listed(r.mounts.filter((m) => m.type === 'bind' || (m.type === 'volume' && m.source)).map((m) => `${m.source}:${m.target}${m.readonly ? ':ro' : ''}`)),
     LogConfig: { Type: r.log.driver ?? '', Config: r.log.options }, NetworkMode: r.network,
-    PortBindings: Object.fromEntries(r.ports.map((p) => [`${p.containerPort}/${p.protocol}`, [{ HostIp: p.hostAddress ?? '', HostPort: String(p.hostPort ?? '') }]])),
+    PortBindings: portBindings(r), PublishAllPorts: r.publishAll ?? false, Links: null,
     RestartPolicy: { Name: r.restart?.policy ?? 'no', MaximumRetryCount: r.restart?.maximum ?? 0 }, AutoRemove: r.autoRemove, CapAdd: listed(r.capAdd.map(capability)), CapDrop: listed(r.capDrop.map(capability)), CgroupnsMode: r.cgroupns || 'private',
     Dns: r.dns ?? [], DnsOptions: r.dnsOptions ?? [], DnsSearch: r.dnsSearch ?? [], ExtraHosts: r.addHosts, GroupAdd: r.groupAdd,
     IpcMode: r.ipc || 'private', PidMode: r.pid ?? '', UTSMode: r.uts ?? '', UsernsMode: r.userns ?? '', OomScoreAdj: r.oomScoreAdj ?? 0, Privileged: r.privileged,
@@ -64,11 +65,11 @@ function configOf(record: ContainerRecord): Json {
     Hostname: spec.hostname ?? '', Domainname: r.domainname ?? '', User: r.user ?? imageConfig.User ?? '', AttachStdin: r.attach.stdin, AttachStdout: r.attach.stdout, AttachStderr: r.attach.stderr,
     Tty: r.terminal, OpenStdin: r.openStdin, StdinOnce: r.stdinOnce, Env: r.bundle === undefined ? [...env.values()] : (spec.process?.env ?? []), Cmd: command.length ? command : null, Image: record.image.name,
     Volumes: record.volumes.length ? Object.fromEntries(record.volumes.map((v) => [v.target, {}])) : null, WorkingDir: r.bundle === undefined ? (r.workdir ?? imageConfig.WorkingDir ?? '') : (spec.process?.cwd ?? ''), Entrypoint: entrypoint.length ? entrypoint : null,
-    ExposedPorts: imageConfig.ExposedPorts ?? {}, Labels: { ...imageConfig.Labels, ...r.labels }, StopSignal: r.stopSignal ?? imageConfig.StopSignal ?? 'SIGTERM', ...(r.stopTimeout === undefined ? {} : { StopTimeout: r.stopTimeout }),
+    ExposedPorts: Object.fromEntries(exposedPorts(record).map((port) => [port, {}])), Labels: { ...imageConfig.Labels, ...r.labels }, StopSignal: r.stopSignal ?? imageConfig.StopSignal ?? 'SIGTERM', ...(r.stopTimeout === undefined ? {} : { StopTimeout: r.stopTimeout }),
   };
 }
 
-function containerJson({ view, folder, size }: Facts<'container'>): Json {
+function containerJson({ view, networks, folder, size }: Facts<'container'>): Json {
   const { record } = view;
   const [command, ...args] = record.spec.process?.args ?? [];
   const file = (name: string): string => path.join(folder, name);
@@ -77,7 +78,7 @@ function containerJson({ view, folder, size }: Facts<'container'>): Json {
     ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: file('log/container.log'), Name: `/${record.name}`, RestartCount: view.restarts?.count ?? 0,
     Driver: record.drivers.storage?.driver ?? '', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: record.spec.process?.apparmorProfile ?? '', ExecIDs: null,
     HostConfig: hostConfig(record), GraphDriver: { Name: record.drivers.storage?.driver ?? '', Data: {} }, ...(size !== undefined && { SizeRw: size }), Mounts: mountsOf(record), Config: configOf(record),
-    NetworkSettings: { Ports: {}, Networks: { [record.request.network.split(':', 1)[0] ?? '']: { IPAddress: '', Gateway: '', MacAddress: '' } } },
+    NetworkSettings: networkSettings({ view, networks }),
   };
 }
 
@@ -92,7 +93,15 @@ function imageJson({ image, architecture }: Facts<'image'>): Json {
   };
 }
 
-/** Docker's JSON of a container or an image, before what was there. */
+function objectJson(facts: InspectFacts): Json {
+  switch (facts.kind) {
+    case 'container': return containerJson(facts);
+    case 'network': return networkJson(facts);
+    case 'image': return imageJson(facts);
+  }
+}
+
+/** Docker's JSON of a container, a network or an image, before what was there. */
 export function dockerJson({ facts, json }: Inspected): Inspected {
-  return { facts, json: { ...(facts.kind === 'container' ? containerJson(facts) : imageJson(facts)), ...json } };
+  return { facts, json: { ...objectJson(facts), ...json } };
 }

@@ -1,4 +1,5 @@
 import { definePlugin } from '@engine/core/plugin';
+import { planFiles } from './attach.ts';
 import { createDockerSpec } from './driver.ts';
 import { realHost } from './host-view.ts';
 import { dockerJson } from './inspect.ts';
@@ -7,8 +8,10 @@ import { compileExec } from './process.ts';
 /** Taps only: it replaces no backend, it says what a request means, and shows what came of it in the same words. */
 export default definePlugin({
   create({ machine, tap }) {
-    const docker = createDockerSpec({ machine, host: realHost });
+    const deps = { machine, host: realHost };
+    const docker = createDockerSpec(deps);
     tap('compile', (_, value) => docker.compile(value));
+    tap('attachNetwork', (context, value) => planFiles(context, value, deps), { when: ({ endpoints }) => endpoints.length > 0 });
     tap('compileExec', (_, value) => compileExec(value));
     tap('inspect', (_, value) => dockerJson(value));
     return {};

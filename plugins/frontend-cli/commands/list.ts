@@ -35,9 +35,11 @@ function portsOf({ record, endpoints = [] }: ContainerView): ShownPort[] {
 }
 const exposedOf = ({ request, imageConfig }: ContainerView['record']): { readonly containerPort: number; readonly protocol: string }[] =>
   [...new Set([...(request.expose ?? []), ...Object.keys(imageConfig.ExposedPorts ?? {})])].flatMap((text) => {
-    const [ports, protocol = 'tcp'] = splitOnce(text, '/');
-    const [from, to = from] = ports.split('-').map(Number);
-    return Array.from({ length: (to ?? 0) - (from ?? 0) + 1 }, (_, i) => ({ containerPort: (from ?? 0) + i, protocol }));
+    // an image may say anything
+    const match = /^(\d{1,5})(?:-(\d{1,5}))?(?:\/(tcp|udp|sctp))?$/i.exec(text);
+    if (!match) return [];
+    const [from, to, protocol] = [Number(match[1]), Number(match[2] ?? match[1]), (match[3] ?? 'tcp').toLowerCase()];
+    return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => ({ containerPort: from + i, protocol }));
   });
 
 function row(view: ContainerView, noTrunc: boolean, names: Names): Record<string, unknown> {

@@ -124,11 +124,11 @@ export const networkRemoveCommand = command({
 
 export const networkPruneCommand = command({
   name: 'network prune', usage: '[FLAGS]', summary: 'remove all networks that no container is on', args: [0, 0],
-  flags: { filter: { type: 'list', value: 'NAME=VALUE', help: 'only those that match: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]' }, force: { type: 'boolean', short: 'f', help: 'do not ask' } },
+  flags: { all: { type: 'boolean', short: 'a', help: "the engine's own default network too; it is made again when it is needed" }, filter: { type: 'list', value: 'NAME=VALUE', help: 'only those that match: until=TIME, label=NAME[=VALUE], label!=NAME[=VALUE]' }, force: { type: 'boolean', short: 'f', help: 'do not ask' } },
   run: (context, flags) => refused(async () => {
     const test = compile(flags.filter, pruneTests);
     if (!flags.force && !(await askYes(context, 'WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue? [y/N] '))) return 1;
-    const names = await (await context.open()).networks.prune({ filter: (record: NetworkRecord) => test({ record, containers: [] }) });
+    const names = await (await context.open()).networks.prune({ filter: (record: NetworkRecord) => test({ record, containers: [] }), predefined: flags.all });
     if (names.length > 0) await context.print(`Deleted Networks:\n${names.map((name) => `${name}\n`).join('')}\n`);
     return 0;
   }),
