@@ -40,6 +40,7 @@ void child_begin(const struct session *s, int sync) {
 	events_forget();
 	clients_forget();
 	sessions_forget(s);
+	ports_forget();
 	if (run.lock >= 0) close(run.lock);
 	if (run.plan_fd >= 0) close(run.plan_fd);
 	if (run.folder >= 0) close(run.folder);

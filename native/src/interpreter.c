@@ -257,6 +257,7 @@ int do_reach(struct machine *m, const struct op_reach *o) { return CALL(reach, o
 int do_await_point(struct machine *m, const struct op_await_point *o) { return CALL(await_point, o->point); }
 int do_release(struct machine *m, const struct op_release *o) { return CALL(release, o->point); }
 int do_barrier(struct machine *m, const struct op_barrier *o) { return CALL(barrier, m->index, o); }
+int do_hold_port(struct machine *m, const struct op_hold_port *o) { return CALL(hold_port, o); }
 int do_join_container(struct machine *m, const struct op_join_container *o) { return CALL(join_container, (int)o->privileged); }
 
 int do_spawn(struct machine *m, const struct op_spawn *o)

@@ -49,6 +49,7 @@ struct host {
 	int (*release)(struct machine *m, uint32_t point);
 	int (*barrier)(struct machine *m, uint32_t index, const struct op_barrier *o);
 	int (*keep_namespaces)(struct machine *m, pid_t pid);
+	int (*hold_port)(struct machine *m, const struct op_hold_port *o);
 	/* after: the counters read from the cgroup; -1 = not there. */
 	int (*memory_events)(struct machine *m, const struct memory_events *e);
 	/* init, exec */

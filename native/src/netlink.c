@@ -1,8 +1,6 @@
 /* One batch of netlink messages, with extended acknowledgements. */
-#include "ops.h"
-#include <linux/netlink.h>
+#include "netlink.h"
 #include <sched.h>
-#include <sys/socket.h>
 
 #define BATCH_BUFFER (4 << 20)
 
@@ -106,46 +104,89 @@ static int collect(struct machine *m, int fd, int expected)
 	return first;
 }
 
-static int socket_of(struct machine *m, const struct op_netlink *o)
+int netlink_socket(struct machine *m, uint32_t protocol, uint32_t namespace)
 {
-	int target = register_fd_or(m, o->namespace, -1);
-	if (o->namespace == NO_REGISTER)
-		return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)o->protocol);
+	int target = register_fd_or(m, namespace, -1);
+	if (namespace == NO_REGISTER) {
+		int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)protocol);
+		return fd < 0 ? -errno : fd;
+	}
 	if (target < 0)
-		return errno = -target, -1;
+		return target;
 	AUTO_CLOSE int own = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (own < 0 || syscall(SYS_setns, target, CLONE_NEWNET))
-		return -1;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)o->protocol), error = errno;
+		return -errno;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, (int)protocol), error = errno;
 	if (syscall(SYS_setns, own, CLONE_NEWNET)) {
 		/* nothing more may run in a namespace that is not ours */
 		machine_fail(m, errno, "cannot return to the own net namespace");
 		abort();
 	}
-	errno = error;
-	return fd;
+	return fd < 0 ? -error : fd;
 }
 
-int do_netlink(struct machine *m, const struct op_netlink *o)
+static int send_batch(struct machine *m, uint32_t protocol, uint32_t namespace, struct bytes batch)
 {
-	int expected = count_acks(o->messages, o->protocol);
+	int expected = count_acks(batch, protocol);
 	if (expected < 0)
 		return machine_fail(m, EINVAL, "damaged netlink batch");
-	AUTO_CLOSE int fd = socket_of(m, o);
+	AUTO_CLOSE int fd = netlink_socket(m, protocol, namespace);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	int one = 1, size = BATCH_BUFFER;
 	struct timeval patience = { 5, 0 };
 	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one);
 	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-	if (o->messages.n > 65536) {
+	if (batch.n > 65536) {
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
 	}
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
-	ssize_t n = sendto(fd, o->messages.p, o->messages.n, 0, (struct sockaddr *)&kernel, sizeof kernel);
+	ssize_t n = sendto(fd, batch.p, batch.n, 0, (struct sockaddr *)&kernel, sizeof kernel);
 	if (n < 0)
-		return machine_fail(m, errno, "cannot send %u bytes of netlink messages", o->messages.n);
+		return machine_fail(m, errno, "cannot send %u bytes of netlink messages", batch.n);
 	return collect(m, fd, expected);
+}
+
+int do_netlink(struct machine *m, const struct op_netlink *o)
+{
+	return send_batch(m, o->protocol, o->namespace, o->messages);
+}
+
+/* What a register is for a message: a pid, an index, or the number of an open fd. 0 or -errno. */
+static int patch_value(struct machine *m, uint32_t r, uint32_t *out)
+{
+	int64_t value = 0;
+	bool is_fd = r < MAX_REGISTERS && m->registers[r].kind == REGISTER_FD;
+	int failed = is_fd ? 0 : register_number(m, r, &value);
+	if (failed)
+		return failed;
+	if (is_fd)
+		value = m->registers[r].value;
+	if (value < 0 || value > UINT32_MAX)
+		return machine_fail(m, ERANGE, "register %u does not fit a netlink attribute", r);
+	*out = (uint32_t)value;
+	return 0;
+}
+
+int do_netlink_with(struct machine *m, const struct op_netlink_with *o)
+{
+	uint32_t value = 0, at;
+	int failed = patch_value(m, o->patch, &value);
+	if (failed)
+		return failed;
+	if (o->patch_at.n % 4)
+		return machine_fail(m, EINVAL, "damaged list of offsets");
+	AUTO_FREE uint8_t *copy = malloc(o->messages.n ? o->messages.n : 1);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, o->messages.p, o->messages.n);
+	for (uint32_t i = 0; i < o->patch_at.n; i += 4) {
+		memcpy(&at, o->patch_at.p + i, 4);
+		if (o->messages.n < 4 || at > o->messages.n - 4)
+			return machine_fail(m, EINVAL, "offset %u lies outside the messages", at);
+		memcpy(copy + at, &value, 4);
+	}
+	return send_batch(m, o->protocol, o->namespace, (struct bytes){ copy, o->messages.n });
 }

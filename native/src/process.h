@@ -94,6 +94,18 @@ bool pool_resume(uint32_t length, uint8_t *plan);
 /* What the calls so far have used of the stack goes back to the kernel. */
 void give_back_stack(void);
 
+/* -- ports.c */
+/* The callback of holdPort. */
+int hold_port(struct machine *m, const struct op_hold_port *o);
+/* Init runs: pass on what reaches the ports that have somebody behind them. */
+void ports_serve(void);
+/* A child has ended that may be one of those that pass on. */
+void ports_reaped(pid_t pid);
+/* Free all ports; connections that were passed on end. */
+void ports_close(void);
+/* In a child: close the fds, and have no more of them than a process usually may. */
+void ports_forget(void);
+
 /* -- trace.c */
 void trace_open(void);
 /* Operations that are still open end now. */

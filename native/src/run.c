@@ -26,9 +26,11 @@ struct machine run_machine;
 void reap(void) {
 	int status;
 	pid_t pid;
-	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+		ports_reaped(pid);
 		for (struct session *s = sessions; s; s = s->next)
 			if (s->pid == pid) session_exited(s, status);
+	}
 }
 
 static void child_ended(struct source *source, uint32_t events) {
@@ -259,18 +261,22 @@ int mode_run(void) {
 	if (failed) {
 		kill_init();
 		machine_close(&run_machine);
+		ports_close();
 		report_failed();
 	} else {
 		run.init->started = true;
 		for (int n = 1; n < 64; n++)
 			if (run.init->early_signals >> n & 1) session_signal(run.init, n);
 		report_started();
+		ports_serve();
 		exit_file = run_file_begin(run.folder, "exit");
 		leave_cgroups(true);
 		machine_close(&run_machine);
 		plan_close(&run.plan);
 		serve();
 		end_sessions();
+		/* whoever hears of the exit may take them */
+		ports_close();
 		report_exit();
 	}
 	finish();

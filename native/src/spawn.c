@@ -303,4 +303,5 @@ const struct host shim_host = {
 	.release = shim_release,
 	.barrier = shim_barrier,
 	.keep_namespaces = shim_keep_namespaces,
+	.hold_port = hold_port,
 };
