@@ -22,6 +22,7 @@ export interface NetlinkSocket {
 
 const libc = {
   socket: { args: ['int', 'int', 'int'], result: 'int' },
+  bind: { args: ['int', 'bytes', 'u32'], result: 'int' },
   setsockopt: { args: ['int', 'int', 'int', 'bytes', 'u32'], result: 'int' },
   send: { args: ['int', 'bytes', 'size', 'int'], result: 'i64' },
   recv: { args: ['int', 'bytes', 'size', 'int'], result: 'i64' },
@@ -70,6 +71,15 @@ export function netlinkDescriptor(protocol: number, extended = true): number {
 export function setOption(fd: number, level: number, option: number, value: number): number {
   const { value: result, errno } = socketCalls().setsockopt(fd, level, option, Int32Array.of(value), 4);
   return result < 0 ? errno : 0;
+}
+/** Make a socket get what is told to `group`. Errors: ERR_NATIVE. */
+export function joinGroup(fd: number, group: number): void {
+  const address = Buffer.alloc(12);
+  address.writeUInt16LE(AF_NETLINK);
+  // one without an address of its own counts as the sender of every message, and is left out
+  const { value, errno } = socketCalls().bind(fd, address, address.length);
+  const failure = value < 0 ? errno : setOption(fd, SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, group);
+  if (failure) throw failed('watch for changes', failure);
 }
 /** Larger buffers, past the limits where one may. */
 export const enlarge = (fd: number, size = LARGE_BUFFER): void => [SO.SNDBUFFORCE, SO.RCVBUFFORCE].forEach((option) => setOption(fd, SOL_SOCKET, option, size));

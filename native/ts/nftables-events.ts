@@ -1,9 +1,8 @@
 import { closeSync } from 'node:fs';
-import { watchReadable } from './library.ts';
-import { decodeAttributes, decodeMessages, NETLINK_NETFILTER, textOf } from './netlink-codec.ts';
-import { enlarge, ERRNO, netlinkDescriptor, NETLINK_OPTION, receive, setOption, SOL_NETLINK } from './netlink-socket.ts';
 import { fail } from '@engine/core/errors';
-import { errnoName } from './library.ts';
+import { errnoName, watchReadable } from './library.ts';
+import { decodeAttributes, decodeMessages, NETLINK_NETFILTER, textOf } from './netlink-codec.ts';
+import { enlarge, ERRNO, joinGroup, netlinkDescriptor, receive } from './netlink-socket.ts';
 
 const NFNLGRP_NFTABLES = 7;
 const names: Readonly<Record<number, string>> = {
@@ -36,10 +35,11 @@ export function decodeNftablesEvent(type: number, body: Buffer): NftablesEvent |
  */
 export function watchNftables(onEvent: (event: NftablesEvent) => void): { close(): void } {
   const fd = netlinkDescriptor(NETLINK_NETFILTER);
-  const errno = setOption(fd, SOL_NETLINK, NETLINK_OPTION.ADD_MEMBERSHIP, NFNLGRP_NFTABLES);
-  if (errno) {
+  try {
+    joinGroup(fd, NFNLGRP_NFTABLES);
+  } catch (error) {
     closeSync(fd);
-    throw fail('ERR_NATIVE', `cannot watch nftables: ${errnoName(errno)}`, { operation: 'watch nftables', errno: errnoName(errno) });
+    throw error;
   }
   enlarge(fd);
   let open = true;
@@ -48,9 +48,9 @@ export function watchNftables(onEvent: (event: NftablesEvent) => void): { close(
       const got = receive(fd);
       if (got === undefined) return;
       if (typeof got === 'number') {
-        // ENOBUFS is told once, then what came since can be read; any other error doesn't go away by being read again
+        // told once; what came since can be read
+        if (got !== -ERRNO.ENOBUFS) throw fail('ERR_NATIVE', 'cannot read the changes of nftables', { operation: 'watch nftables', errno: errnoName(-got) });
         onEvent({ kind: 'lost' });
-        if (got !== -ERRNO.ENOBUFS) return;
         continue;
       }
       const events = decodeMessages(got).flatMap(({ type, body }) => decodeNftablesEvent(type, body) ?? []);
