@@ -69,22 +69,33 @@ export function encodeAttributes(attributes: readonly Attribute[]): Encoded {
 
 const bufferOf = (bytes: Uint8Array): Buffer => (Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
 
+/** Call `visit` with type and place of each attribute in `buffer`, in order. Damaged ones end it. */
+export function eachAttribute(buffer: Buffer, from: number, visit: (type: number, start: number, end: number) => void): void {
+  for (let at = from; at + 4 <= buffer.length;) {
+    const length = (buffer[at] as number) | ((buffer[at + 1] as number) << 8);
+    if (length < 4 || at + length > buffer.length) break;
+    visit(((buffer[at + 2] as number) | ((buffer[at + 3] as number) << 8)) & NLA_TYPE_MASK, at + 4, at + length);
+    at += align(length);
+  }
+}
 /** Type and value of the attributes in `bytes`, in order, as lists of things have them. Damaged ones end the list. */
 export function listAttributes(bytes: Uint8Array): { readonly type: number; readonly value: Buffer }[] {
   const buffer = bufferOf(bytes);
   const found: { type: number; value: Buffer }[] = [];
-  for (let at = 0; at + 4 <= buffer.length;) {
-    const length = buffer.readUInt16LE(at);
-    if (length < 4 || at + length > buffer.length) break;
-    found.push({ type: buffer.readUInt16LE(at + 2) & NLA_TYPE_MASK, value: buffer.subarray(at + 4, at + length) });
-    at += align(length);
-  }
+  eachAttribute(buffer, 0, (type, start, end) => found.push({ type, value: buffer.subarray(start, end) }));
   return found;
 }
-/** Type → value of the attributes in `bytes`; the last one of a type wins. Damaged ones end the list. */
-export const decodeAttributes = (bytes: Uint8Array): Map<number, Buffer> => new Map(listAttributes(bytes).map(({ type, value }) => [type, value]));
+/** Type → value of the attributes in `bytes` (after the first `from`), of types `only` where given; the last one of a type wins. Damaged ones end the list. */
+export function decodeAttributes(bytes: Uint8Array, from = 0, only?: ReadonlySet<number>): Map<number, Buffer> {
+  const buffer = bufferOf(bytes);
+  const found = new Map<number, Buffer>();
+  eachAttribute(buffer, from, (type, start, end) => {
+    if (!only || only.has(type)) found.set(type, buffer.subarray(start, end));
+  });
+  return found;
+}
 /** What an attribute holds, as far as it is there. */
-export const textOf = (value: Buffer | undefined): string | undefined => value?.toString('utf8').replace(/\0.*$/s, '');
+export const textOf = (value: Buffer | undefined): string | undefined => value?.toString('utf8', 0, ((end) => (end < 0 ? value.length : end))(value.indexOf(0)));
 export const numberOf = (value: Buffer | undefined): number | undefined => (value && value.length >= 4 ? value.readUInt32LE() : undefined);
 export const be32Of = (value: Buffer | undefined): number | undefined => (value && value.length >= 4 ? value.readUInt32BE() : undefined);
 

@@ -39,7 +39,7 @@ export const SO = { SNDBUFFORCE: 32, RCVBUFFORCE: 33 } as const;
 export const SOL_NETLINK = 270;
 export const NETLINK_OPTION = { ADD_MEMBERSHIP: 1, CAP_ACK: 10, EXT_ACK: 11, GET_STRICT_CHK: 12 } as const;
 export const MSG = { PEEK: 2, TRUNC: 0x20, DONTWAIT: 0x40 } as const;
-export const ERRNO = { ENOENT: 2, EINTR: 4, EAGAIN: 11, EBUSY: 16, ENODEV: 19, EPROTO: 71, ENOBUFS: 105 } as const;
+export const ERRNO = { ENOENT: 2, EINTR: 4, EAGAIN: 11, EBUSY: 16, ENODEV: 19, EPROTO: 71, EMSGSIZE: 90, ENOBUFS: 105 } as const;
 const ATTEMPTS = 10;
 /** What a batch must be larger than for the socket's own buffers not to hold it and its answers. */
 const SMALL = 65_536;
@@ -90,21 +90,29 @@ function failed(operation: string, errno: number, text = '', data?: Record<strin
 }
 
 let buffer: Buffer | undefined;
-/** What is there next, whole and in memory that is overwritten by the next one; undefined: nothing. Errors: the negative errno. */
-export function receive(fd: number): Uint8Array | undefined | number {
-  const c = socketCalls();
+/** What is there next, in memory that is overwritten by the next one; undefined: nothing. Errors: the negative errno; -EMSGSIZE when it was too long and is lost, the next one may be longer. */
+function receiveOnce(fd: number): Uint8Array | undefined | number {
   buffer ??= Buffer.allocUnsafeSlow(SMALL);
   for (;;) {
-    const { value, errno } = c.recv(fd, buffer, buffer.length, MSG.PEEK | MSG.TRUNC | MSG.DONTWAIT);
+    const { value, errno } = socketCalls().recv(fd, buffer, buffer.length, MSG.TRUNC | MSG.DONTWAIT);
     const length = Number(value);
     if (length < 0 && errno === ERRNO.EINTR) continue;
     if (length < 0) return errno === ERRNO.EAGAIN ? undefined : -errno;
-    if (length > buffer.length) {
-      buffer = Buffer.allocUnsafeSlow(align(length));
-      continue;
-    }
-    c.recv(fd, buffer, 0, MSG.DONTWAIT);
-    return buffer.subarray(0, length);
+    if (length <= buffer.length) return buffer.subarray(0, length);
+    buffer = Buffer.allocUnsafeSlow(align(length));
+    return -ERRNO.EMSGSIZE;
+  }
+}
+/** The same, for what cannot be asked for again: it is looked at before it is taken, and never too long. */
+export function receive(fd: number): Uint8Array | undefined | number {
+  buffer ??= Buffer.allocUnsafeSlow(SMALL);
+  for (;;) {
+    const { value, errno } = socketCalls().recv(fd, buffer, 0, MSG.PEEK | MSG.TRUNC | MSG.DONTWAIT);
+    const length = Number(value);
+    if (length < 0 && errno === ERRNO.EINTR) continue;
+    if (length < 0) return errno === ERRNO.EAGAIN ? undefined : -errno;
+    if (length > buffer.length) buffer = Buffer.allocUnsafeSlow(align(length));
+    return receiveOnce(fd);
   }
 }
 
@@ -158,11 +166,11 @@ export function openNetlink(protocol: number): NetlinkSocket {
     const found: Message[] = [];
     let disturbed = false;
     for (;;) {
-      const got = receive(open());
+      const got = receiveOnce(open());
       if (got === undefined || typeof got === 'number') {
-        // ENOBUFS, or an end that never came: what is left of this dump must not be taken for the next one's
+        // part of it is lost, or an end never came: a socket that is still dumping cannot be asked again
         reset();
-        if (got === undefined || got === -ERRNO.ENOBUFS) return undefined;
+        if (got === undefined || got === -ERRNO.ENOBUFS || got === -ERRNO.EMSGSIZE) return undefined;
         throw failed(describe(bytes), -got);
       }
       for (const answer of decodeMessages(got)) {
@@ -229,10 +237,15 @@ export function openNetlink(protocol: number): NetlinkSocket {
     },
     ask(message, absent = []) {
       // without an acknowledgement there is exactly one answer, an error or what was asked for
-      const { bytes, mine } = prepared(message, NLM_F.REQUEST);
+      let { bytes, mine } = prepared(message, NLM_F.REQUEST);
       transmit(bytes);
       for (;;) {
-        const got = receive(open());
+        const got = receiveOnce(open());
+        if (got === -ERRNO.EMSGSIZE) {
+          ({ bytes, mine } = prepared(message, NLM_F.REQUEST));
+          transmit(bytes);
+          continue;
+        }
         if (got === undefined) throw failed(describe(bytes), ERRNO.EPROTO, 'no answer');
         if (typeof got === 'number') {
           reset();

@@ -134,7 +134,7 @@ export const addressKey = (address: string): Uint8Array => addressBytes(address)
 export interface ListedElement { readonly key: Buffer; readonly keyEnd?: Buffer; readonly data?: Buffer; readonly comment?: string; readonly flags: number }
 /** Elements out of the body of an NFT_MSG_NEWSETELEM message; damaged ones are left out. */
 export function decodeElements(body: Buffer): ListedElement[] {
-  const list = decodeAttributes(body.subarray(4)).get(NFTA_SET_ELEM_LIST.ELEMENTS);
+  const list = decodeAttributes(body, 4).get(NFTA_SET_ELEM_LIST.ELEMENTS);
   const value = (bytes: Buffer | undefined): Buffer | undefined => bytes && decodeAttributes(bytes).get(NFTA_DATA.VALUE);
   return (list ? listAttributes(list) : []).flatMap(({ value: element }) => {
     const found = decodeAttributes(element);
@@ -160,7 +160,7 @@ export interface ListedChain {
   readonly policy?: 'accept' | 'drop';
 }
 export function decodeChain(body: Buffer): ListedChain | undefined {
-  const found = decodeAttributes(body.subarray(4));
+  const found = decodeAttributes(body, 4);
   const [table, name] = [textOf(found.get(NFTA_CHAIN.TABLE)), textOf(found.get(NFTA_CHAIN.NAME))];
   const family = families.get(body[0] ?? -1);
   if (table === undefined || name === undefined || family === undefined) return undefined;
@@ -204,7 +204,7 @@ export function createNftables(): Nftables & { close(): void } {
     hasElement: (table, set, key) => socket.ask(request(NFT_MSG.GETSETELEM, [...setAttributes(table, set), attribute(NFTA_SET_ELEM_LIST.ELEMENTS, [attribute(NFTA_LIST_ELEM, [attribute(NFTA_SET_ELEM.KEY, dataOf(key))])])]), gone) !== undefined,
     listElements: (table, set) => socket.dump(request(NFT_MSG.GETSETELEM, setAttributes(table, set))).filter(({ type }) => type === NFT_MSG.NEWSETELEM).flatMap(({ body }) => decodeElements(body)),
     tables: () => socket.dump(request(NFT_MSG.GETTABLE, [], NFPROTO.unspec)).flatMap(({ type, body }) => {
-      const name = textOf(decodeAttributes(body.subarray(4)).get(NFTA_TABLE.NAME));
+      const name = textOf(decodeAttributes(body, 4).get(NFTA_TABLE.NAME));
       const family = families.get(body[0] ?? -1);
       return type === NFT_MSG.NEWTABLE && name !== undefined && family !== undefined ? [{ family, name }] : [];
     }),
@@ -214,7 +214,7 @@ export function createNftables(): Nftables & { close(): void } {
     }),
     generation: () => {
       const answer = socket.ask(request(NFT_MSG.GETGEN, [], NFPROTO.unspec));
-      return be32Of(answer && decodeAttributes(answer.body.subarray(4)).get(NFTA_GEN_ID)) ?? 0;
+      return be32Of(answer && decodeAttributes(answer.body, 4).get(NFTA_GEN_ID)) ?? 0;
     },
     close: () => socket.close(),
   };

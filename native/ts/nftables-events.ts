@@ -23,7 +23,7 @@ export function decodeNftablesEvent(type: number, body: Buffer): NftablesEvent |
   const kind = names[type];
   if (kind === undefined || body.length < 4) return undefined;
   if (kind === 'generation') return { kind };
-  const found = decodeAttributes(body.subarray(4));
+  const found = decodeAttributes(body, 4);
   const table = textOf(found.get(NFTA_TABLE_NAME));
   const name = NFTA_NAMES[kind] === undefined ? undefined : textOf(found.get(NFTA_NAMES[kind]));
   return { kind, family: body.readUInt8(0), ...(table === undefined ? {} : { table }), ...(name === undefined ? {} : { name }) };

@@ -61,17 +61,19 @@ const given = <K extends string, V>(key: K, value: V | undefined): { [P in K]?: 
 /** Of a damaged message, or one of another family, nothing. */
 const text = (family: Family, value: Buffer | undefined): string | undefined => (value?.length === (family === 4 ? 4 : 16) ? addressText(value) : undefined);
 
+const ofLink: ReadonlySet<number> = new Set([IFLA.IFNAME, IFLA.MTU, IFLA.LINKINFO, IFLA.IFALIAS, IFLA.MASTER, IFLA.LINK, IFLA.ADDRESS, IFLA.LINK_NETNSID]);
+const kind: ReadonlySet<number> = new Set([IFLA_INFO.KIND]);
 /** Body of an RTM_NEWLINK message; undefined for a damaged one. */
 export function decodeLink(body: Buffer): Link | undefined {
   if (body.length < 16) return undefined;
-  const found = decodeAttributes(body.subarray(16));
+  const found = decodeAttributes(body, 16, ofLink);
   const name = textOf(found.get(IFLA.IFNAME));
   if (name === undefined) return undefined;
   const info = found.get(IFLA.LINKINFO);
   const address = found.get(IFLA.ADDRESS);
   return {
     index: body.readInt32LE(4), name, up: (body.readUInt32LE(8) & IFF.UP) !== 0, mtu: numberOf(found.get(IFLA.MTU)) ?? 0,
-    ...given('kind', info && textOf(decodeAttributes(info).get(IFLA_INFO.KIND))),
+    ...given('kind', info && textOf(decodeAttributes(info, 0, kind).get(IFLA_INFO.KIND))),
     ...given('alias', textOf(found.get(IFLA.IFALIAS))),
     ...given('master', numberOf(found.get(IFLA.MASTER))),
     ...given('peer', numberOf(found.get(IFLA.LINK))),
@@ -83,7 +85,7 @@ export function decodeLink(body: Buffer): Link | undefined {
 export function decodeInterfaceAddress(body: Buffer): InterfaceAddress | undefined {
   const family = familyOf(body[0]);
   if (body.length < 8 || family === undefined) return undefined;
-  const found = decodeAttributes(body.subarray(8));
+  const found = decodeAttributes(body, 8);
   // of a point-to-point link ADDRESS is the other end's
   const address = text(family, found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS));
   return address === undefined ? undefined : { index: body.readUInt32LE(4), family, address, prefix: body.readUInt8(1) };
@@ -92,7 +94,7 @@ export function decodeInterfaceAddress(body: Buffer): InterfaceAddress | undefin
 export function decodeRoute(body: Buffer): Route | undefined {
   const family = familyOf(body[0]);
   if (body.length < 12 || family === undefined) return undefined;
-  const found = decodeAttributes(body.subarray(12));
+  const found = decodeAttributes(body, 12);
   const destination = found.has(RTA.DST) ? text(family, found.get(RTA.DST)) : family === 4 ? '0.0.0.0' : '::';
   const prefix = body.readUInt8(1);
   if (destination === undefined || prefix > (family === 4 ? 32 : 128)) return undefined;
