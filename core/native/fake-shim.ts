@@ -89,6 +89,7 @@ export class FakeShim {
   readonly #perform: Perform;
   readonly #program: RunProgram;
   readonly #release: () => void;
+  readonly #freePorts: () => void;
   readonly #clients = new Set<FakePeer>();
   readonly #attached = new Map<number, Set<FakePeer>>();
   /** Who gets the streams of what a client attaches, undefined: one that has gone. */
@@ -107,7 +108,7 @@ export class FakeShim {
   dead = false;
 
   constructor(options: {
-    folder: string; plan: Uint8Array; pid: number; perform: Perform; program: RunProgram; release: () => void; pool: number | undefined; trace: boolean;
+    folder: string; plan: Uint8Array; pid: number; perform: Perform; program: RunProgram; release: () => void; freePorts: () => void; pool: number | undefined; trace: boolean;
     /** Whose control connection it is. */
     owner: object;
   }) {
@@ -117,6 +118,7 @@ export class FakeShim {
     this.#perform = options.perform;
     this.#program = options.program;
     this.#release = options.release;
+    this.#freePorts = options.freePorts;
     this.#pool = options.pool;
     this.#trace = options.trace;
     this.#owner = options.owner;
@@ -148,6 +150,7 @@ export class FakeShim {
   /** SIGKILL: the lock is free, nothing is written. */
   kill(): void {
     this.dead = true;
+    this.#freePorts();
     for (const client of [...this.#clients, ...this.#relays]) client.close();
     this.#release();
   }
@@ -233,6 +236,7 @@ export class FakeShim {
       if (problem === null) return this.kill();
       if (problem) {
         const { payload, json } = failure(problem.step, part, problem.error);
+        this.#freePorts();
         this.#write(RUN_FILES.failed, json);
         this.#tellTrace();
         this.#broadcast(FRAME.failed, { payload });
@@ -250,6 +254,7 @@ export class FakeShim {
     const { code, signal } = await session.ended;
     if (this.dead) return;
     const exit = { code, signal, coreDumped: false, oom: { killed: false, limit: '' }, finishedAt: nowNs(), dropped: 0 };
+    this.#freePorts();
     this.#write(RUN_FILES.exit, exit);
     session.exitCode = code;
     session.exitPayload = Buffer.from(JSON.stringify(exit));

@@ -223,3 +223,42 @@ describe('a shim of the fake', () => {
     expect(fs.existsSync(join(folder, 'made'))).toBe(false);
   });
 });
+
+describe('fake ports', () => {
+  const hold = (address: number[], port: number): [Slot, Operation] => ['shim.links', op.holdPort({ protocol: 6, address: Buffer.from(address), port })];
+  const run = (name: string, ...steps: [Slot, Operation][]): { frames: Frame[]; until(type: number): Promise<Frame>; connection: ShimConnection } => {
+    fs.mkdirSync(at(name));
+    fs.writeFileSync(at(`${name}/plan`), encode(...steps, ['init.exec', op.exec({ program: 'p', argv: ['sleep'], env: [] })]));
+    const connection = native.spawnShim({ mode: 'run', plan: at(`${name}/plan`), runFolder: at(name) });
+    return { ...listen(connection), connection };
+  };
+
+  it('are held by shims while their run lasts', async () => {
+    const one = run('one', hold([0, 0, 0, 0], 80), hold(Array<number>(16).fill(0), 80));
+    await one.until(FRAME.started);
+    expect(native.isPortFree('tcp', '127.0.0.1', 80)).toBe(false);
+    expect(native.isPortFree('tcp', '::1', 80)).toBe(false);
+    expect(native.portHolder('tcp', '0:0:0:0:0:0:0:1', 80)).toBe('engine-shim');
+    expect([native.isPortFree('udp', '127.0.0.1', 80), native.isPortFree('tcp', '127.0.0.1', 81)]).toEqual([true, true]);
+    const two = run('two', hold([127, 0, 0, 1], 80));
+    const { payload } = await two.until(FRAME.failed);
+    expect(payload.toString()).toContain('tcp 127.0.0.1:80');
+    await one.connection.send(FRAME.signal, { argument: 9 });
+    await one.until(FRAME.exit);
+    expect(native.isPortFree('tcp', '127.0.0.1', 80)).toBe(true);
+  });
+
+  it('are freed when a shim is killed, and can be taken by a test', async () => {
+    const one = run('one', hold([127, 0, 0, 1], 80));
+    await one.until(FRAME.started);
+    native.killShim(at('one'));
+    expect(native.isPortFree('tcp', '0.0.0.0', 80)).toBe(true);
+    const giveBack = native.takePort('tcp', 80, 'nginx (pid 12)');
+    expect(native.portHolder('tcp', '10.0.0.1', 80)).toBe('nginx (pid 12)');
+    const two = run('two', hold([10, 0, 0, 1], 80));
+    await two.until(FRAME.failed);
+    giveBack();
+    native.takePort('udp', 53, undefined, '127.0.0.1');
+    expect([native.isPortFree('tcp', '::', 80), native.isPortFree('udp', '::', 53), native.isPortFree('udp', '0.0.0.0', 53)]).toEqual([true, true, false]);
+  });
+});

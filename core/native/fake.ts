@@ -8,6 +8,7 @@ import { type Part } from '../plan/slots.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
 import { fakeConnection, type FakePeer } from './fake-connection.ts';
 import { errno } from './fake-entries.ts';
+import { FakePorts, type PortProtocol } from './fake-ports.ts';
 import { FakeFiles, type FakeIoctl } from './fake-operations.ts';
 import { defaultProgram, fakeHelper, FakeShim, type RunProgram } from './fake-shim.ts';
 import { type Lock, type Native, type ShimConnection } from './index.ts';
@@ -53,6 +54,11 @@ export interface FakeNative extends Native {
   restart(options?: { reboot?: boolean }): FakeNative;
   /** SIGKILL for the shim of a run's folder. */
   killShim(runFolder: string): void;
+  /**
+   * Somebody else has this port of the host, at `address` or at every one: it is not free, and `holdPort` fails with EADDRINUSE. Those of shims are held and freed by
+   * themselves. `holder`: in words, as portHolder says it. The returned function gives the port back. Errors: EADDRINUSE.
+   */
+  takePort(protocol: PortProtocol, port: number, holder?: string, address?: string): () => void;
   /** What whoever holds this end of a `socketPair` sees when the other end was given to a shim. */
   endOf(fd: number): ShimConnection;
 }
@@ -70,6 +76,7 @@ interface World {
   readonly locks: Map<string, Set<Description>>;
   readonly shims: Map<string, FakeShim>;
   readonly operations: RecordedOperation[];
+  readonly ports: FakePorts;
   boot: number;
   nextPid: number;
 }
@@ -77,7 +84,7 @@ interface World {
 const locks: World['locks'] = new Map();
 
 export function createFakeNative({ prefix, program = defaultProgram, ioctl }: FakeNativeOptions): FakeNative {
-  return engineOn({ locks, shims: new Map(), operations: [], boot: 1, nextPid: 4_000_000 }, fs.realpathSync(prefix), program, ioctl);
+  return engineOn({ locks, shims: new Map(), ports: new FakePorts(), operations: [], boot: 1, nextPid: 4_000_000 }, fs.realpathSync(prefix), program, ioctl);
 }
 
 function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: FakeIoctl): FakeNative {
@@ -120,7 +127,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
   };
 
   /** Count, record, fail or crash; then do. */
-  const performer = (files: FakeFiles) => async (step: DecodedStep, part: Part): Promise<'done' | null> => {
+  const performer = (files: FakeFiles, self: object) => async (step: DecodedStep, part: Part): Promise<'done' | null> => {
     await new Promise((resolve) => setImmediate(resolve));
     const k = count++;
     const { operation, origin } = step;
@@ -133,7 +140,8 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
     world.operations.push({ part, name: operation.name, args: operation.args, origin });
     try {
       if (fault?.k === k) throw errno(fault.errno, fault.detail);
-      await files.run(step);
+      if (operation.name === 'holdPort') world.ports.hold(operation.args, self);
+      else await files.run(step);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       const tolerated = (code === 'ENOENT' && operation.flags?.okMissing) || (code === 'EEXIST' && operation.flags?.okExists);
@@ -175,6 +183,17 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       world.shims.get(socket)?.kill();
       world.shims.delete(socket);
     },
+
+    takePort(protocol, port, holder, address) {
+      const owner = {};
+      for (const one of address === undefined ? ['0.0.0.0', '::'] : [address]) world.ports.take(protocol, one, port, owner, holder);
+      return () => world.ports.free(owner);
+    },
+    isPortFree(protocol, address, port) {
+      alive();
+      return world.ports.find(protocol, address, port) === undefined;
+    },
+    portHolder: (protocol, address, port) => world.ports.find(protocol, address, port)?.holder,
 
     tryLock(path, { create = true, shared = false, byte } = {}) {
       alive();
@@ -223,7 +242,9 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         shared = undefined;
       };
       const { engine, shim: peer } = fakeConnection(() => dead, take);
-      const perform = performer(new FakeFiles(prefix, own, ioctl));
+      const self = {};
+      const perform = performer(new FakeFiles(prefix, own, ioctl), self);
+      const freePorts = (): void => world.ports.free(self);
       busy++;
       const end = (): void => {
         for (const fd of own) fs.closeSync(fd);
@@ -235,12 +256,12 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         if (runFolder === undefined) throw fail('ERR_INTERNAL', 'a run needs its folder');
         const socket = join(runFolder, RUN_FILES.socket);
         busy--;
-        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, pool, trace, owner: native, release: () => (release(), void world.shims.delete(socket)) });
+        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, pool, trace, owner: native, freePorts, release: () => (release(), void world.shims.delete(socket)) });
         world.shims.set(socket, shim);
         shim.connect(peer, clientFd === undefined ? undefined : { client });
         setImmediate(() => void shim.run());
       } else {
-        setImmediate(() => void fakeHelper(mode, plan, peer, perform, runFolder).finally(end));
+        setImmediate(() => void fakeHelper(mode, plan, peer, perform, runFolder).finally(() => (freePorts(), end())));
       }
       return engine;
     },

@@ -20,7 +20,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ABI 4
+#include "bind.h"
+
+#define ABI 5
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -170,6 +172,14 @@ EXPORT int engine_lock(const char *path, int create, int shared, int64_t byte) {
 }
 
 EXPORT int engine_socketpair(int *fds) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0; }
+
+/* Could a shim hold this port of an address of 4 or 16 bytes now? 0 yes, or -errno. What this kernel has no sockets for, nobody else holds either. */
+EXPORT int engine_try_bind(int protocol, const uint8_t *address, int length, int port) {
+	int fd = bind_port((uint32_t)protocol, address, (uint32_t)length, (uint32_t)port);
+	if (fd < 0) return bind_impossible(-fd) ? 0 : fd;
+	close(fd);
+	return 0;
+}
 
 /* Who connected a unix socket: pid, uid, gid. */
 EXPORT int engine_peer(int socket, int32_t *ids) {

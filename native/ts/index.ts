@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Lock, type Native } from '@engine/core/native';
+import { isPortFree, portHolder } from './ports.ts';
 import { connectShim, spawnShim } from './shim.ts';
 import { binaryFolder, createSyscalls, type Syscalls } from './syscalls.ts';
 
@@ -71,6 +72,8 @@ export function createNative(options: NativeOptions = {}): Native {
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
     socketPair: () => calls().socketPair(),
     close: (fd) => calls().close(fd),
+    isPortFree: (protocol, address, port) => isPortFree(calls(), protocol, address, port),
+    portHolder: (protocol, address, port) => portHolder(protocol, address, port),
     pipe: () => calls().pipe(),
   };
 }

@@ -21,12 +21,15 @@ export interface Syscalls {
   spawnLater(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): Promise<number>;
   /** Who is at the other end of a unix socket, as it was when it connected (or listened). */
   peer(socket: number): Peer;
+  /** Bind `port` of an address of 4 or 16 bytes (`protocol` 6, 17 or 132) as a shim does, and let it go again. False: EADDRINUSE. */
+  tryBind(protocol: number, address: Uint8Array, port: number): boolean;
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 4;
+const ABI = 5;
 const EAGAIN = 11;
 const ENOENT = 2;
+const EADDRINUSE = 98;
 const ESTALE = 116;
 
 /** The folder with engine-shim and libengine.so: `dist/bin` of the checkout, seen from the sources or from the bundle. */
@@ -55,6 +58,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int', later: true },
     engine_peer: { args: ['int', 'bytes'], result: 'int' },
+    engine_try_bind: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
   }, {
     check: (bound) => {
       const { value } = bound.engine_abi();
@@ -95,6 +99,10 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
       const [pid = 0, uid = 0, gid = 0] = ids;
       return { pid, uid: uid >>> 0, gid: gid >>> 0 };
     },
+    tryBind(protocol, address, port) {
+      const { value } = library.engine_try_bind(protocol, address, address.byteLength, port);
+      return value !== -EADDRINUSE && checked('bind', value) === 0;
+    },
   };
 }
 
@@ -132,6 +140,7 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     spawn: () => 4242,
     spawnLater: () => Promise.resolve(4242),
     peer: () => ({ pid: 4242, uid: 0, gid: 0 }),
+    tryBind: () => true,
   };
   const recorded = Object.fromEntries((Object.keys(fakes) as (keyof Syscalls)[]).map((name) => [name, (...args: unknown[]) => {
     calls.push({ name, args });
