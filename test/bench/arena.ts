@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { busyboxRootfs } from '../helpers/busybox.ts';
-import { missingPeers } from '../helpers/peers.ts';
+import { type Dockerd, missingPeers } from '../helpers/peers.ts';
 import { EngineContestant } from './engines.ts';
 import { Driver } from './measure.ts';
 import { type Contestant, DockerContestant, PodmanContestant, RuntimeContestant } from './peers.ts';
@@ -37,10 +37,15 @@ export class Arena {
     return this.contestants.filter((one) => one instanceof EngineContestant);
   }
 
+  /** The dockerd that takes part. */
+  get docker(): Dockerd | undefined {
+    return this.contestants.find((one) => one instanceof DockerContestant)?.dockerd;
+  }
+
   async open(say: (line: string) => void): Promise<void> {
     for (const kind of ['pooled', 'unpooled', 'cold'] as const) {
       say(`starting engine, ${kind}`);
-      const engine = new EngineContestant(kind, this.folder);
+      const engine = new EngineContestant(kind, this.folder, this.settings.bridge);
       this.contestants.push(engine); // first: what has begun is to be closed
       await engine.start();
     }
@@ -56,7 +61,7 @@ export class Arena {
       this.versions.push(docker.version());
     }
     if (this.#wants('podman', 'podman', 'crun')) {
-      const podman = new PodmanContestant();
+      const podman = new PodmanContestant(this.settings.bridge);
       this.contestants.push(podman);
       podman.start(rootfs);
       this.versions.push(podman.version());

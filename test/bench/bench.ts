@@ -24,12 +24,14 @@ const words = (text: string | undefined): string[] => (text ?? '').split(',').ma
 
 const { values, positionals } = parseArgs({ options: { docs: { type: 'boolean' }, json: { type: 'string' } }, allowPositionals: true, allowNegative: true });
 const only = [...positionals, ...words(process.env['BENCH_ONLY'])];
-const known = [...scenarios, ...inner].map(({ name }) => name);
+const all = [...scenarios, ...inner.filter(({ name }) => !scenarios.some((one) => one.name === name))];
+const known = all.map(({ name }) => name);
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? 10);
 
 async function bench(): Promise<void> {
   const folder = mkdtempSync('/var/tmp/engine-bench-');
   withoutUnifiedControllers(folder);
+  if (process.env['BENCH_BRIDGE'] === '1') execFileSync('ip', ['link', 'set', 'lo', 'up']);
   mountMany(folder, Number(process.env['BENCH_MOUNTS'] ?? 0));
   const settings = { rounds, pause: Number(process.env['BENCH_PAUSE'] ?? 50), peers: words(process.env['BENCH_PEERS']), bridge: process.env['BENCH_BRIDGE'] === '1' };
   const arena = new Arena(folder, settings);
@@ -38,10 +40,10 @@ async function bench(): Promise<void> {
   const outcomes: Outcome[] = [];
   try {
     await arena.open(say);
-    for (const scenario of [...scenarios, ...inner].filter(({ name }) => (only.length > 0 ? only.includes(name) : scenarios.some((one) => one.name === name)))) {
+    for (const scenario of all.filter(({ name }) => (only.length > 0 ? only.includes(name) : scenarios.some((one) => one.name === name)))) {
       say(`measuring ${scenario.name}: ${scenario.title}`);
       const outcome = await scenario.run(arena, outcomes);
-      if (outcome) outcomes.push(outcome);
+      outcomes.push(...[outcome ?? []].flat());
       for (const engine of arena.engines) {
         const rows = await engine.rows();
         if (rows > 0) say(`${engine.name} still has ${rows} containers after ${scenario.name}`);

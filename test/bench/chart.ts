@@ -36,7 +36,7 @@ export function groups(outcomes: readonly Outcome[]): Group[] {
     ...group(outcomes, 'idle-none', 'run --rm, network none, idle: until answered (median)', answered),
     ...group(outcomes, 'idle-none', 'the same, until everything is gone', (row) => row.gone?.p50),
     ...group(outcomes, 'idle-host', 'run --rm, network host, idle: until answered', answered),
-    ...group(outcomes, 'bridge', 'run --rm, network bridge, idle: until answered', answered),
+    ...group(outcomes, 'idle-bridge', 'run --rm, network bridge, idle: until answered', answered),
     ...group(outcomes, 'mounts', 'network none, idle, 1,500 mounts on the host: until answered', answered),
     ...group(outcomes, 'eight', '8 clients: ms per container, everything gone', (row) => (row.rate ? 1000 / row.rate : undefined)),
   ];

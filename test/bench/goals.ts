@@ -33,6 +33,17 @@ export function goals(outcomes: readonly Outcome[]): Goal[] {
   const memory = outcomes.find(({ scenario }) => scenario === 'memory');
   const shims = memory?.rows.filter((one) => one.own && one.name.includes('shim')).flatMap(({ memory: kb }) => (kb === undefined ? [] : [kb])) ?? [];
   const growth = memory?.growth ?? [];
+  const bridged = (name: string): Row | undefined => row('idle-bridge', name);
+  const extra = (name: string): number | undefined => {
+    const { answered, plain } = bridged(name) ?? {};
+    return answered && plain !== undefined ? answered.p50 - plain : undefined;
+  };
+  const faster = (name: string): number | undefined => ratio(bridged('docker')?.answered?.p50, bridged(name)?.answered?.p50);
+  const share = (name: string): number | undefined => row('throughput', name)?.share;
+  const ports = (name: string): number | undefined => {
+    const by = row('ports', name)?.by;
+    return ratio(by?.at(-1)?.[1], by?.[0]?.[1]);
+  };
   return [
     atMost('unpooled takes at most 0.6 of `crun run` on a bare bundle', ratio(idle(names.unpooled), idle('crun')), 0.6),
     atMost('pooled takes at most 0.35 of it', ratio(idle(names.pooled), idle('crun')), 0.35),
@@ -50,6 +61,17 @@ export function goals(outcomes: readonly Outcome[]): Goal[] {
     atMost('the same when it has been quiet for five seconds', growth.at(-1)?.[0] === 10_000 && memory?.settled !== undefined ? memory.settled / 1024 : undefined, 80, 1),
     atMost('engined grows by less than 1 MB per 1,000 of 10,000 starts', growth.at(-1)?.[0] === 10_000 ? growthPerThousand(growth.map(([starts, kb]) => [starts, kb / 1024])) : undefined, 1),
     atMost('cold, `--no-daemon`: at most 4 times crun', ratio(idle(names.cold), idle('crun')), 4),
+    atMost('bridge: at most 1.5 ms more than none, unpooled', extra(names.unpooled), 1.5),
+    atMost('bridge: at most 1.5 ms more than none, pooled', extra(names.pooled), 1.5),
+    atLeast("bridge: docker's takes at least 50 times as long as unpooled", faster(names.unpooled), 50, 1),
+    atLeast("bridge: docker's takes at least 50 times as long as pooled", faster(names.pooled), 50, 1),
+    atLeast("bridge, 8 clients, fully gone: at least 30 times docker's rate, unpooled", ratio(row('eight-bridge', names.unpooled)?.rate, row('eight-bridge', 'docker')?.rate), 30, 1),
+    atLeast("bridge, 8 clients, fully gone: at least 30 times docker's rate, pooled", ratio(row('eight-bridge', names.pooled)?.rate, row('eight-bridge', 'docker')?.rate), 30, 1),
+    atLeast('a published port, from another host: at least 0.95 of the throughput of a bare veth pair', share('published port, from another host'), 0.95, 3),
+    atLeast('container to container: at least 0.95 of it', share('container to container'), 0.95, 3),
+    atMost('with a port, unpooled: beside 500 published ports at most 1.1 times as long as beside one', ports(names.unpooled), 1.1),
+    atMost('with a port, pooled: the same', ports(names.pooled), 1.1),
+    atMost('the rules of 400 containers are back in less than 1,000 ms', row('restore', 'engine, 400 containers with a published port')?.took, 1000, 0),
   ];
 }
 

@@ -14,6 +14,13 @@ export interface Row {
   /** ms of the first ten starts and of the last ten. */
   readonly first?: number;
   readonly last?: number;
+  /** Gbit/s, and as a part of a bare veth pair's. */
+  readonly gigabits?: number;
+  readonly share?: number;
+  /** ms by a number: of ports that are published. */
+  readonly by?: readonly (readonly [number, number])[];
+  /** ms that something took once, the slowest. */
+  readonly took?: number;
   /** ms in the same scenario without what makes this one special. */
   readonly plain?: number;
 }
@@ -23,7 +30,7 @@ export interface Quantiles {
 }
 export interface Outcome {
   readonly scenario: string;
-  readonly kind: 'latency' | 'rate' | 'many' | 'memory' | 'load';
+  readonly kind: 'latency' | 'rate' | 'many' | 'memory' | 'load' | 'throughput' | 'by' | 'took';
   readonly title: string;
   readonly note?: string;
   readonly rows: readonly Row[];

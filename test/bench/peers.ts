@@ -36,42 +36,42 @@ const version = (program: string, ...args: string[]): string => /\d+\.\d+(\.\d+)
 export class DockerContestant implements Contestant {
   readonly name = 'docker';
   readonly own = false;
-  readonly #dockerd = new Dockerd();
+  readonly dockerd = new Dockerd();
   readonly #bridge: boolean;
   constructor(bridge: boolean) {
     this.#bridge = bridge;
   }
   async start(rootfs: string): Promise<this> {
     // the last of two flags counts: a bridge of its own only in a network namespace of ours
-    await this.#dockerd.start(...(this.#bridge ? ['--bridge=', '--iptables=true'] : []));
-    this.#dockerd.docker('import', rootfs, 'busybox');
+    await this.dockerd.start(...(this.#bridge ? ['--bridge=', '--iptables=true'] : []));
+    this.dockerd.docker('import', rootfs, 'busybox');
     return this;
   }
   get env(): Record<string, string> {
-    return this.#dockerd.env;
+    return this.dockerd.env;
   }
   get gone(): string[] {
-    const { folder } = this.#dockerd;
+    const { folder } = this.dockerd;
     return ['-f', join(folder, 'data/containers'), '-f', join(folder, 'exec/containerd/daemon/io.containerd.runtime.v2.task/moby'), '-f', `${cgroups}/docker`, '-c', `containerd-shim:${folder}`];
   }
   run(network: Network): string[] | undefined {
     return network === 'bridge' && !this.#bridge ? undefined : [path('docker'), 'run', '--rm', '--network', network, 'busybox', 'true'];
   }
   load(archive: string): { command: Command; reset: () => void } {
-    return { command: { argv: [path('docker'), 'load', '-q', '-i', archive], env: this.env }, reset: () => void this.#dockerd.docker('rmi', '-f', 'bench:latest') };
+    return { command: { argv: [path('docker'), 'load', '-q', '-i', archive], env: this.env }, reset: () => void this.dockerd.docker('rmi', '-f', 'bench:latest') };
   }
   memory(): readonly (readonly [string, number])[] {
-    const id = this.#dockerd.docker('run', '-d', '--network', 'none', 'busybox', 'sleep', '100000').trim();
-    const shim = pss(parentOf(Number(this.#dockerd.docker('inspect', '-f', '{{.State.Pid}}', id))));
-    this.#dockerd.docker('rm', '-f', id);
-    const daemons = processesOf(this.#dockerd.folder).filter(([name]) => name === 'dockerd' || name === 'containerd');
+    const id = this.dockerd.docker('run', '-d', '--network', 'none', 'busybox', 'sleep', '100000').trim();
+    const shim = pss(parentOf(Number(this.dockerd.docker('inspect', '-f', '{{.State.Pid}}', id))));
+    this.dockerd.docker('rm', '-f', id);
+    const daemons = processesOf(this.dockerd.folder).filter(([name]) => name === 'dockerd' || name === 'containerd');
     return [['docker: containerd-shim (PSS)', shim], ['docker: dockerd and containerd (RSS)', daemons.reduce((sum, [, pid]) => sum + rss(pid), 0)]];
   }
   version(): string {
     return `docker ${version('dockerd')}`;
   }
   async close(): Promise<string[]> {
-    await this.#dockerd.stop();
+    await this.dockerd.stop();
     return [];
   }
 }
@@ -79,7 +79,12 @@ export class DockerContestant implements Contestant {
 export class PodmanContestant implements Contestant {
   readonly name = 'podman';
   readonly own = false;
-  readonly #podman = new Podman();
+  readonly #podman: Podman;
+  readonly #bridge: boolean;
+  constructor(bridge: boolean) {
+    this.#bridge = bridge;
+    this.#podman = new Podman({ bridge });
+  }
   start(rootfs: string): this {
     this.#podman.podman('import', rootfs, 'busybox');
     return this;
@@ -91,7 +96,7 @@ export class PodmanContestant implements Contestant {
     return ['-f', join(this.#podman.folder, 'run/overlay-containers'), '-f', `${cgroups}/libpod_parent:libpod-`, '-c', `conmon:${this.#podman.folder}`];
   }
   run(network: Network): string[] | undefined {
-    return network === 'bridge' ? undefined : [path('podman'), ...this.#podman.args, 'run', '--rm', '--network', network, 'busybox', 'true'];
+    return network === 'bridge' && !this.#bridge ? undefined : [path('podman'), ...this.#podman.args, 'run', '--rm', '--network', network, 'busybox', 'true'];
   }
   load(archive: string): { command: Command; reset: () => void } {
     return { command: { argv: [path('podman'), ...this.#podman.args, 'load', '-q', '-i', archive], env: this.env }, reset: () => void this.#podman.podman('rmi', '-f', 'bench:latest') };

@@ -41,15 +41,12 @@ export function debianTar(): string | undefined {
   }
 }
 
-/**
- * A tar of that Debian with nginx and redis installed from its packages, once per machine. Undefined, with the reason on standard error,
- * where that cannot be done.
- */
-export function servicesTar(): string | undefined {
-  const tar = join(tmpdir(), 'engine-test-debian-services-v1.tar');
+/** A tar of `base` with packages installed, once per machine. Undefined, with the reason on standard error, where that cannot be done. */
+function tarWith(name: string, base: () => string | undefined, packages: readonly string[]): string | undefined {
+  const tar = join(tmpdir(), `engine-test-debian-${name}.tar`);
   if (existsSync(tar)) return tar;
-  const base = debianTar();
-  if (base === undefined) return undefined;
+  const below = base();
+  if (below === undefined) return undefined;
   const work = mkdtempSync('/var/tmp/engine-debian-');
   const rootfs = join(work, 'rootfs');
   const inside = (...args: string[]): void => {
@@ -57,19 +54,24 @@ export function servicesTar(): string | undefined {
   };
   try {
     mkdirSync(rootfs);
-    execFileSync('tar', ['--numeric-owner', '--xattrs', '-C', rootfs, '-xpf', base]);
-    for (const name of ['resolv.conf', 'hosts']) copyFileSync(`/etc/${name}`, join(rootfs, 'etc', name));
+    execFileSync('tar', ['--numeric-owner', '--xattrs', '-C', rootfs, '-xpf', below]);
+    for (const file of ['resolv.conf', 'hosts']) copyFileSync(`/etc/${file}`, join(rootfs, 'etc', file));
     writeFileSync(join(rootfs, 'usr/sbin/policy-rc.d'), '#!/bin/sh\nexit 101\n', { mode: 0o755 }); // nothing may be started by its installation
     inside('apt-get', '-q', 'update');
-    inside('apt-get', '-q', '-y', '--no-install-recommends', 'install', 'nginx-light', 'redis-server');
+    inside('apt-get', '-q', '-y', '--no-install-recommends', 'install', ...packages);
     inside('apt-get', 'clean');
     execFileSync('tar', ['--numeric-owner', '-C', rootfs, '-cf', `${tar}.${process.pid}`, '.']);
     renameSync(`${tar}.${process.pid}`, tar);
     return tar;
   } catch (error) {
-    console.error(`no Debian with services to test with: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(`no Debian with ${packages.join(', ')} to test with: ${error instanceof Error ? error.message : String(error)}`);
     return undefined;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
+
+/** A tar of that Debian with nginx and redis. */
+export const servicesTar = (): string | undefined => tarWith('services-v1', debianTar, ['nginx-light', 'redis-server']);
+/** The same with Flask, its client of redis, and curl. */
+export const webTar = (): string | undefined => tarWith('web-v1', servicesTar, ['python3-flask', 'python3-redis', 'curl']);

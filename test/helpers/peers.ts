@@ -65,9 +65,12 @@ export class Dockerd {
 /** podman with roots of its own; its default ulimits are emptied, as they need a capability that not every root has. */
 export class Podman {
   readonly folder = mkdtempSync('/var/tmp/engine-podman-');
-  constructor() {
-    mkdirSync(join(this.folder, 'home'));
-    writeFileSync(join(this.folder, 'containers.conf'), '[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nlock_type = "file"\nevents_logger = "none"\n');
+  /** `bridge`: with a network of its own, 10.88.0.0/16; only in a network namespace of ours. */
+  constructor(options: { readonly bridge?: boolean } = {}) {
+    for (const name of ['home', 'networks']) mkdirSync(join(this.folder, name));
+    const network = options.bridge ? `[network]\nnetwork_backend = "cni"\ncni_plugin_dirs = ["/usr/lib/cni", "/opt/cni/bin"]\nnetwork_config_dir = "${join(this.folder, 'networks')}"\n` : '';
+    if (options.bridge) writeFileSync(join(this.folder, 'networks', '87-podman.conflist'), JSON.stringify(podmanNetwork(join(this.folder, 'leases'))));
+    writeFileSync(join(this.folder, 'containers.conf'), network + '[containers]\ndefault_ulimits = []\n[engine]\ncgroup_manager = "cgroupfs"\nlock_type = "file"\nevents_logger = "none"\n');
     writeFileSync(join(this.folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
   }
   get args(): string[] {
@@ -88,3 +91,12 @@ export class Podman {
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
+
+/** Podman's own default network, with its leases in a folder of ours. */
+const podmanNetwork = (dataDir: string): object => ({
+  cniVersion: '0.4.0', name: 'podman',
+  plugins: [
+    { type: 'bridge', bridge: 'cni-podman0', isGateway: true, ipMasq: true, hairpinMode: true, ipam: { type: 'host-local', dataDir, routes: [{ dst: '0.0.0.0/0' }], ranges: [[{ subnet: '10.88.0.0/16', gateway: '10.88.0.1' }]] } },
+    { type: 'portmap', capabilities: { portMappings: true } }, { type: 'firewall' }, { type: 'tuning' },
+  ],
+});
