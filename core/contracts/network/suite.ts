@@ -6,7 +6,8 @@ import { type DriverDeps } from '../common/index.ts';
 import { type Bench, type Suite, type SuiteCase, type SuiteContext } from '../common/suite.ts';
 import { operations } from '../../plan/table.ts';
 import { type Step } from '../../plan/types.ts';
-import { type EndpointRequest, type NetworkDriver } from './index.ts';
+import { type EndpointRequest, type NetworkDriver, type NetworkRecord } from './index.ts';
+import { managedCases } from './suite-managed.ts';
 
 export interface NetworkFactory {
   bench(): Promise<Bench>;
@@ -15,6 +16,8 @@ export interface NetworkFactory {
   readonly mode?: string;
   /** Gives ability `containers`. */
   readonly containers?: ContainerRunner;
+  /** For drivers with feature `networks` at level 1: the kernel that the driver reads has this network from now on, as its effects would have made it. */
+  present?(driver: NetworkDriver, network: NetworkRecord): void;
 }
 const CLONE_NEWNET = 0x40000000;
 
@@ -23,12 +26,14 @@ export class NetworkContext implements SuiteContext {
   readonly driver: NetworkDriver;
   readonly mode: string;
   readonly containers: ContainerRunner | undefined;
+  readonly factory: NetworkFactory;
 
   constructor(bench: Bench, driver: NetworkDriver, factory: NetworkFactory) {
     this.bench = bench;
     this.driver = driver;
     this.mode = factory.mode ?? driver.name;
     this.containers = factory.containers;
+    this.factory = factory;
   }
   has(need: string): boolean {
     return need === 'containers' ? this.containers !== undefined : this.bench.abilities.has(need) || this.driver.features.has(need);
@@ -68,7 +73,8 @@ const cases: readonly SuiteCase<NetworkContext>[] = [
     name: 'it serves its own mode and no foreign one',
     needs: [],
     run({ driver, mode }) {
-      assert.ok(driver.serves(mode));
+      // networks with a record are found by it
+      assert.equal(driver.serves(mode), driver.managed === undefined);
       for (const other of ['', 'no such network', 'container', '../x']) assert.ok(!driver.serves(other), other);
     },
   },
@@ -188,7 +194,7 @@ const cases: readonly SuiteCase<NetworkContext>[] = [
 /** The conformance suite of contract `network`. */
 export const networkSuite: Suite<NetworkFactory, NetworkContext> = {
   contract: 'network',
-  cases,
+  cases: [...cases, ...managedCases],
   async open(factory) {
     const bench = await factory.bench();
     return new NetworkContext(bench, factory.create(bench.deps), factory);

@@ -1,0 +1,163 @@
+import { fail } from '@engine/core/errors';
+import { effect, op, type Effect } from '@engine/core/plan';
+import { type DriverDeps } from '@engine/core/contracts/common';
+import { type NetworkRecord } from '@engine/core/contracts/network';
+import { broadcastOf, parseCidr } from '@engine/native/addresses';
+import { attribute, deleteAddress, deleteLink, encodeBatch, encodeMessage, encodePatched, ifinfomsg, IFLA, NETLINK_ROUTE, newAddress, newBridge, setLink, slot, type Encoded } from '@engine/native/netlink';
+import { type Link, type Rtnetlink } from '@engine/native/rtnetlink';
+import { PLUGIN, type BridgeSettings } from './options.ts';
+
+const RTM_NEWLINKPROP = 108;
+const IFLA_PROP_LIST = 52;
+const INDEX = 'network-bridge.index';
+const LINK = 'link';
+
+/** Name of every bridge of ours, its only one or an alternative one: it carries the network's id, so that whatever has it may be deleted. */
+export const ownName = (network: string): string => `en-${network.slice(0, 12)}`;
+/** While it is being made, before it gets the name that a user wants, which may be somebody else's. */
+const temporaryName = (network: string): string => `et-${network.slice(0, 12)}`;
+const aliasOf = (instance: string, network: string): string => `${instance} ${network}`;
+/** Its own, and never that of a port, which would change with the ports. Locally administered; containers' begin with 02:42. */
+const macOf = (network: string): string => `02:62:${(network.slice(0, 8).match(/../g) ?? []).join(':')}`;
+
+interface Sysctl { readonly path: string; readonly value: string; readonly why: string }
+const ipv4 = (name: string): string => `/proc/sys/net/ipv4/${name}`;
+const ipv6 = (name: string): string => `/proc/sys/net/ipv6/${name}`;
+
+/** What the bridge itself must have. */
+function bridgeSysctls(network: NetworkRecord, bridge: string): Sysctl[] {
+  return [
+    // routers that announce themselves on it are containers: the host must not listen to them (CVE-2020-13401)
+    { path: ipv6(`conf/${bridge}/accept_ra`), value: '0', why: 'no router advertisements from containers' },
+    // without IPv6 a link-local address would reach what the host serves on [::]
+    { path: ipv6(`conf/${bridge}/disable_ipv6`), value: network.ipv6 ? '0' : '1', why: network.ipv6 ? 'the network has IPv6' : 'the network has no IPv6' },
+    ...(network.internal ? [] : [{ path: ipv4(`conf/${bridge}/route_localnet`), value: '1', why: 'ports published on 127.0.0.1' }]),
+  ];
+}
+/** What the host must have for the network to have a way out. Others rely on these by now: they stay. */
+function hostSysctls(network: NetworkRecord): Sysctl[] {
+  if (network.internal) return [];
+  return [
+    { path: ipv4('ip_forward'), value: '1', why: 'containers reach the world through this host' },
+    ...(network.ipv6 ? [{ path: ipv6('conf/all/forwarding'), value: '1', why: 'containers reach the world through this host' }] : []),
+  ];
+}
+
+export interface Bridges {
+  /** The bridge of a network as it is now, by one question to the kernel. */
+  find(network: NetworkRecord): Link | undefined;
+  ensure(network: NetworkRecord): readonly Effect[];
+  remove(network: NetworkRecord): readonly Effect[];
+}
+
+export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps, 'machine' | 'instance'> & { readonly rtnetlink: Rtnetlink }): Bridges {
+  const settingsOf = (network: NetworkRecord): BridgeSettings => network.settings as unknown as BridgeSettings;
+  const isOurs = (link: Link, network: NetworkRecord): boolean => link.kind === 'bridge' && link.alias === aliasOf(instance, network.id);
+  const taken = (link: Link, network: NetworkRecord): Error => fail('ERR_IN_USE', `the interface ${link.name}${link.kind === undefined ? '' : ` (${link.kind})`} is not the bridge of network ${network.name}`, {
+    path: link.name, plugin: PLUGIN, hint: link.alias ? `it belongs to ${link.alias}` : 'remove it, or choose another name with --opt bridge=NAME',
+  });
+  /** `undefined`: this kernel has no such setting (no IPv6). */
+  const read = ({ path }: Sysctl): string | undefined => machine.read(path)?.trim();
+  const isWrong = (one: Sysctl): boolean => {
+    const value = read(one);
+    return value !== undefined && value !== one.value;
+  };
+  const write = ({ path, value, why }: Sysctl, undone: string): Effect => effect(op.writeFile({ path, data: Buffer.from(value) }), { none: `${why}; ${undone}` });
+
+  /** Forwarding makes the kernel forget default routes that routers announced to it, unless told to listen as a router too. */
+  function keepAnnounced(): Effect[] {
+    const links = new Set(rtnetlink.routes().filter(({ protocol, destination }) => protocol === 'ra' && destination === '::/0').map(({ index }) => index));
+    return [...links].flatMap((index) => {
+      const name = index === undefined ? undefined : rtnetlink.link({ index })?.name;
+      const sysctl = { path: ipv6(`conf/${name}/accept_ra`), value: '2', why: `${name} has its default route from a router's announcements` };
+      return name !== undefined && read(sysctl) === '1' ? [write(sysctl, 'forwarding stays')] : [];
+    });
+  }
+  function hostEffects(network: NetworkRecord): Effect[] {
+    return hostSysctls(network).filter(isWrong).flatMap((one) => [...(one.path.endsWith('all/forwarding') ? keepAnnounced() : []), write(one, 'others may rely on it by now')]);
+  }
+  /** IPv6 without duplicate address detection: nobody else is there. */
+  function addressMessages(pools: NetworkRecord['pools']): { readonly add: Encoded[]; readonly remove: Encoded[] } {
+    const index = slot(LINK);
+    const each = pools.map(({ gateway, subnet }) => ({ gateway, prefix: parseCidr(subnet).prefix, broadcast: broadcastOf(subnet) }));
+    return {
+      add: each.map(({ gateway, prefix, broadcast }) => newAddress(index, gateway, prefix, broadcast === undefined ? {} : { broadcast })),
+      remove: each.map(({ gateway, prefix }) => deleteAddress(index, gateway, prefix)),
+    };
+  }
+
+  /** A new bridge, up, with its addresses. Undone as a whole by its name. */
+  function create(network: NetworkRecord): Effect[] {
+    const { bridge, mtu } = settingsOf(network);
+    const own = ownName(network.id);
+    if (network.ipv6 && machine.read(ipv6('conf/all/forwarding')) === undefined) throw fail('ERR_NOT_SUPPORTED', `network ${network.name}: this kernel has no IPv6`, { plugin: PLUGIN, hint: 'make it without --ipv6' });
+    const first = bridge === own ? own : temporaryName(network.id);
+    // no snooping: nobody asks for groups on it, and a port costs 0.1 ms less without
+    const made = (name: string): Effect => effect(
+      op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([newBridge(name, { mtu, address: macOf(network.id), forwardDelay: 0, multicastSnooping: false }), setLink({ name }, { alias: aliasOf(instance, network.id) })]) }),
+      op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name })]) }, { okMissing: true }),
+    );
+    const goes = { none: 'it goes with the bridge' };
+    const { add } = addressMessages(network.pools);
+    const { bytes, at } = encodePatched([setLink({ index: slot(LINK) }, { up: true }), ...add]);
+    return [
+      made(first),
+      ...(first === own ? [] : [
+        // a name that a user wants may have been taken just now: only what has our own name as well is ever deleted
+        effect(op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([alternativeName(first, own)]) }), op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name: own })]) }, { okMissing: true })),
+        effect(op.linkIndex({ name: own, out: `${INDEX}.new` })),
+        ...renamed(bridge, `${INDEX}.new`),
+      ]),
+      ...bridgeSysctls(network, bridge).filter(({ path }) => machine.read(path.replace(`/${bridge}/`, '/default/')) !== undefined).map((one) => write(one, 'it goes with the bridge')),
+      effect(op.linkIndex({ name: own, out: INDEX })),
+      effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, patch: INDEX, patchAt: at[LINK] as Uint8Array }), goes),
+    ];
+  }
+  function renamed(name: string, register: string): Effect[] {
+    const { bytes, at } = encodePatched([setLink({ index: slot(LINK) }, { rename: name })]);
+    return [effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, patch: register, patchAt: at[LINK] as Uint8Array }), { none: 'the bridge goes by its other name' })];
+  }
+
+  /** What of a bridge that is there has been taken away. */
+  function repair(network: NetworkRecord, link: Link): Effect[] {
+    const there = new Set(rtnetlink.addresses(link.index).filter(({ index }) => index === link.index).map(({ address, prefix }) => `${address}/${prefix}`));
+    const lacking = network.pools.filter(({ gateway, subnet }) => !there.has(`${gateway}/${subnet.slice(subnet.indexOf('/') + 1)}`));
+    const effects: Effect[] = bridgeSysctls(network, link.name).filter(isWrong).map((one) => write(one, 'as the network was made'));
+    if (link.up && lacking.length === 0) return effects;
+    const { add, remove } = addressMessages(lacking);
+    const forward = encodePatched([...(link.up ? [] : [setLink({ index: slot(LINK) }, { up: true })]), ...add]);
+    const back = encodePatched(remove);
+    return [
+      ...effects,
+      effect(op.linkIndex({ name: ownName(network.id), out: INDEX })),
+      effect(
+        op.netlinkWith({ protocol: NETLINK_ROUTE, messages: forward.bytes, patch: INDEX, patchAt: forward.at[LINK] as Uint8Array }),
+        remove.length === 0 ? { none: 'the bridge was meant to be up' } : [
+          op.linkIndex({ name: ownName(network.id), out: INDEX }, { okMissing: true }),
+          op.netlinkWith({ protocol: NETLINK_ROUTE, messages: back.bytes, patch: INDEX, patchAt: back.at[LINK] as Uint8Array }, { okMissing: true }),
+        ],
+      ),
+    ];
+  }
+
+  const find = (network: NetworkRecord): Link | undefined => {
+    const link = rtnetlink.link({ name: ownName(network.id) });
+    if (link && !isOurs(link, network)) throw taken(link, network);
+    return link;
+  };
+  return {
+    find,
+    ensure(network) {
+      const link = find(network);
+      if (link) return [...repair(network, link), ...hostEffects(network)];
+      const { bridge } = settingsOf(network);
+      const foreign = rtnetlink.link({ name: bridge });
+      if (foreign) throw taken(foreign, network);
+      return [...create(network), ...hostEffects(network)];
+    },
+    remove: (network) => [effect(op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name: ownName(network.id) })]) }, { okMissing: true }), { none: 'it is a removal' })],
+  };
+}
+
+const alternativeName = (name: string, other: string): Encoded =>
+  encodeMessage(RTM_NEWLINKPROP, 0x400 | 0x200 | 0x800, ifinfomsg(), [attribute(IFLA.IFNAME, name), attribute(IFLA_PROP_LIST, [attribute(IFLA.ALT_IFNAME, other)])]);
