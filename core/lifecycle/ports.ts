@@ -65,26 +65,28 @@ async function refuseTaken(core: Core, port: BoundPort): Promise<void> {
 export async function choosePorts(core: Core, container: Connected, { explain = false } = {}): Promise<readonly BoundPort[]> {
   const bound: BoundPort[] = [];
   const has = (port: BoundPort): boolean => bound.some((b) => b.protocol === port.protocol && b.hostPort === port.hostPort && b.hostAddress === port.hostAddress);
-  for (const { protocol, containerPort, hostAddress, hostPort } of wantedPorts(container)) {
+  for (const { protocol, containerPort, hostAddress, hostPort, hostPortEnd = hostPort } of wantedPorts(container)) {
     const addresses = hostAddress === undefined || hostAddress === '' ? everywhere(core) : [hostAddress];
     const at = (port: number): BoundPort[] => addresses.map((address) => ({ protocol, hostAddress: address, hostPort: port, containerPort }));
     if (explain) bound.push(...at(hostPort ?? 0));
-    else if (hostPort) {
+    else if (hostPort && hostPort === hostPortEnd) {
       for (const port of at(hostPort)) {
         if (has(port)) throw fail('ERR_INVALID_VALUE', `port ${hostPort}/${protocol} is published twice`, { operation: 'publish' });
         await refuseTaken(core, port);
         bound.push(port);
       }
     } else {
-      const count = RANDOM.to - RANDOM.from + 1;
-      const first = randomInt(count);
+      // of a range that was named the first, of all others any
+      const { from, to } = hostPort && hostPortEnd ? { from: hostPort, to: hostPortEnd } : RANDOM;
+      const count = to - from + 1;
+      const first = hostPort ? 0 : randomInt(count);
       const isFree = (port: BoundPort): boolean => !has(port) && core.parts.native.isPortFree(protocol, port.hostAddress, port.hostPort);
       let found: BoundPort[] | undefined;
       for (let i = 0; i < count && !found; i++) {
-        const tried = at(RANDOM.from + ((first + i) % count));
+        const tried = at(from + ((first + i) % count));
         if (tried.every(isFree)) found = tried;
       }
-      if (!found) throw fail('ERR_PORT_TAKEN', `no port of ${RANDOM.from}-${RANDOM.to}/${protocol} is free`, { operation: 'publish' });
+      if (!found) throw fail('ERR_PORT_TAKEN', `no port of ${from}-${to}/${protocol} is free`, { operation: 'publish' });
       bound.push(...found);
     }
   }
