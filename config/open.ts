@@ -13,6 +13,7 @@ import { createNative } from '@engine/native';
 import { capabilityNames } from './capabilities.ts';
 import { createComposition } from './compose.ts';
 import { guardInstance, guardTap, unmarked, within, type Mark } from './guard.ts';
+import { createKeep } from './keeper/ensure.ts';
 import { didYouMean, isRecord } from './json-schema.ts';
 import { loadPlugins, toEntry, type KnownPlugin, type LoadPlugins } from './loader.ts';
 import { createLog } from './log.ts';
@@ -157,6 +158,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
       config: { sources: ['built-in', ...config.files], result: value },
       wake: ({ request }) => wakeCommand(value, (request.restart?.policy ?? 'no') !== 'no', state.folders),
+      keep: createKeep(value, state.folders, plugins, { log }),
       // a resident engine is told, or started, at the end of the command
       ...(options.passing && value.resident === 'off' ? { passing: true } : {}),
       ...(options.caller ? { caller: options.caller } : {}),

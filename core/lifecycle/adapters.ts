@@ -101,7 +101,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
       addSteps(context.plan, holdPorts(endpoint));
       await onBehalf(context, firewall.choice.plugin, ({ plan, run }) => addSteps(plan, firewall.driver.planPorts(endpoint, wall, run)));
     }
-    for (const [{ driver, choice }, names] of namesOf(context.container, endpoints, open)) {
+    for (const { dns: { driver, choice }, names } of namesOf(context.container, endpoints, open)) {
       await onBehalf(context, choice.plugin, ({ plan, run }) => addSteps(plan, driver.planNames(names, run)));
     }
   }, { name: 'network' });

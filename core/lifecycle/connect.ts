@@ -1,5 +1,6 @@
 import { fail } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
+import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
 import { type Endpoint } from '../contracts/network/index.ts';
 import { type Effect } from '../plan/index.ts';
 import { eventAttributes, type Core } from './core.ts';
@@ -14,7 +15,9 @@ type Group = { readonly plugin: string; readonly effects: readonly Effect[] };
 async function renamed(core: Core, container: ContainerRecord, before: readonly Endpoint[], after: readonly Endpoint[]): Promise<Group[]> {
   const [old, now] = await Promise.all([before, after].map(async (endpoints) => namesOf(container, endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))))));
   const nothing = { container: container.id, servers: [], endpoints: [] };
-  return [...new Set([...(old ?? new Map()).keys(), ...(now ?? new Map()).keys()])].map((dns) => ({ plugin: dns.choice.plugin, effects: dns.driver.change(now?.get(dns) ?? nothing, old?.get(dns) ?? nothing) }));
+  const drivers = new Map([...(old ?? []), ...(now ?? [])].map(({ dns }) => [dns.driver, dns.choice.plugin]));
+  const of = (told: typeof now, driver: DnsDriver): ContainerNames => told?.find(({ dns }) => dns.driver === driver)?.names ?? nothing;
+  return [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver), of(old, driver)) }));
 }
 
 /** Runs `change` with the container, its lock held; `running`: the run it is in. */

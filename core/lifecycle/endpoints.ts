@@ -4,7 +4,7 @@ import { fail } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
 import { type Effect } from '../plan/index.ts';
 import { type Attachment } from '../hooks/index.ts';
-import { type ContainerNames } from '../contracts/dns/index.ts';
+import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
 import { type FirewallNetwork } from '../contracts/firewall/index.ts';
 import { type BoundPort, type Endpoint, type EndpointAddress, type ManagedNetworks, type NetworkRecord } from '../contracts/network/index.ts';
 import { type Contracts } from '../plugin/index.ts';
@@ -67,7 +67,9 @@ export async function ensureNetworks(core: Core, networks: readonly OpenNetwork[
       });
     });
   }
-  if (networks.length > 0) core.parts.keep?.();
+  const kept = networks.length > 0 ? core.parts.keep?.() : undefined;
+  // rules can be watched later, names are asked for at once
+  if (networks.some(({ dns }) => dns)) await kept;
 }
 
 /** Are these links, and all that their networks need, still there? */
@@ -226,15 +228,16 @@ export async function attachmentOf(core: Core, container: string, endpoints: rea
   return { endpoints, networks, resolvers: open.flatMap(({ record, dns }) => dns?.driver.resolvers(record) ?? []), folder: core.folderOf(container) };
 }
 
+interface ToldNames { readonly dns: ResolvedDriver<Contracts['dns']>; readonly names: ContainerNames }
 /** What is told of a container's names, by the driver that answers for them; only networks with names. */
-export function namesOf({ id, name, request }: Pick<Connected, 'id' | 'name' | 'request'>, endpoints: readonly Endpoint[], networks: readonly OpenNetwork[]): ReadonlyMap<ResolvedDriver<Contracts['dns']>, ContainerNames> {
-  const told = new Map<ResolvedDriver<Contracts['dns']>, ContainerNames>();
+export function namesOf({ id, name, request }: Pick<Connected, 'id' | 'name' | 'request'>, endpoints: readonly Endpoint[], networks: readonly OpenNetwork[]): readonly ToldNames[] {
+  const told = new Map<DnsDriver, ToldNames>();
   for (const endpoint of endpoints) {
     const { dns, record } = networks.find((n) => n.record.id === endpoint.network) as OpenNetwork;
     if (!dns) continue;
-    const before = told.get(dns) ?? { container: id, servers: request.dns ?? [], endpoints: [] };
+    const before = told.get(dns.driver)?.names ?? { container: id, servers: request.dns ?? [], endpoints: [] };
     const place = { network: record.id, name, names: [...new Set([name, id.slice(0, 12), ...endpoint.aliases])], addresses: endpoint.addresses.map(({ address }) => address) };
-    told.set(dns, { ...before, endpoints: [...before.endpoints, place] });
+    told.set(dns.driver, { dns, names: { ...before, endpoints: [...before.endpoints, place] } });
   }
-  return told;
+  return [...told.values()];
 }

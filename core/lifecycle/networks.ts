@@ -54,7 +54,7 @@ async function makeNetwork(core: Core, request: NetworkRequest, predefined: bool
       if (conflict !== undefined && tries < TRIES && request.pools.every((pool) => pool.subnet === undefined)) continue;
       throw error;
     }
-    core.parts.keep?.();
+    void core.parts.keep?.();
     core.emit('network', 'create', record.id, { name: record.name, type: record.drivers.network.driver });
     return record;
   }

@@ -68,8 +68,8 @@ export interface EngineParts {
   wake?(container: ContainerRecord): readonly string[] | undefined;
   /** This process serves one command: what is due after the end of a run is for the one whom the shim wakes. */
   readonly passing?: boolean;
-  /** Have the services of plugins run (PluginManifest.service). Asked at every start on a network: microseconds when they do. Failing is no error of the start. */
-  keep?(): void;
+  /** Have the services of plugins run (PluginManifest.service). Asked at every start on a network: microseconds when they do; else resolves when they do. Never throws. */
+  keep?(): void | Promise<void>;
   /** Version of the product, for info. */
   readonly version: string;
   /** Barrier handlers and drivers see this as "now"; tests set it. Default: the clock. */

@@ -4,6 +4,7 @@ import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
 import { orphanGroups, sweepGroups } from './groups.ts';
 import { orphanLayers, sweepLayers } from './layers.ts';
+import { type ChosenContract } from './parts.ts';
 import { viewContainer } from './running.ts';
 import { supervise } from './supervise.ts';
 
@@ -21,10 +22,10 @@ export function createSystem(core: Core): System {
       const states = state.containers.list().map((record) => viewContainer(core, record).state);
       const count = (wanted: string): number => states.filter((s) => s === wanted).length;
       const images = (await Promise.all((await registry.all('image')).map((s) => s.driver.list()))).flat();
-      const pick = async (contract: 'storage' | 'cgroup' | 'log' | 'volume'): Promise<string> => registry.chosen(contract).then((d) => d.choice.driver, () => 'none');
+      const pick = async (contract: ChosenContract): Promise<string> => registry.chosen(contract).then((d) => d.choice.driver, () => 'none');
       return {
         Containers: states.length, ContainersRunning: count('running'), ContainersPaused: count('paused'), ContainersStopped: states.length - count('running') - count('paused'),
-        Images: images.length, Volumes: state.volumes.list().length, Driver: await pick('storage'), CgroupDriver: await pick('cgroup'), LoggingDriver: await pick('log'), VolumeDriver: await pick('volume'),
+        Images: images.length, Volumes: state.volumes.list().length, Driver: await pick('storage'), CgroupDriver: await pick('cgroup'), LoggingDriver: await pick('log'), VolumeDriver: await pick('volume'), Networks: state.networks.list().length, FirewallDriver: await pick('firewall'),
         SecurityOptions: parts.choices.security, DefaultNetwork: parts.defaults.network, ServerVersion: parts.version, KernelVersion: machine.release, Architecture: machine.architecture,
         Name: machine.hostname, NCPU: availableParallelism(), EngineRootDir: state.folders.root, EngineRunDir: state.folders.runRoot, Instance: state.folders.instance, ConfigSources: parts.config.sources, Sandboxes: core.sandboxes.info,
       };
