@@ -71,7 +71,7 @@ export interface FakeNativeOptions {
 }
 
 /** An open file description with a lock: freed when nobody has it open. */
-interface Description { readonly key: string; readonly shared: boolean; references: number }
+interface Description { readonly key: string; readonly shared: boolean; readonly fd: number; references: number }
 interface World {
   readonly locks: Map<string, Set<Description>>;
   readonly shims: Map<string, FakeShim>;
@@ -107,6 +107,8 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
   };
   const drop = (description: Description): void => {
     if (--description.references > 0) return;
+    // not before: another file could have its inode number
+    fs.closeSync(description.fd);
     const set = world.locks.get(description.key);
     set?.delete(description);
     if (set?.size === 0) world.locks.delete(description.key);
@@ -115,10 +117,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
     if (dead) return;
     dead = true;
     for (const shim of world.shims.values()) shim.abandon(native);
-    for (const [description, fd] of mine) {
-      fs.closeSync(fd);
-      drop(description);
-    }
+    for (const description of mine.keys()) drop(description);
     mine.clear();
     if (busy === 0) resolveCrashed();
   };
@@ -206,15 +205,13 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         fs.closeSync(fd);
         return undefined;
       }
-      const description: Description = { key, shared, references: 1 };
+      const description: Description = { key, shared, fd, references: 1 };
       world.locks.set(key, holders.add(description));
       mine.set(description, fd);
       const lock: Lock = {
         fd, path,
         release() {
-          if (!mine.delete(description)) return;
-          fs.closeSync(fd);
-          drop(description);
+          if (mine.delete(description)) drop(description);
         },
       };
       return lock;
