@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { lstatSync, readdirSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync } from 'node:fs';
 import { fail } from '../errors/index.ts';
 import { BITS, effect, op, type Effect } from '../plan/index.ts';
 import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
@@ -32,7 +32,7 @@ export function folderEffects(core: Core, draft: Draft): Effect[] {
   const folder = core.folderOf(record.id);
   return [
     ensureFolder(path.dirname(folder)),
-    ...spread(core.parts, path.dirname(folder)),
+    ...(existsSync(path.dirname(folder)) ? [] : spread(core.parts, path.dirname(folder))),
     effect(op.mkdir({ path: folder, mode: 0o700 }), op.removeTree({ path: folder })),
     effect(op.mkdir({ path: path.join(folder, 'log'), mode: 0o700 }), withContainer),
     ...(wantsCopyUp(draft).length > 0 ? [effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer)] : []),

@@ -10,7 +10,7 @@ import { claimEndpoints, endEndpoints, networksOf } from './endpoints.ts';
 import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
 import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
-import { choosePorts } from './ports.ts';
+import { choosePorts, whoTook } from './ports.ts';
 import { looseKey, type Prepared } from './prepared.ts';
 import { snapshotsOf } from './rootfs.ts';
 import { placesOf, rowText, wholeRow, type Made } from './shapes.ts';
@@ -130,7 +130,7 @@ async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prep
     } catch (error) {
       sandbox?.connection.close();
       await undoStart(core, record);
-      throw error;
+      throw await whoTook(core, error, made.endpoints);
     }
   } catch (error) {
     if (sandbox) await core.sandboxes.drop(sandbox);

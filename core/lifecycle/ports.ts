@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { addressBytes, type Steps } from '../contracts/common/index.ts';
 import { op, step } from '../plan/index.ts';
 import { type BoundPort, type Endpoint, type PortMapping } from '../contracts/network/index.ts';
@@ -56,6 +56,17 @@ async function refuseTaken(core: Core, port: BoundPort): Promise<void> {
   const holder = ours ? `container ${ours.name}` : native.portHolder(protocol, hostAddress, hostPort);
   const at = hostAddress.includes(':') ? `[${hostAddress}]` : hostAddress;
   throw fail('ERR_PORT_TAKEN', `port ${at}:${hostPort}/${protocol} is already allocated${holder ? `: ${holder} has it` : ''}`, { operation: 'publish', path: `${at}:${hostPort}/${protocol}`, errno: 'EADDRINUSE' });
+}
+
+/** The shim could not bind a port that was free a moment ago: then it is told who has it now. With the run undone. */
+export async function whoTook(core: Core, error: unknown, endpoints: readonly Endpoint[]): Promise<unknown> {
+  if (!isEngineError(error) || error.operation !== 'holdPort' || error.errno !== 'EADDRINUSE') return error;
+  try {
+    for (const port of endpoints.flatMap(({ ports }) => ports)) await refuseTaken(core, port);
+    return error;
+  } catch (taken) {
+    return taken;
+  }
 }
 
 /**

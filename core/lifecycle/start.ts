@@ -14,6 +14,8 @@ import { takeClient } from './clients.ts';
 import { newRunId } from './names.ts';
 import { type Prepared } from './prepared.ts';
 import { type Made } from './shapes.ts';
+import { type Endpoint } from '../contracts/network/index.ts';
+import { whoTook } from './ports.ts';
 import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { lateExit } from './running.ts';
@@ -147,9 +149,10 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     const view = state.runs.find(id);
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
     if (view) await collectLocked(core, id);
+    let endpoints: readonly Endpoint[] = [];
     try {
       const run = newRunId();
-      const endpoints = await claimEndpoints(core, record, run);
+      endpoints = await claimEndpoints(core, record, run);
       const plan = await planStart(core, record, run, options, { endpoints });
       const session = await launch(core, record, run, plan, options);
       const now = started(state.containers.get(id) ?? record, plan.plugins);
@@ -159,7 +162,7 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
       return session;
     } catch (error) {
       await undoStart(core, record);
-      throw error;
+      throw await whoTook(core, error, endpoints);
     } finally {
       releaseProvisional(core, id);
     }
