@@ -6,7 +6,8 @@ export interface Address { readonly family: 4 | 6; readonly value: bigint }
 export interface Cidr { readonly family: 4 | 6; readonly prefix: number; readonly first: bigint; readonly last: bigint }
 
 export const bitsOf = (family: 4 | 6): number => (family === 4 ? 32 : 128);
-const MAPPED = 0xffffn;
+/** `::ffff:0:0/96`, which has no text that {@link parseCidr} takes. */
+export const MAPPED: Cidr = { family: 6, prefix: 96, first: 0xffff_0000_0000n, last: 0xffff_ffff_ffffn };
 
 /**
  * An address from its text; undefined when it is none. Strict: no leading zeros (octal to some), no zone (`%eth0`), and no IPv4 address in
@@ -18,7 +19,7 @@ export function parseAddress(text: string): Address | undefined {
   try {
     const bytes = addressBytes(text);
     const value = addressNumber(bytes);
-    return bytes.length === 4 ? { family: 4, value } : value >> 32n === MAPPED ? undefined : { family: 6, value };
+    return bytes.length === 4 ? { family: 4, value } : value >= MAPPED.first && value <= MAPPED.last ? undefined : { family: 6, value };
   } catch {
     return undefined;
   }

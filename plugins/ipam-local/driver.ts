@@ -4,7 +4,7 @@ import { type IpamDriver, type PoolsRequest, type WishedPool } from '@engine/cor
 import { type AddressPool } from '@engine/core/contracts/network';
 import { type DriverDeps } from '@engine/core/contracts/common';
 import { type Rtnetlink } from '@engine/native/rtnetlink';
-import { bitsOf, firstFree, formatAddress, formatCidr, holds, overlaps, parseAddress, parseCidr, parseLoose, type Address, type Cidr } from './cidr.ts';
+import { MAPPED, bitsOf, firstFree, formatAddress, formatCidr, holds, overlaps, parseAddress, parseCidr, parseLoose, type Address, type Cidr } from './cidr.ts';
 import { obstaclesOf, type Obstacle } from './obstacles.ts';
 
 const PLUGIN = 'ipam-local';
@@ -19,9 +19,9 @@ const DEFAULT_POOLS: NonNullable<IpamOptions['pools']> = [{ base: '10.208.0.0/12
 /** Ranges that no network can have. */
 const RESERVED: readonly (readonly [string, string])[] = [
   ['0.0.0.0/8', '"this" network'], ['127.0.0.0/8', 'loopback'], ['224.0.0.0/4', 'multicast'], ['255.255.255.255/32', 'broadcast'],
-  ['::/96', 'loopback and IPv4-compatible addresses'], ['::ffff:0:0/96', 'IPv4-mapped addresses'], ['fe80::/10', 'link-local addresses'], ['ff00::/8', 'multicast'],
+  ['::/96', 'loopback and IPv4-compatible addresses'], ['fe80::/10', 'link-local addresses'], ['ff00::/8', 'multicast'],
 ];
-const reserved: readonly (readonly [Cidr, string])[] = RESERVED.map(([text, what]) => [parseCidr(text) as Cidr, what]);
+const reserved: readonly (readonly [Cidr, string])[] = [...RESERVED.map(([text, what]) => [parseCidr(text) as Cidr, what] as const), [MAPPED, 'IPv4 addresses in IPv6\'s form']];
 
 const invalid = (text: string, path: string, hint?: string): Error => fail('ERR_INVALID_VALUE', text, { path, plugin: PLUGIN, ...(hint === undefined ? {} : { hint }) });
 const quoted = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
