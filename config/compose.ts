@@ -16,6 +16,7 @@ export const token = {
   engine: Symbol.for('engine:engine'),
   log: Symbol.for('engine:log'),
   folder: Symbol.for('engine:folder'),
+  serviceFolder: Symbol.for('engine:serviceFolder'),
   instance: Symbol.for('engine:instance'),
   options: Symbol.for('engine:options'),
   manifest: Symbol.for('engine:manifest'),
@@ -31,7 +32,7 @@ export interface PluginValues extends DriverDeps {
   readonly tap: PluginContext['tap'];
 }
 /** Every plugin has these; the others it must require. */
-const basics: readonly TokenName[] = ['log', 'folder', 'instance', 'options', 'manifest', 'tap'];
+const basics: readonly TokenName[] = ['log', 'folder', 'serviceFolder', 'instance', 'options', 'manifest', 'tap'];
 
 /** tsyringe lets the last of two registrations win without a word; two are a mistake. */
 export function registerOnce<T>(container: DependencyContainer, key: InjectionToken<T>, value: T): void {
