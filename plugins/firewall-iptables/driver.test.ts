@@ -1,0 +1,165 @@
+import { fakeMachine } from '@engine/core/contracts/common/bench';
+import { type FirewallNetwork } from '@engine/core/contracts/firewall';
+import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
+import { type Effect } from '@engine/core/plan';
+import { describeSuite } from '@engine/core/contracts/common/vitest';
+import { fakeBench } from '@engine/core/contracts/common/fake-bench';
+import { firewallSuite } from '@engine/core/contracts/firewall/suite';
+import { describe, expect, it } from 'vitest';
+import { createFirewallIptables } from './driver.ts';
+import { type Programs } from './programs.ts';
+import { FakeTables } from './tables.fixture.ts';
+
+const programs: Programs = { variant: 'nft', restore4: '/usr/sbin/iptables-nft-restore', restore6: '/usr/sbin/ip6tables-nft-restore' };
+const machine = fakeMachine({ root: '/r', runRoot: '/rr' });
+const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d' }, {}, { programs, reader: tables }) });
+const network = (letter: string, more: Partial<FirewallNetwork> = {}): FirewallNetwork => ({
+  id: letter.repeat(64), name: `net-${letter}`, link: `en-${letter.repeat(12)}`, subnets: [`10.208.${Number.parseInt(letter, 16)}.0/24`], gateways: [`10.208.${Number.parseInt(letter, 16)}.1`],
+  internal: false, icc: true, isolated: true, masquerade: true, dns: true, ...more,
+});
+const dual = (letter: string): FirewallNetwork => network(letter, { subnets: [`10.208.0.0/24`, 'fd00:1::/64'], gateways: ['10.208.0.1', 'fd00:1::1'] });
+const port = (more: Partial<BoundPort> = {}): BoundPort => ({ protocol: 'tcp', hostAddress: '0.0.0.0', hostPort: 8080, containerPort: 80, ...more });
+const endpoint = (ports: BoundPort[], more: Partial<Endpoint> = {}): Endpoint => ({
+  container: 'c', run: '0123456789abcdef', network: 'a'.repeat(64), interface: 'eth0', link: 'v0-0123456789ab', mac: '', addresses: [{ family: 4, address: '10.208.10.2', prefix: 24 }],
+  isDefault: true, aliases: [], ports, options: {}, ...more,
+});
+const run = { container: 'c', run: '0123456789abcdef', instance: 'engine-0a1b2c3d', runFolder: '/x', explain: false };
+const apply = (tables: FakeTables, effects: readonly Effect[]): void => effects.forEach(({ operation }) => tables.run(operation));
+const undo = (tables: FakeTables, effects: readonly { readonly undo: Effect['undo'] }[]): void => effects.toReversed().forEach((one) => one.undo.forEach((operation) => tables.run(operation)));
+const sync = <T>(value: T | Promise<T>): T => value as T;
+
+describeSuite('iptables on a fake machine', firewallSuite, { bench: () => fakeBench(), create: (deps) => createFirewallIptables(deps, {}, { programs, reader: new FakeTables() }) });
+
+describe('networks', () => {
+  it('ensure makes what is missing once, in every family, and its undo leaves nothing', () => {
+    const { tables, driver } = make();
+    const effects = sync(driver.ensure(dual('a')));
+    expect(effects).toHaveLength(2);
+    apply(tables, effects);
+    expect(sync(driver.ensure(dual('a')))).toEqual([]);
+    expect(tables.chain(4, 'filter', 'FORWARD')).toEqual(['-j ENG-0a1b2c3d-FORWARD']);
+    expect(tables.chain(4, 'nat', 'ENG-0a1b2c3d-SOURCE')).toEqual(['-o en-aaaaaaaaaaaa -g ENG-0a1b2c3d-Saaaaaaaaaaaa', '-s 10.208.0.0/24 -j ENG-0a1b2c3d-Saaaaaaaaaaaa']);
+    undo(tables, effects);
+    expect(tables.all()).toEqual([]);
+    undo(tables, effects);
+    expect(tables.all()).toEqual([]);
+  });
+  it('a second one only adds its own, and the undo of the first leaves that', () => {
+    const { tables, driver } = make();
+    const first = sync(driver.ensure(network('a')));
+    apply(tables, first);
+    apply(tables, sync(driver.ensure(network('b'))));
+    undo(tables, first);
+    expect(sync(driver.ensure(network('b')))).toEqual([]);
+    expect(tables.all().filter((line) => line.includes('aaaa'))).toEqual([]);
+    apply(tables, sync(driver.remove(network('b'))));
+    expect(tables.all()).toEqual([]);
+    expect(sync(driver.remove(network('b')))).toEqual([]);
+  });
+  it('two engine processes that bring up the first two at once', () => {
+    const { tables, driver } = make();
+    const other = make(tables).driver;
+    const one = sync(driver.ensure(network('a')));
+    const two = sync(other.ensure(network('b')));
+    apply(tables, one);
+    apply(tables, two);
+    expect([sync(driver.ensure(network('a'))), sync(driver.ensure(network('b')))]).toEqual([[], []]);
+    expect(tables.chain(4, 'mangle', 'FORWARD')).toHaveLength(1);
+  });
+  it.each([
+    ['filter', '-D FORWARD -j ENG-0a1b2c3d-FORWARD'], ['filter', '-F ENG-0a1b2c3d-Faaaaaaaaaaaa'], ['filter', '-F ENG-0a1b2c3d-FORWARD'], ['nat', '-F ENG-0a1b2c3d-SOURCE'], ['nat', '-D POSTROUTING -j ENG-0a1b2c3d-SOURCE'],
+    ['nat', '-D ENG-0a1b2c3d-SOURCE -s 10.208.10.0/24 -j ENG-0a1b2c3d-Saaaaaaaaaaaa'], ['mangle', '-F ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-D PREROUTING -j ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-F ENG-0a1b2c3d-GUARD'], ['mangle', '-F ENG-0a1b2c3d-OPEN'],
+  ])('what somebody took out of %s (%s) is put back, and only that', (table, line) => {
+    const { tables, driver } = make();
+    const open = network('a', { isolated: false });
+    apply(tables, sync(driver.ensure(open)));
+    const before = tables.all().sort();
+    tables.restore(4, `*${table}\n${line}\nCOMMIT\n`);
+    const effects = sync(driver.ensure(open));
+    expect(effects.map(({ noUndo }) => noUndo)).toEqual([expect.stringContaining('put back')]);
+    apply(tables, effects);
+    expect(tables.all().sort()).toEqual(before);
+  });
+  it('are removed even when somebody took a part of them away', () => {
+    const { tables, driver } = make();
+    apply(tables, sync(driver.ensure(network('a'))));
+    for (const [table, line] of [['filter', '-D FORWARD -j ENG-0a1b2c3d-FORWARD'], ['nat', '-F ENG-0a1b2c3d-SOURCE'], ['mangle', '-D ENG-0a1b2c3d-GUARD -i en-aaaaaaaaaaaa -j ENG-0a1b2c3d-Gaaaaaaaaaaaa']]) tables.restore(4, `*${table}\n${line}\nCOMMIT\n`);
+    apply(tables, sync(driver.remove(network('a'))));
+    expect(tables.all()).toEqual([]);
+  });
+  it('of two that are open, each may reach the other; of an isolated one nobody', () => {
+    const { tables, driver } = make();
+    for (const one of [network('a', { isolated: false }), network('b', { isolated: false }), network('c')]) apply(tables, sync(driver.ensure(one)));
+    expect(tables.chain(4, 'mangle', 'ENG-0a1b2c3d-OPEN')).toEqual(['-i en-aaaaaaaaaaaa -j ACCEPT', '-i en-bbbbbbbbbbbb -j ACCEPT']);
+    expect(tables.chain(4, 'mangle', 'ENG-0a1b2c3d-Gaaaaaaaaaaaa')).toContain('-o en-aaaaaaaaaaaa -j ENG-0a1b2c3d-OPEN');
+    expect(tables.chain(4, 'mangle', 'ENG-0a1b2c3d-Gcccccccccccc')).not.toContain('-o en-cccccccccccc -j ENG-0a1b2c3d-OPEN');
+  });
+  it('internal: nothing out, nothing in, no masquerade', () => {
+    const { tables, driver } = make();
+    apply(tables, sync(driver.ensure(network('a', { internal: true }))));
+    expect(tables.chain(4, 'mangle', 'ENG-0a1b2c3d-Gaaaaaaaaaaaa').at(-1)).toBe('-j DROP');
+    expect(tables.chain(4, 'nat', 'ENG-0a1b2c3d-Saaaaaaaaaaaa').some((rule) => rule.includes('! -o'))).toBe(false);
+  });
+  it('a name that iptables would take for more is refused', () => {
+    const { driver } = make();
+    for (const link of ['en+', 'a b', '', 'x\nCOMMIT', 'x'.repeat(16)]) expect(() => driver.ensure(network('a', { link }))).toThrow(expect.objectContaining({ code: 'ERR_INVALID_VALUE' }));
+  });
+  it('no name of a chain is longer than the 28 characters that there are', () => {
+    const { tables, driver } = make();
+    apply(tables, sync(driver.ensure(dual('a'))));
+    driver.planPorts(endpoint([port()]), network('a'), run).forEach(({ operation }) => tables.run(operation));
+    const names = tables.all().map((line) => line.split(' ')[2] ?? '').filter((name) => name.startsWith('ENG-'));
+    expect(Math.max(...names.map((name) => name.length))).toBe(28);
+  });
+});
+
+describe('ports', () => {
+  it('of one endpoint and family are one change; the undo takes them away, there or not', () => {
+    const { tables, driver } = make();
+    apply(tables, sync(driver.ensure(network('a'))));
+    const before = tables.all();
+    const steps = driver.planPorts(endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ protocol: 'udp', hostAddress: '192.0.2.1', hostPort: 53 }), port({ hostAddress: '::' })]), network('a'), run);
+    expect(steps.map(({ slot, operation }) => [slot, operation.name])).toEqual([['shim.attach', 'execHost'], ['shim.attach', 'forgetFlows']]);
+    expect(steps[1]?.operation.args).toEqual({ protocol: 17, port: 53, address: Buffer.from([192, 0, 2, 1]) });
+    steps.forEach(({ operation }) => tables.run(operation));
+    expect(tables.chain(4, 'nat', 'ENG-0a1b2c3d-v0-0123456789ab')).toEqual([
+      '-p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.208.10.2:80',
+      '-d 127.0.0.1 -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.208.10.2:80',
+      '-d 192.0.2.1 -p udp -m udp --dport 53 -j DNAT --to-destination 10.208.10.2:80',
+    ]);
+    undo(tables, steps);
+    expect(tables.all()).toEqual(before);
+    undo(tables, steps);
+    expect(tables.all()).toEqual(before);
+  });
+  it('by IPv6 lead to the address that the container has there, but not ::1', () => {
+    const { tables, driver } = make();
+    apply(tables, sync(driver.ensure(dual('a'))));
+    const both = endpoint([port(), port({ hostAddress: '::' }), port({ hostAddress: '::1', hostPort: 9 })], { addresses: [{ family: 4, address: '10.208.0.2', prefix: 24 }, { family: 6, address: 'fd00:1::2', prefix: 64 }] });
+    const steps = driver.planPorts(both, dual('a'), run);
+    steps.forEach(({ operation }) => tables.run(operation));
+    expect(tables.chain(6, 'nat', 'ENG-0a1b2c3d-v0-0123456789ab')).toEqual(['-p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00:1::2]:80']);
+    expect(tables.chain(6, 'nat', 'OUTPUT')).toEqual(['! -d ::1/128 -m addrtype --dst-type LOCAL -j ENG-0a1b2c3d-PORTS']);
+  });
+  it('why says who, by which rule, and what is missing', async () => {
+    const { tables, driver } = make();
+    const here = endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ hostAddress: '::' })]);
+    const ask = async (n: number): Promise<string> => (await driver.why(here.ports[n] as BoundPort, here, network('a'))).join('\n');
+    expect(await ask(0)).toMatch(/missing in iptables-nft, nat: -A ENG-0a1b2c3d-PORTS[^]*only the relay/);
+    apply(tables, sync(driver.ensure(network('a'))));
+    driver.planPorts(here, network('a'), run).forEach(({ operation }) => tables.run(operation));
+    expect(await ask(0)).not.toContain('missing');
+    expect(await ask(0)).toMatch(/from anywhere[^]*127\.0\.0\.1; the container sees the gateway[^]*--dport 8080 -j DNAT --to-destination 10\.208\.10\.2:80/);
+    expect(await ask(1)).toMatch(/from this host alone[^]*LOOPBACK/);
+    expect(await ask(2)).toMatch(/by the relay[^]*no IPv6 address/);
+    tables.restore(4, '*filter\n-I FORWARD 1 -j DROP\nCOMMIT\n');
+    expect(await ask(0)).toContain('after 1 rule of others in FORWARD');
+  });
+});
+
+it('the probe wants root and the program', async () => {
+  const { driver } = make();
+  expect(await driver.probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('/usr/sbin/iptables-nft-restore'), expect.anything()] });
+  expect(await driver.probe({ ...machine, uid: 1000 })).toMatchObject({ available: false, reasons: ['rules need root'] });
+  expect(await createFirewallIptables({ instance: 'engine-0a1b2c3d' }, {}, { programs: { variant: 'legacy', restore4: '/x' } }).probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('legacy'), expect.stringContaining('IPv4 only'), expect.anything()] });
+});

@@ -1,0 +1,128 @@
+import { addressBytes } from '@engine/native/netlink';
+import { fail } from '@engine/core/errors';
+import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
+import { type FirewallDriver, type FirewallNetwork } from '@engine/core/contracts/firewall';
+import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
+import { findPrograms, type Programs, type Variant } from './programs.ts';
+import { createReader, type Family, type RuleReader } from './reader.ts';
+import { bindingRule, chainNames, familyOf, restoreText, targetOf } from './rules.ts';
+import { findMissing, hasHook, isPresent, removeNetwork, removeShared, type Change } from './state.ts';
+import { explain } from './why.ts';
+
+export interface IptablesOptions { readonly variant?: 'auto' | Variant }
+/** For tests. */
+export interface IptablesParts { readonly programs?: Programs; readonly reader?: RuleReader }
+
+const DEADLINE = 10_000;
+/** Seconds to wait for the lock of the old tables. */
+const PATIENCE = '5';
+/** Each argument is a text for iptables-restore, after a sign that says what its failure means, see Change. */
+const SCRIPT = `
+restore() { printf %s "\${t#?}" | "$r" --noflush -w ${PATIENCE}; }
+r=$0
+for t; do case $t in
+  '!'*) restore || exit 1 ;;
+  '|'*) if restore 2>/dev/null; then exit 0; fi ;;
+  *) restore 2>/dev/null || : ;;
+esac; done`;
+const SIGN = { must: '!', may: '?', all: '|' } as const;
+const FAMILIES: readonly Family[] = [4, 6];
+const UDP = 17;
+
+export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'>, options: IptablesOptions = {}, parts: IptablesParts = {}): FirewallDriver {
+  const wanted = options.variant ?? 'auto';
+  const names = chainNames(instance);
+  let programs = parts.programs;
+  let reader = parts.reader;
+  const installed = (): Programs | undefined => (programs ??= findPrograms(wanted));
+  const rulesOf = (): RuleReader => (reader ??= createReader((installed() ?? fallen()).variant));
+  const fallen = (): never => {
+    throw fail('ERR_DRIVER_UNAVAILABLE', `iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`, { operation: 'iptables', hint: 'install iptables, or choose another firewall driver' });
+  };
+  const program = (family: Family): string => {
+    const found = installed() ?? fallen();
+    const path = family === 4 ? found.restore4 : found.restore6;
+    if (path === undefined) throw fail('ERR_DRIVER_UNAVAILABLE', 'ip6tables-restore is not installed', { operation: 'iptables', hint: 'install it, or make networks without --ipv6' });
+    return path;
+  };
+
+  const change = (family: Family, changes: readonly Change[]): Operation<'execHost'> =>
+    op.execHost({ argv: ['/bin/sh', '-c', SCRIPT, program(family), ...changes.map(({ how, text }) => `${SIGN[how]}${text}`)], deadline: DEADLINE });
+  /** Generations of the rules that were found complete, by network. */
+  const complete = new Map<string, string>();
+  const families = (network: FirewallNetwork): readonly Family[] => FAMILIES.filter((family) => network.subnets.some((subnet) => familyOf(subnet) === family));
+  return {
+    name: 'iptables',
+    features: new Set(['ports']),
+    probe(machine: Machine): Probe {
+      const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
+      if (machine.uid !== 0) return no('rules need root');
+      const found = installed();
+      if (!found) return no(`iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`);
+      const words = found.variant === 'nft' ? 'iptables on nf_tables' : 'iptables with tables of its own (legacy)';
+      return { available: true, score: 30, reasons: [`${words}: ${found.restore4}`, ...(found.restore6 === undefined ? ['no ip6tables-restore: IPv4 only'] : []), 'a rule per published port'] };
+    },
+
+    ensure(network) {
+      checkLink(network.link);
+      const key = JSON.stringify(network);
+      const generation = rulesOf().generation();
+      if (generation !== undefined && complete.get(network.id) === `${generation} ${key}`) return [];
+      const rules = rulesOf().look();
+      const effects = families(network).flatMap((family): Effect[] => {
+        const { isNew, changes } = findMissing(rules, family, network, names);
+        if (changes.length === 0) return [];
+        return [effect(change(family, changes), isNew ? [change(family, removeNetwork(family, network, names)), change(family, removeShared(family, names))] : { none: 'rules of a network that is there are put back' })];
+      });
+      if (effects.length === 0) complete.set(network.id, `${generation} ${key}`);
+      return effects;
+    },
+
+    remove(network) {
+      checkLink(network.link);
+      complete.delete(network.id);
+      const rules = rulesOf().look();
+      return families(network).filter((family) => isPresent(rules, family, network, names))
+        .flatMap((family) => [removeNetwork(family, network, names), removeShared(family, names, hasHook(rules, family))].map((changes) => effect(change(family, changes), { none: 'the network goes' })));
+    },
+
+    planPorts(endpoint) {
+      checkLink(endpoint.link);
+      const chain = names.endpoint(endpoint);
+      return FAMILIES.flatMap((family): Step[] => {
+        const bound = bindings(endpoint, family);
+        if (bound.length === 0) return [];
+        const jump = `${names.ports} -j ${chain}`;
+        const add = restoreText([{ table: 'nat', lines: [`:${chain} - [0:0]`, ...bound.map(({ port, target }) => bindingRule(chain, port, target)), `-A ${jump}`] }]);
+        const remove = change(family, [
+          { how: 'may', text: restoreText([{ table: 'nat', lines: [`-D ${jump}`] }]) },
+          { how: 'must', text: restoreText([{ table: 'nat', lines: [`:${chain} - [0:0]`, `-X ${chain}`] }]) },
+        ]);
+        // a client that goes on sending keeps a connection alive that was there before the rule, and leads elsewhere
+        const forget = bound.filter(({ port }) => port.protocol === 'udp').map(({ port: { hostAddress, hostPort } }) => op.forgetFlows({
+          protocol: UDP, port: hostPort, ...(hostAddress === '0.0.0.0' || hostAddress === '::' ? {} : { address: addressBytes(hostAddress) }),
+        }));
+        return [
+          step('shim.attach', op.execHost({ argv: [program(family), '--noflush', '-w', PATIENCE], stdin: Buffer.from(add), deadline: DEADLINE }), [remove, ...forget]),
+          ...forget.map((operation) => step('shim.attach', operation)),
+        ];
+      });
+    },
+
+    why: (binding, endpoint, network) => explain({ binding, endpoint, network, names, reader: rulesOf().look(), variant: (installed() ?? fallen()).variant }),
+  };
+}
+
+/** A + at the end is any rest to iptables, and what else the kernel permits in a name would have to be quoted. Also part of a chain's name. */
+function checkLink(link: string): void {
+  if (!/^[\w.-]{1,15}$/.test(link)) throw fail('ERR_INVALID_VALUE', `iptables can't take ${JSON.stringify(link)} as the name of an interface`, { operation: 'iptables', path: link });
+}
+
+/** What of an endpoint is translated; the rest is served by the relay of the held socket. */
+export function bindings(endpoint: Endpoint, family: Family): { readonly port: BoundPort; readonly target: string }[] {
+  return endpoint.ports.flatMap((port) => {
+    const target = familyOf(port.hostAddress) === family ? targetOf(port, endpoint) : undefined;
+    return target === undefined ? [] : [{ port, target }];
+  });
+}
