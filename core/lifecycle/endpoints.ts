@@ -82,6 +82,8 @@ export async function isConnected(core: Core, endpoints: readonly Endpoint[]): P
 /** What of a container decides where it is connected; before it has a row. */
 export type Connected = Pick<ContainerRecord, 'id' | 'name' | 'request' | 'imageConfig' | 'networks'>;
 
+/** So many that have ended are looked at in one claim: where more are going away at once, the next ones come later. */
+const MANY = 20;
 /** How long an address is waited for whose last container has just ended, ms. */
 const PATIENCE = 3_000;
 const nameOf = (core: Core, id: string): string => core.parts.state.containers.get(id)?.name ?? id.slice(0, 12);
@@ -126,9 +128,15 @@ function placeOn(core: Core, network: OpenNetwork, wish: EndpointWish, own: Pick
 /** Tries `make` until its endpoints could be written down. Errors: ERR_NO_ADDRESS. */
 async function claim(core: Core, networks: readonly OpenNetwork[], make: (isGone: (endpoint: Endpoint) => boolean) => readonly Endpoint[] | undefined): Promise<readonly Endpoint[]> {
   const { endpoints } = core.parts.state;
+  const isOver = (endpoint: Endpoint): boolean => networks.find(({ record }) => record.id === endpoint.network)?.managed.isGone(endpoint) ?? false;
   for (const end = performance.now() + PATIENCE; ; ) {
-    const gone = endpoints.ended().filter((endpoint) => networks.find(({ record }) => record.id === endpoint.network)?.managed.isGone(endpoint));
-    const made = make((endpoint) => gone.some((g) => g.run === endpoint.run && g.network === endpoint.network));
+    const gone = endpoints.ended(MANY).filter(isOver);
+    const made = make((endpoint) => {
+      if (gone.some((g) => g.run === endpoint.run && g.network === endpoint.network)) return true;
+      const isFree = !endpoints.of(endpoint.container).some((e) => e.run === endpoint.run) && isOver(endpoint);
+      if (isFree) gone.push(endpoint);
+      return isFree;
+    });
     if (made && (await endpoints.claim(made, gone))) return made;
     if (performance.now() > end) throw fail('ERR_NO_ADDRESS', `no address is free on network ${networks.map(({ record: { name, pools } }) => `${name} (${pools.map((p) => p.range ?? p.subnet).join(', ')})`).join(', ')}`, { operation: 'ipam' });
     if (!made) await sleep(20);

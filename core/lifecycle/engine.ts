@@ -48,13 +48,15 @@ function createContainers(core: Core): Containers {
     },
     start: (ref, options) => closingClient(native, options, withTrace(core, options?.trace, (own) => startContainer(own, ref, options))),
     async explain(asked) {
-      const request = normalised(core, asked);
-      await core.request('explain', { request });
-      await ensurePredefined(core, request, { explain: true });
-      const { record } = await draftContainer(core, request, newId(), request.name ?? 'explained');
+      // a network that is only designed is for this call alone
+      const own = Object.assign(Object.create(core) as Core, { designed: new Map() });
+      const request = normalised(own, asked);
+      await own.request('explain', { request });
+      await ensurePredefined(own, request, { explain: true });
+      const { record } = await draftContainer(own, request, newId(), request.name ?? 'explained');
       const run = newRunId();
-      const endpoints = await claimEndpoints(core, record, run, { explain: true });
-      const { steps, bytes } = await planRun(core, record, runContext(core, record.id, run, true), { attach: request.attach, endpoints });
+      const endpoints = await claimEndpoints(own, record, run, { explain: true });
+      const { steps, bytes } = await planRun(own, record, runContext(own, record.id, run, true), { attach: request.attach, endpoints });
       return { steps, bytes };
     },
     attach: (ref, streams, options) => closingClient(native, options, attachContainer(core, ref, streams, options)),

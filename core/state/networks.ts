@@ -52,7 +52,7 @@ export function endpointTable(db: Database): EndpointTable {
   return {
     of: (container) => db.all('SELECT record FROM endpoints WHERE container = ? AND ended = 0', container).map(toEndpoint).sort((a, b) => (a.interface < b.interface ? -1 : 1)),
     list: () => db.all('SELECT record FROM endpoints WHERE ended = 0').map(toEndpoint),
-    ended: () => db.all('SELECT record FROM endpoints WHERE ended = 1').map(toEndpoint),
+    ended: (limit = -1) => db.all('SELECT record FROM endpoints WHERE ended = 1 LIMIT ?', limit).map(toEndpoint),
     holder(network, address) {
       const row = db.get('SELECT e.record FROM leases l JOIN endpoints e ON e.container = l.container AND e.run = l.run AND e.network = l.network WHERE l.network = ? AND l.address = ?', network, address);
       return row && toEndpoint(row);

@@ -81,8 +81,8 @@ export interface EndpointTable {
   of(container: string): readonly Endpoint[];
   /** All that have not ended. */
   list(): readonly Endpoint[];
-  /** Their run is over; they keep their addresses as long as their links may be there. */
-  ended(): readonly Endpoint[];
+  /** Their run is over; they keep their addresses as long as their links may be there. At most `limit`. */
+  ended(limit?: number): readonly Endpoint[];
   /** Who has this address on a network. */
   holder(network: string, address: string): Endpoint | undefined;
   /** The address that was given out last, so that the next is another. */
