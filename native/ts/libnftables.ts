@@ -1,8 +1,8 @@
+import { closeSync } from 'node:fs';
 import { fail } from '@engine/core/errors';
 import { defineLibrary, type Library } from './library.ts';
 import { NETLINK_NETFILTER } from './netlink-codec.ts';
-import { netlinkDescriptor } from './netlink-socket.ts';
-import { closeSync } from 'node:fs';
+import { netlinkDescriptor } from './netlink-wire.ts';
 
 /** nft's own language, in this process: 0.15 ms instead of the 2.6 ms of the program. */
 
@@ -20,6 +20,7 @@ const table = {
 const HANDLE = 1 << 3;
 const JSON_OUTPUT = 1 << 4;
 const NUMERIC_PRIO = 1 << 8;
+const TERSE = 1 << 11;
 
 let library: Library<typeof table> | undefined;
 function libnftables(): Library<typeof table> {
@@ -39,6 +40,8 @@ export interface NftOptions {
   readonly json?: boolean;
   /** With the handles of rules and chains: `nft -a`. */
   readonly handles?: boolean;
+  /** Without the elements of sets and maps: `nft -t`. Without it every `list` reads all there are of all tables, some microseconds each. */
+  readonly terse?: boolean;
 }
 function run(text: string, options: NftOptions, dry: boolean): string {
   const nft = libnftables();
@@ -47,7 +50,7 @@ function run(text: string, options: NftOptions, dry: boolean): string {
   if (context === null) throw fail('ERR_NATIVE', 'libnftables has no memory', { operation: 'nft' });
   try {
     if (nft.nft_ctx_buffer_output(context).value || nft.nft_ctx_buffer_error(context).value) throw fail('ERR_NATIVE', 'libnftables has no memory', { operation: 'nft' });
-    nft.nft_ctx_output_set_flags(context, (options.json ? JSON_OUTPUT : 0) | (options.handles ? HANDLE : 0) | NUMERIC_PRIO);
+    nft.nft_ctx_output_set_flags(context, (options.json ? JSON_OUTPUT : 0) | (options.handles ? HANDLE : 0) | (options.terse ? TERSE : 0) | NUMERIC_PRIO);
     if (dry) nft.nft_ctx_set_dry_run(context, true);
     const { value, errno } = nft.nft_run_cmd_from_buffer(context, text);
     // copied by the call, before the context goes

@@ -42,10 +42,14 @@ export interface LibraryOptions<T extends Record<string, FunctionType>> {
   readonly check?: (library: Library<T>) => string | undefined;
 }
 
+interface PollHandle {
+  start(options: { readable: boolean }, callback: (status: number) => void): void;
+  close(): void;
+}
 interface Koffi {
   load(path: string): { func(name: string, result: string, args: string[]): ((...args: unknown[]) => unknown) & { async(...args: unknown[]): void } };
   errno(value?: number): number;
-  node: { poll(fd: number, options: { readable: boolean }, callback: () => void): { close(): void } };
+  node: { poll(fd: number, options: { readable: boolean }, callback: (status: number) => void): PollHandle };
   version: string;
 }
 
@@ -145,11 +149,23 @@ export function defineLibrary<const T extends Record<string, FunctionType>>(name
 }
 
 /**
- * Call `onReadable` from the event loop whenever `fd` (a socket that node:net knows nothing of) has something to read, as long as it has; it keeps the process alive until
- * `close`, to be called before the fd is closed.
+ * Call `onReadable` from the event loop whenever `fd` (a socket that node:net knows nothing of) has something to read or an error to tell, as long as it has; it keeps
+ * the process alive until `close`, to be called before the fd is closed.
  */
 export function watchReadable(fd: number, onReadable: () => void): { close(): void } {
-  return koffi().node.poll(fd, { readable: true }, onReadable);
+  let open = true;
+  const listen = (status: number): void => {
+    onReadable();
+    // libuv gives up a socket that has an error; here it is one that reading has cleared
+    if (open && status < 0) handle.start({ readable: true }, listen);
+  };
+  const handle = koffi().node.poll(fd, { readable: true }, listen);
+  return {
+    close() {
+      open = false;
+      handle.close();
+    },
+  };
 }
 
 const byNumber = new Map<number, string>(Object.entries(constants.errno).map(([key, value]) => [value, key]));

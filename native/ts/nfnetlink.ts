@@ -1,6 +1,7 @@
-import { addressBytes } from './addresses.ts';
+import { addressBytes, addressText } from './addresses.ts';
 import { attribute, be16, be32, be32Of, decodeAttributes, encodeBatch, encodeMessage, listAttributes, NETLINK_NETFILTER, NLM_F, optional, textOf, type Attribute } from './netlink-codec.ts';
-import { ERRNO, openNetlink } from './netlink-socket.ts';
+import { openNetlink } from './netlink-socket.ts';
+import { ERRNO, netlinkError } from './netlink-wire.ts';
 
 export { watchNftables, type NftablesEvent } from './nftables-events.ts';
 
@@ -32,6 +33,7 @@ const NFTA_DATA = { VALUE: 1, VERDICT: 2 } as const;
 const NFTA_VERDICT = { CODE: 1, CHAIN: 2 } as const;
 const NFTA_GEN_ID = 1;
 const UDATA_COMMENT = 0;
+const ATTEMPTS = 10;
 /** Below what an attribute can hold (65,531 bytes), with room for its frame. */
 const MOST_OF_A_LIST = 60_000;
 
@@ -121,6 +123,17 @@ const padded = (bytes: Uint8Array): Buffer => Buffer.concat([bytes, Buffer.alloc
 export const portKey = (protocol: keyof typeof protocolNumbers, address: string, port: number): Uint8Array => Buffer.concat([padded(Uint8Array.of(protocolNumbers[protocol])), addressBytes(address), padded(be16(port))]);
 /** Data `ipv4_addr . inet_service` (or ipv6_addr). */
 export const portTarget = (address: string, port: number): Uint8Array => Buffer.concat([addressBytes(address), padded(be16(port))]);
+/** What a key or data of these is about; undefined when it has another layout. */
+export function readPortKey(key: Uint8Array): { readonly protocol: keyof typeof protocolNumbers; readonly address: string; readonly port: number } | undefined {
+  const protocol = (Object.keys(protocolNumbers) as (keyof typeof protocolNumbers)[]).find((name) => protocolNumbers[name] === key[0]);
+  const target = readPortTarget(key.subarray(4));
+  return protocol && target && { protocol, ...target };
+}
+export function readPortTarget(data: Uint8Array): { readonly address: string; readonly port: number } | undefined {
+  if (data.length !== 8 && data.length !== 20) return undefined;
+  const at = data.length - 4;
+  return { address: addressText(data.subarray(0, at)), port: ((data[at] as number) << 8) | (data[at + 1] as number) };
+}
 /** A key of type ifname: 16 bytes. Errors: RangeError for a name of more than 15. */
 export function interfaceKey(name: string): Uint8Array {
   const bytes = Buffer.alloc(16);
@@ -182,7 +195,7 @@ export interface Nftables {
   hasSet(table: string, set: string): boolean;
   /** False also when there is no such table or set. */
   hasElement(table: string, set: string, key: Uint8Array): boolean;
-  /** Errors: ENOENT when there is no such table or set. */
+  /** All of them. Errors: ENOENT when there is no such table or set; EINTR when it never held still. */
   listElements(table: string, set: string): ListedElement[];
   /** All tables of all families. */
   tables(): { readonly family: NftFamily; readonly name: string }[];
@@ -202,7 +215,14 @@ export function createNftables(): Nftables & { close(): void } {
     hasTable: (name, family = 'inet') => socket.ask(request(NFT_MSG.GETTABLE, [attribute(NFTA_TABLE.NAME, name)], NFPROTO[family]), gone) !== undefined,
     hasSet: (table, set) => socket.ask(request(NFT_MSG.GETSET, [attribute(NFTA_SET.TABLE, table), attribute(NFTA_SET.NAME, set)]), gone) !== undefined,
     hasElement: (table, set, key) => socket.ask(request(NFT_MSG.GETSETELEM, [...setAttributes(table, set), attribute(NFTA_SET_ELEM_LIST.ELEMENTS, [attribute(NFTA_LIST_ELEM, [attribute(NFTA_SET_ELEM.KEY, dataOf(key))])])]), gone) !== undefined,
-    listElements: (table, set) => socket.dump(request(NFT_MSG.GETSETELEM, setAttributes(table, set))).filter(({ type }) => type === NFT_MSG.NEWSETELEM).flatMap(({ body }) => decodeElements(body)),
+    listElements(table, set) {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const found = socket.dump(request(NFT_MSG.GETSETELEM, setAttributes(table, set))).filter(({ type }) => type === NFT_MSG.NEWSETELEM).flatMap(({ body }) => decodeElements(body));
+        // while the kernel makes a hash table larger, it tells some elements twice and others not at all, and doesn't say so (seen with Linux 6.18)
+        if (new Set(found.map(({ key, flags }) => `${flags} ${key.toString('latin1')}`)).size === found.length) return found;
+      }
+      throw netlinkError('read elements', ERRNO.EINTR, `set ${set} changed ${ATTEMPTS} times while it was read`);
+    },
     tables: () => socket.dump(request(NFT_MSG.GETTABLE, [], NFPROTO.unspec)).flatMap(({ type, body }) => {
       const name = textOf(decodeAttributes(body, 4).get(NFTA_TABLE.NAME));
       const family = families.get(body[0] ?? -1);

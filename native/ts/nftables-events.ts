@@ -1,8 +1,7 @@
 import { closeSync } from 'node:fs';
-import { fail } from '@engine/core/errors';
-import { errnoName, watchReadable } from './library.ts';
+import { watchReadable } from './library.ts';
 import { decodeAttributes, decodeMessages, NETLINK_NETFILTER, textOf } from './netlink-codec.ts';
-import { enlarge, ERRNO, joinGroup, netlinkDescriptor, receive } from './netlink-socket.ts';
+import { ERRNO, joinGroup, netlinkDescriptor, netlinkError, receiveWhole, resizeBuffers } from './netlink-wire.ts';
 
 const NFNLGRP_NFTABLES = 7;
 const names: Readonly<Record<number, string>> = {
@@ -31,9 +30,9 @@ export function decodeNftablesEvent(type: number, body: Buffer): NftablesEvent |
 
 /**
  * Tell of every change of nftables in the net namespace of the calling thread, from the event loop and without a thread of its own. It keeps the process alive, until
- * `close`, after which nothing is told any more. Errors: ERR_NATIVE.
+ * `close`, after which nothing is told any more. `buffer`: bytes of changes that the kernel holds (8 MiB). Errors: ERR_NATIVE.
  */
-export function watchNftables(onEvent: (event: NftablesEvent) => void): { close(): void } {
+export function watchNftables(onEvent: (event: NftablesEvent) => void, options: { readonly buffer?: number } = {}): { close(): void } {
   const fd = netlinkDescriptor(NETLINK_NETFILTER);
   try {
     joinGroup(fd, NFNLGRP_NFTABLES);
@@ -41,15 +40,15 @@ export function watchNftables(onEvent: (event: NftablesEvent) => void): { close(
     closeSync(fd);
     throw error;
   }
-  enlarge(fd);
+  resizeBuffers(fd, options.buffer);
   let open = true;
   const watch = watchReadable(fd, () => {
     while (open) {
-      const got = receive(fd);
+      const got = receiveWhole(fd);
       if (got === undefined) return;
       if (typeof got === 'number') {
         // told once; what came since can be read
-        if (got !== -ERRNO.ENOBUFS) throw fail('ERR_NATIVE', 'cannot read the changes of nftables', { operation: 'watch nftables', errno: errnoName(-got) });
+        if (got !== -ERRNO.ENOBUFS) throw netlinkError('read the changes of nftables', -got);
         onEvent({ kind: 'lost' });
         continue;
       }

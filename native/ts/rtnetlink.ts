@@ -1,7 +1,8 @@
 import { addressText, macText, type Family } from './addresses.ts';
 import { attribute, decodeAttributes, encodeMessage, NETLINK_ROUTE, numberOf, textOf, withNumber } from './netlink-codec.ts';
 import { AF, IFA, IFF, IFLA, IFLA_INFO, ifinfomsg, RTA, RTM, RTN, type RouteType } from './netlink-route.ts';
-import { ERRNO, openNetlink } from './netlink-socket.ts';
+import { openNetlink } from './netlink-socket.ts';
+import { ERRNO } from './netlink-wire.ts';
 
 /** A network interface. */
 export interface Link {
