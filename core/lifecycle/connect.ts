@@ -1,7 +1,7 @@
 import { fail } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
 import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
-import { type Endpoint } from '../contracts/network/index.ts';
+import { type Endpoint, type NetworkTarget } from '../contracts/network/index.ts';
 import { type Effect } from '../plan/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { claimEndpoint, endEndpoints, ensureNetworks, namesOf, networksOf, openNetwork, type OpenNetwork } from './endpoints.ts';
@@ -20,8 +20,17 @@ async function renamed(core: Core, container: ContainerRecord, before: readonly 
   return [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver), of(old, driver)) }));
 }
 
+type Running = { readonly id: string; readonly pid: number; readonly startTime: bigint };
+const targetOf = ({ id }: ContainerRecord, { id: run, pid, startTime }: Running): NetworkTarget => ({ container: id, run, pid, startTime });
+
+/** The default route goes by this endpoint now. */
+async function promotion(core: Core, endpoint: Endpoint, target: NetworkTarget): Promise<Group[]> {
+  const [open] = await networksOf(core, [{ network: endpoint.network, aliases: [] }]);
+  return open?.managed.promote ? [{ plugin: open.network.choice.plugin, effects: open.managed.promote(endpoint, open.record, target) }] : [];
+}
+
 /** Runs `change` with the container, its lock held; `running`: the run it is in. */
-async function changing(core: Core, ref: string, change: (record: ContainerRecord, running: { readonly id: string; readonly pid: number; readonly startTime: bigint } | undefined) => Promise<void>): Promise<void> {
+async function changing(core: Core, ref: string, change: (record: ContainerRecord, running: Running | undefined) => Promise<void>): Promise<void> {
   const { id } = await settled(core, ref);
   await core.locked([['container', id]], async () => {
     const record = core.parts.state.containers.resolve(id);
@@ -49,7 +58,7 @@ export async function connectContainer(core: Core, ref: string, container: strin
       await core.transact(`connect container ${record.name} to network ${found.name}`, async (transaction) => {
         if (running && endpoint) {
           const { choice } = network.network;
-          await transaction.runAll([{ plugin: choice.plugin, effects: network.managed.connect(endpoint, found, { container: record.id, run: running.id, pid: running.pid, startTime: running.startTime }) }, ...(await renamed(core, record, before, [...before, endpoint]))]);
+          await transaction.runAll([{ plugin: choice.plugin, effects: network.managed.connect(endpoint, found, targetOf(record, running)) }, ...(await renamed(core, record, before, [...before, endpoint]))]);
         }
         await transaction.commit((rows) => rows.updateContainer(after));
       });
@@ -79,18 +88,21 @@ export async function disconnectContainer(core: Core, ref: string, container: st
     const before = state.endpoints.of(record.id);
     const endpoint = running && before.find((e) => e.network === found.id);
     await core.transact(`disconnect container ${record.name} from network ${found.name}`, async (transaction) => {
+      let next: Endpoint | undefined;
       if (running && endpoint) {
         const network = await openNetwork(core, found);
         const { folders } = state;
         const left = before.filter((e) => e !== endpoint);
+        next = endpoint.isDefault ? left.find((e) => e.addresses.some((a) => a.gateway !== undefined)) : undefined;
         await transaction.runAll([
           ...(await renamed(core, record, before, left)), ...unpublish(network, endpoint, `${folders.runRoot}/runs/${record.id}`, folders.instance),
-          { plugin: network.network.choice.plugin, effects: network.managed.disconnect(endpoint, found) },
+          { plugin: network.network.choice.plugin, effects: network.managed.disconnect(endpoint, found) }, ...(next ? await promotion(core, next, targetOf(record, running)) : []),
         ]);
       }
       await transaction.commit((rows) => {
         rows.updateContainer(after);
         if (endpoint) rows.deleteEndpoint(endpoint);
+        if (next) rows.updateEndpoint({ ...next, isDefault: true });
       });
     });
     core.emit('network', 'disconnect', found.id, { ...eventAttributes(record), container: record.id, name: found.name });

@@ -193,5 +193,5 @@ describe('networks', () => {
         fixture.remove();
       }
     }
-  });
+  }, 120_000);
 });

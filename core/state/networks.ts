@@ -83,7 +83,7 @@ export function endpointTable(db: Database): EndpointTable {
 }
 
 /** Row changes of networks inside a transaction; `check` at its end. */
-export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'insertNetwork' | 'deleteNetwork' | 'deleteEndpoint'>; check(): void } {
+export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'insertNetwork' | 'deleteNetwork' | 'updateEndpoint' | 'deleteEndpoint'>; check(): void } {
   const gone = new Map<string, string>();
   return {
     rows: {
@@ -100,6 +100,7 @@ export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'inser
         for (const table of ['leases', 'endpoints', 'last_addresses']) db.run(`DELETE FROM ${table} WHERE network = ?${table === 'endpoints' ? ' AND ended = 1' : ''}`, id);
         gone.set(id, name);
       },
+      updateEndpoint: (endpoint) => void db.run('UPDATE endpoints SET record = ? WHERE container = ? AND run = ? AND network = ?', toJson(endpoint), endpoint.container, endpoint.run, endpoint.network),
       deleteEndpoint: (endpoint) => endpointRows(db).delete(endpoint),
     },
     check() {

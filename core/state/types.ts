@@ -120,7 +120,8 @@ export interface Rows {
   insertNetwork(record: NetworkRecord): void;
   /** Errors: ERR_IN_USE, at the end of the transaction, while a container is on it, or a run has an endpoint. */
   deleteNetwork(network: Pick<NetworkRecord, 'id' | 'name'>): void;
-  /** A running container has one less. */
+  /** A running container has one less, or another one has the default route. */
+  updateEndpoint(endpoint: Endpoint): void;
   deleteEndpoint(endpoint: Endpoint): void;
   /** An image goes. */
   countRemoval(): void;

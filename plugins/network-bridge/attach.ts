@@ -14,7 +14,9 @@ const WHERE = 'netns';
 const LINK = 'link';
 
 /** Of the host's end: whose it is. */
-export const aliasOf = (instance: string, run: string): string => `${instance} ${run}`;
+export const aliasOf = (instance: string, run: string, network: string): string => `${instance} ${run} ${network.slice(0, 12)}`;
+/** Is this the alias of an endpoint on that network? */
+export const isPort = (alias: string | undefined, instance: string, network: string): boolean => alias !== undefined && alias.startsWith(`${instance} `) && /^\S+ [0-9a-f]+ [0-9a-f]{12}$/.test(alias) && alias.endsWith(` ${network.slice(0, 12)}`);
 
 /** A veth pair: the host's end on the bridge, the other born in the container's netns under its last name. Byte for byte the same for the same endpoint. */
 function pair(endpoint: Endpoint, settings: BridgeSettings, bridge: number, instance: string, peer: 'pid' | 'fd'): ReturnType<typeof encodePatched> {
@@ -26,7 +28,7 @@ function pair(endpoint: Endpoint, settings: BridgeSettings, bridge: number, inst
       { name: endpoint.interface, address: endpoint.mac, mtu, queues: 1, ...(peer === 'pid' ? { netnsPid: slot(WHERE) } : { netnsFd: slot(WHERE) }) },
     ),
     // a port needs no addresses of its own, and without one the kernel announces none
-    setLink({ name: endpoint.link }, { alias: aliasOf(instance, endpoint.run), addressGeneration: 'none', up: true, ...(Object.keys(port).length > 0 ? { port } : {}) }),
+    setLink({ name: endpoint.link }, { alias: aliasOf(instance, endpoint.run, endpoint.network), addressGeneration: 'none', up: true, ...(Object.keys(port).length > 0 ? { port } : {}) }),
   ]);
 }
 
@@ -42,10 +44,20 @@ function inside(endpoint: Endpoint, network: NetworkRecord): ReturnType<typeof e
       return newAddress(index, address, prefix, broadcast === undefined ? {} : { broadcast });
     }),
   ];
-  if (endpoint.isDefault && !network.internal) {
-    for (const { family, gateway } of endpoint.addresses) if (gateway !== undefined) messages.push(newRoute({ gateway, index, family: family === 4 ? AF_INET : AF_INET6 }));
-  }
+  if (endpoint.isDefault && !network.internal) messages.push(...defaultRoutes(endpoint, index));
   return encodePatched(messages);
+}
+const defaultRoutes = ({ addresses }: Endpoint, index: ReturnType<typeof slot>): Encoded[] =>
+  addresses.flatMap(({ family, gateway }) => (gateway === undefined ? [] : [newRoute({ gateway, index, family: family === 4 ? AF_INET : AF_INET6 })]));
+
+/** The default routes of a container that runs, which has none now. */
+export function promoteEffects(endpoint: Endpoint, target: NetworkTarget): Effect[] {
+  const { bytes, at } = encodePatched(defaultRoutes(endpoint, slot(LINK)));
+  return [
+    effect(op.openNamespace({ pid: target.pid, startTime: target.startTime, type: 'net', out: NETNS })),
+    effect(op.linkIndex({ name: endpoint.interface, namespace: NETNS, out: INDEX })),
+    effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, namespace: NETNS, patch: INDEX, patchAt: at[LINK] as Uint8Array }, { okExists: true }), { none: 'a route more does no harm to one that loses its network' }),
+  ];
 }
 
 /**

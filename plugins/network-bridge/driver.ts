@@ -4,7 +4,7 @@ import { type NetworkDriver, type NetworkRecord } from '@engine/core/contracts/n
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { loopbackUp, NETLINK_ROUTE } from '@engine/native/netlink';
 import { type Rtnetlink } from '@engine/native/rtnetlink';
-import { aliasOf, attachSteps, connectEffects, disconnectEffects, tokensOf } from './attach.ts';
+import { aliasOf, attachSteps, connectEffects, disconnectEffects, promoteEffects, tokensOf } from './attach.ts';
 import { createBridges, ownName } from './bridge.ts';
 import { PLUGIN, readDesign, type BridgeSettings } from './options.ts';
 
@@ -52,7 +52,8 @@ export function createNetworkBridge({ machine, instance, rtnetlink }: BridgeDriv
         return connectEffects(endpoint, network, settingsOf(network), bridge.index, instance, target);
       },
       disconnect: (endpoint) => disconnectEffects(endpoint),
-      isGone: (endpoint) => rtnetlink.link({ name: endpoint.link })?.alias !== aliasOf(instance, endpoint.run),
+      promote: (endpoint, _, target) => promoteEffects(endpoint, target),
+      isGone: (endpoint) => rtnetlink.link({ name: endpoint.link })?.alias !== aliasOf(instance, endpoint.run, endpoint.network),
       firewalled(network) {
         const { bridge, icc, isolated, masquerade } = settingsOf(network);
         return {

@@ -69,6 +69,8 @@ export interface ManagedNetworks {
   connect(endpoint: Endpoint, network: NetworkRecord, target: NetworkTarget): readonly Effect[];
   /** **act** The reverse; of a missing link success. */
   disconnect(endpoint: Endpoint, network: NetworkRecord): readonly Effect[];
+  /** **act** The endpoint that had the default route is gone: this one of a running container has it from now on. */
+  promote?(endpoint: Endpoint, network: NetworkRecord, target: NetworkTarget): readonly Effect[];
   /** **read** Is the host's side of this endpoint gone? Only then its addresses are free. Microseconds. */
   isGone(endpoint: Endpoint): boolean;
   /** **read** What a firewall has to know of it. */
