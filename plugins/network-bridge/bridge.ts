@@ -5,6 +5,7 @@ import { type NetworkRecord } from '@engine/core/contracts/network';
 import { broadcastOf, parseCidr } from '@engine/native/addresses';
 import { attribute, deleteAddress, deleteLink, encodeBatch, encodeMessage, encodePatched, ifinfomsg, IFLA, NETLINK_ROUTE, newAddress, newBridge, setLink, slot, type Encoded } from '@engine/native/netlink';
 import { type Link, type Rtnetlink } from '@engine/native/rtnetlink';
+import { isPort } from './attach.ts';
 import { PLUGIN, type BridgeSettings } from './options.ts';
 
 const RTM_NEWLINKPROP = 108;
@@ -42,6 +43,9 @@ function hostSysctls(network: NetworkRecord): Sysctl[] {
     ...(network.ipv6 ? [{ path: ipv6('conf/all/forwarding'), value: '1', why: 'containers reach the world through this host' }] : []),
   ];
 }
+
+/** For so long settings of /proc/sys are believed, ms: five files cost more than all else that is looked at. */
+const TRUST = 1000;
 
 export interface Bridges {
   /** The bridge of a network as it is now, by one question to the kernel. */
@@ -99,7 +103,12 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
     );
     const goes = { none: 'it goes with the bridge' };
     const { add } = addressMessages(network.pools);
-    const { bytes, at } = encodePatched([setLink({ index: slot(LINK) }, { up: true }), ...add]);
+    // of containers that run: somebody deleted the bridge under them
+    const ports = rtnetlink.links().filter(({ alias, master }) => master === undefined && isPort(alias, instance, network.id));
+    const { bytes, at } = encodePatched([
+      setLink({ index: slot(LINK) }, { up: true }), ...add,
+      ...ports.map(({ name }) => setLink({ name }, { master: slot(LINK) })),
+    ]);
     return [
       made(first),
       ...(first === own ? [] : [
@@ -110,7 +119,7 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
       ]),
       ...bridgeSysctls(network, bridge).filter(({ path }) => machine.read(path.replace(`/${bridge}/`, '/default/')) !== undefined).map((one) => write(one, 'it goes with the bridge')),
       effect(op.linkIndex({ name: own, out: INDEX })),
-      effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, patch: INDEX, patchAt: at[LINK] as Uint8Array }), goes),
+      effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, patch: INDEX, patchAt: at[LINK] as Uint8Array }, { okMissing: true }), goes),
     ];
   }
   function renamed(name: string, register: string): Effect[] {
@@ -122,13 +131,11 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
   function repair(network: NetworkRecord, link: Link): Effect[] {
     const there = new Set(rtnetlink.addresses(link.index).filter(({ index }) => index === link.index).map(({ address, prefix }) => `${address}/${prefix}`));
     const lacking = network.pools.filter(({ gateway, subnet }) => !there.has(`${gateway}/${subnet.slice(subnet.indexOf('/') + 1)}`));
-    const effects: Effect[] = bridgeSysctls(network, link.name).filter(isWrong).map((one) => write(one, 'as the network was made'));
-    if (link.up && lacking.length === 0) return effects;
+    if (link.up && lacking.length === 0) return [];
     const { add, remove } = addressMessages(lacking);
     const forward = encodePatched([...(link.up ? [] : [setLink({ index: slot(LINK) }, { up: true })]), ...add]);
     const back = encodePatched(remove);
     return [
-      ...effects,
       effect(op.linkIndex({ name: ownName(network.id), out: INDEX })),
       effect(
         op.netlinkWith({ protocol: NETLINK_ROUTE, messages: forward.bytes, patch: INDEX, patchAt: forward.at[LINK] as Uint8Array }),
@@ -140,6 +147,18 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
     ];
   }
 
+  /** When the settings of a network were last seen to be right: until it has another bridge, or for a moment. */
+  const seen = new Map<string, { readonly index: number; readonly at: number }>();
+  function checkSettings(network: NetworkRecord, link: Link): Effect[] {
+    const last = seen.get(network.id);
+    const now = performance.now();
+    if (last?.index === link.index && now - last.at < TRUST) return [];
+    const effects = [...bridgeSysctls(network, link.name).filter(isWrong).map((one) => write(one, 'as the network was made')), ...hostEffects(network)];
+    if (effects.length === 0) seen.set(network.id, { index: link.index, at: now });
+    else seen.delete(network.id);
+    return effects;
+  }
+
   const find = (network: NetworkRecord): Link | undefined => {
     const link = rtnetlink.link({ name: ownName(network.id) });
     if (link && !isOurs(link, network)) throw taken(link, network);
@@ -149,13 +168,17 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
     find,
     ensure(network) {
       const link = find(network);
-      if (link) return [...repair(network, link), ...hostEffects(network)];
+      // settings first: an IPv6 address is refused while disable_ipv6 is set
+      if (link) return [...checkSettings(network, link), ...repair(network, link)];
       const { bridge } = settingsOf(network);
       const foreign = rtnetlink.link({ name: bridge });
       if (foreign) throw taken(foreign, network);
       return [...create(network), ...hostEffects(network)];
     },
-    remove: (network) => [effect(op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name: ownName(network.id) })]) }, { okMissing: true }), { none: 'it is a removal' })],
+    remove(network) {
+      seen.delete(network.id);
+      return [effect(op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name: ownName(network.id) })]) }, { okMissing: true }), { none: 'it is a removal' })];
+    },
   };
 }
 
