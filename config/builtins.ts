@@ -1,12 +1,18 @@
 // Made by config/setup/builtins.ts from the folders of plugins/. A test compares them.
 import { type PluginDefinition } from '@engine/core/plugin';
 import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
+import dnsLocal from '../plugins/dns-local/package.json' with { type: 'json' };
+import firewallIptables from '../plugins/firewall-iptables/package.json' with { type: 'json' };
+import firewallNftables from '../plugins/firewall-nftables/package.json' with { type: 'json' };
+import firewallNone from '../plugins/firewall-none/package.json' with { type: 'json' };
 import frontendCli from '../plugins/frontend-cli/package.json' with { type: 'json' };
 import imageHost from '../plugins/image-host/package.json' with { type: 'json' };
 import imageOci from '../plugins/image-oci/package.json' with { type: 'json' };
+import ipamLocal from '../plugins/ipam-local/package.json' with { type: 'json' };
 import linuxBase from '../plugins/linux-base/package.json' with { type: 'json' };
 import logCri from '../plugins/log-cri/package.json' with { type: 'json' };
 import logNone from '../plugins/log-none/package.json' with { type: 'json' };
+import networkBridge from '../plugins/network-bridge/package.json' with { type: 'json' };
 import networkContainer from '../plugins/network-container/package.json' with { type: 'json' };
 import networkHost from '../plugins/network-host/package.json' with { type: 'json' };
 import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
@@ -27,12 +33,18 @@ export interface Builtin {
 
 export const builtins: readonly Builtin[] = [
   { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
+  { packageJson: dnsLocal, load: () => import('../plugins/dns-local/plugin.ts') },
+  { packageJson: firewallIptables, load: () => import('../plugins/firewall-iptables/plugin.ts') },
+  { packageJson: firewallNftables, load: () => import('../plugins/firewall-nftables/plugin.ts') },
+  { packageJson: firewallNone, load: () => import('../plugins/firewall-none/plugin.ts') },
   { packageJson: frontendCli, load: () => import('../plugins/frontend-cli/plugin.ts') },
   { packageJson: imageHost, load: () => import('../plugins/image-host/plugin.ts') },
   { packageJson: imageOci, load: () => import('../plugins/image-oci/plugin.ts') },
+  { packageJson: ipamLocal, load: () => import('../plugins/ipam-local/plugin.ts') },
   { packageJson: linuxBase, load: () => import('../plugins/linux-base/plugin.ts') },
   { packageJson: logCri, load: () => import('../plugins/log-cri/plugin.ts') },
   { packageJson: logNone, load: () => import('../plugins/log-none/plugin.ts') },
+  { packageJson: networkBridge, load: () => import('../plugins/network-bridge/plugin.ts') },
   { packageJson: networkContainer, load: () => import('../plugins/network-container/plugin.ts') },
   { packageJson: networkHost, load: () => import('../plugins/network-host/plugin.ts') },
   { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
