@@ -57,6 +57,8 @@ export interface Bridges {
 export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps, 'machine' | 'instance'> & { readonly rtnetlink: Rtnetlink }): Bridges {
   const settingsOf = (network: NetworkRecord): BridgeSettings => network.settings as unknown as BridgeSettings;
   const isOurs = (link: Link, network: NetworkRecord): boolean => link.kind === 'bridge' && link.alias === aliasOf(instance, network.id);
+  /** The engine's own bridge of a state that was thrown away: its name is for the next one. */
+  const isLeft = (link: Link, network: NetworkRecord): boolean => network.predefined && link.kind === 'bridge' && link.alias?.startsWith(`${instance} `) === true && rtnetlink.links().every(({ master }) => master !== link.index);
   const taken = (link: Link, network: NetworkRecord): Error => fail('ERR_IN_USE', `the interface ${link.name}${link.kind === undefined ? '' : ` (${link.kind})`} is not the bridge of network ${network.name}`, {
     path: link.name, plugin: PLUGIN, hint: link.alias ? `it belongs to ${link.alias}` : 'remove it, or choose another name with --opt bridge=NAME',
   });
@@ -172,8 +174,9 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
       if (link) return [...checkSettings(network, link), ...repair(network, link)];
       const { bridge } = settingsOf(network);
       const foreign = rtnetlink.link({ name: bridge });
-      if (foreign) throw taken(foreign, network);
-      return [...create(network), ...hostEffects(network)];
+      if (foreign && !isLeft(foreign, network)) throw taken(foreign, network);
+      const gone = foreign ? [effect(op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ index: foreign.index })]) }, { okMissing: true }), { none: 'nobody knows of it any more' })] : [];
+      return [...gone, ...create(network), ...hostEffects(network)];
     },
     remove(network) {
       seen.delete(network.id);
