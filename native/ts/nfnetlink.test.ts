@@ -69,10 +69,8 @@ describe.skipIf(netnsUnable !== undefined || !library)('nftables of the kernel',
   const change = (add: boolean, set: string, ...list: Element[]): void => void socket.request(elements({ table: 't', set, add, elements: list }));
   const key = portKey('tcp', '192.168.1.1', 8080);
 
-  it('says what tables, sets and chains there are', () => {
+  it('says what tables and chains there are', () => {
     expect([read.hasTable('t'), read.hasTable('none'), read.hasTable('t', 'ip')]).toEqual([true, false, false]);
-    expect([read.hasSet('t', 'ports4'), read.hasSet('t', 'none'), read.hasSet('none', 'ports4')]).toEqual([true, false, false]);
-    expect(read.tables()).toEqual([{ family: 'inet', name: 't' }]);
     expect(read.chains()).toEqual([
       { family: 'inet', table: 't', name: 'pre', type: 'nat', hook: 0, priority: -100, policy: 'accept' }, { family: 'inet', table: 't', name: 'forward', type: 'filter', hook: 2, priority: -10, policy: 'drop' },
       { family: 'inet', table: 't', name: 'plain' },
@@ -174,7 +172,7 @@ describe.skipIf(netnsUnable !== undefined || !library)('nftables of the kernel',
     it('puts everything back in one transaction', () => {
       runNft(`flush ruleset\n${ruleset}`);
       expect(read.listElements('t', 'links')).toEqual([]);
-      expect(read.tables().length).toBe(1);
+      expect(read.chains().length).toBe(3);
     });
   });
 });

@@ -12,7 +12,7 @@ export { watchNftables, type NftablesEvent } from './nftables-events.ts';
 
 const SUBSYSTEM = 10 << 8;
 export const NFT_MSG = {
-  NEWTABLE: SUBSYSTEM | 0, GETTABLE: SUBSYSTEM | 1, DELTABLE: SUBSYSTEM | 2, NEWCHAIN: SUBSYSTEM | 3, GETCHAIN: SUBSYSTEM | 4, DELCHAIN: SUBSYSTEM | 5, NEWSET: SUBSYSTEM | 9, GETSET: SUBSYSTEM | 10,
+  NEWTABLE: SUBSYSTEM | 0, GETTABLE: SUBSYSTEM | 1, DELTABLE: SUBSYSTEM | 2, NEWCHAIN: SUBSYSTEM | 3, GETCHAIN: SUBSYSTEM | 4, DELCHAIN: SUBSYSTEM | 5, 
   NEWSETELEM: SUBSYSTEM | 12, GETSETELEM: SUBSYSTEM | 13, DELSETELEM: SUBSYSTEM | 14, NEWGEN: SUBSYSTEM | 15, GETGEN: SUBSYSTEM | 16,
 } as const;
 const BATCH_BEGIN = 0x10;
@@ -25,7 +25,6 @@ const families = new Map<number, NftFamily>(Object.entries(NFPROTO).map(([name, 
 const NFTA_TABLE = { NAME: 1 } as const;
 const NFTA_CHAIN = { TABLE: 1, NAME: 3, HOOK: 4, POLICY: 5, TYPE: 7 } as const;
 const NFTA_HOOK = { HOOKNUM: 1, PRIORITY: 2 } as const;
-const NFTA_SET = { TABLE: 1, NAME: 2 } as const;
 const NFTA_LIST_ELEM = 1;
 const NFTA_SET_ELEM_LIST = { TABLE: 1, SET: 2, ELEMENTS: 3 } as const;
 const NFTA_SET_ELEM = { KEY: 1, DATA: 2, FLAGS: 3, USERDATA: 6, KEY_END: 10 } as const;
@@ -141,7 +140,6 @@ export function interfaceKey(name: string): Uint8Array {
   bytes.write(name);
   return bytes;
 }
-export const addressKey = (address: string): Uint8Array => addressBytes(address);
 
 /** An element as the kernel has it. */
 export interface ListedElement { readonly key: Buffer; readonly keyEnd?: Buffer; readonly data?: Buffer; readonly comment?: string; readonly flags: number }
@@ -192,13 +190,10 @@ export function decodeChain(body: Buffer): ListedChain | undefined {
 /** nftables of the net namespace, as the kernel has it now. Reads only; synchronous. Errors: ERR_NATIVE (EPERM without CAP_NET_ADMIN). */
 export interface Nftables {
   hasTable(name: string, family?: NftFamily): boolean;
-  hasSet(table: string, set: string): boolean;
   /** False also when there is no such table or set. */
   hasElement(table: string, set: string, key: Uint8Array): boolean;
   /** All of them. Errors: ENOENT when there is no such table or set; EINTR when it never held still. */
   listElements(table: string, set: string): ListedElement[];
-  /** All tables of all families. */
-  tables(): { readonly family: NftFamily; readonly name: string }[];
   /** All chains of all families. */
   chains(): ListedChain[];
   /** A number that is another one after every change by anybody. */
@@ -213,7 +208,6 @@ export function createNftables(): Nftables & { close(): void } {
   const setAttributes = (table: string, set: string): Attribute[] => [attribute(NFTA_SET_ELEM_LIST.TABLE, table), attribute(NFTA_SET_ELEM_LIST.SET, set)];
   return {
     hasTable: (name, family = 'inet') => socket.ask(request(NFT_MSG.GETTABLE, [attribute(NFTA_TABLE.NAME, name)], NFPROTO[family]), gone) !== undefined,
-    hasSet: (table, set) => socket.ask(request(NFT_MSG.GETSET, [attribute(NFTA_SET.TABLE, table), attribute(NFTA_SET.NAME, set)]), gone) !== undefined,
     hasElement: (table, set, key) => socket.ask(request(NFT_MSG.GETSETELEM, [...setAttributes(table, set), attribute(NFTA_SET_ELEM_LIST.ELEMENTS, [attribute(NFTA_LIST_ELEM, [attribute(NFTA_SET_ELEM.KEY, dataOf(key))])])]), gone) !== undefined,
     listElements(table, set) {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -223,11 +217,6 @@ export function createNftables(): Nftables & { close(): void } {
       }
       throw netlinkError('read elements', ERRNO.EINTR, `set ${set} changed ${ATTEMPTS} times while it was read`);
     },
-    tables: () => socket.dump(request(NFT_MSG.GETTABLE, [], NFPROTO.unspec)).flatMap(({ type, body }) => {
-      const name = textOf(decodeAttributes(body, 4).get(NFTA_TABLE.NAME));
-      const family = families.get(body[0] ?? -1);
-      return type === NFT_MSG.NEWTABLE && name !== undefined && family !== undefined ? [{ family, name }] : [];
-    }),
     chains: () => socket.dump(request(NFT_MSG.GETCHAIN, [], NFPROTO.unspec)).flatMap(({ type, body }) => {
       const chain = type === NFT_MSG.NEWCHAIN ? decodeChain(body) : undefined;
       return chain ? [chain] : [];
