@@ -1,6 +1,6 @@
 /**
  * Chains of other software that would drop what goes to or from a network of ours: an accept in one nftables table does not override a drop in another one on the same hook.
- * Pure functions over the JSON of `nft -j list ruleset`.
+ * Pure functions over a ruleset: as readRuleset of nft-ruleset.ts reads it, or out of the JSON of `nft -j list ruleset`.
  */
 
 export type ForeignHook = 'forward' | 'input';
@@ -98,8 +98,9 @@ const families = new Set(['ip', 'ip6', 'inet']);
  * owner's intention and not looked at. `isOwn`: tables to leave out.
  */
 export function foreignChains(ruleset: Ruleset, hooks: readonly ForeignHook[], isOwn: (family: string, table: string) => boolean = () => false): ForeignChain[] {
-  const byName = new Map(ruleset.chains.map((chain) => [`${chain.family} ${chain.table} ${chain.name}`, chain.rules]));
-  const chainOf = (rule: RulesetRule, name: string): readonly RulesetRule[] => byName.get(`${rule.family} ${rule.table} ${name}`) ?? [];
+  const byName = new Map(ruleset.chains.map((chain) => [`${chain.family} ${chain.table} ${chain.name}`, chain]));
+  // only what is come across: reading rules may cost something, see nft-ruleset.ts
+  const chainOf = (rule: RulesetRule, name: string): readonly RulesetRule[] => byName.get(`${rule.family} ${rule.table} ${name}`)?.rules ?? [];
   return ruleset.chains.flatMap((chain): ForeignChain[] => {
     const hook = hooks.find((wanted) => wanted === chain.hook);
     if (!hook || chain.type === 'nat' || !families.has(chain.family) || isOwn(chain.family, chain.table)) return [];

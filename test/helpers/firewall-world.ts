@@ -28,6 +28,9 @@ export function enterNetns(path: string): { back(): void } {
   };
 }
 
+/** As the kernel writes it. */
+const short = (address: string): string => address.replace(':0::', '::');
+
 class Box extends Namespace {
   static async make(name: string): Promise<Box> {
     return new Box(name, await Namespace.hold(false, ''), false);
@@ -60,10 +63,10 @@ export async function packetWorld(): Promise<PacketWorld> {
   const { machine } = world;
   const entered = enterNetns(`/proc/${machine.pid}/ns/net`);
   await machine.sh('echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding');
-  const beside = (host: Host): PacketHost => packetHost(host, [host.address, host.address6]);
+  const beside = (host: Host): PacketHost => packetHost(host, [host.address, short(host.address6)]);
   const peer = world.host('peer');
   return {
-    machine: packetHost(machine, [peer.machine, peer.machine6]),
+    machine: packetHost(machine, [peer.machine, short(peer.machine6)]),
     peer: beside(peer),
     async addNetwork({ link, gateways, subnets }: FirewallNetwork) {
       await machine.sh(`ip link add ${link} type bridge; echo 1 >/proc/sys/net/ipv4/conf/${link}/route_localnet

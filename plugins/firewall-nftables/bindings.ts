@@ -1,0 +1,62 @@
+import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
+import { interfaceKey, portKey, portTarget } from '@engine/native/nfnetlink';
+import { type Element } from './messages.ts';
+import { type MAPS, type Member, type SetName } from './ruleset.ts';
+
+/** A binding as an element of a map, in both its forms: bytes for the kernel, text for nft. */
+export interface Binding extends Element, Member { readonly set: keyof typeof MAPS; readonly port: BoundPort }
+
+const ANY = new Set(['0.0.0.0', '::']);
+/** Numbers of inet_proto. */
+export const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
+const anyKey = (protocol: BoundPort['protocol'], port: number): Uint8Array => Uint8Array.of(PROTOCOLS[protocol], 0, 0, 0, port >> 8, port & 0xff, 0, 0);
+
+/**
+ * Elements for what an endpoint publishes: per family, and only where the endpoint has an address of that family. What is left out is served by the socket that holds the
+ * port: `::` and the like of a container without IPv6, and `::1`, from where nothing can be routed to a bridge.
+ */
+export function bindingsOf({ addresses, ports }: Pick<Endpoint, 'addresses' | 'ports'>): readonly Binding[] {
+  return ports.flatMap((port): Binding[] => {
+    const family = port.hostAddress.includes(':') ? 6 : 4;
+    const target = addresses.find((candidate) => candidate.family === family)?.address;
+    if (target === undefined || port.hostAddress === '::1') return [];
+    const any = ANY.has(port.hostAddress);
+    return [{
+      set: `${any ? 'any' : 'ports'}${family}`,
+      port,
+      text: `${port.protocol} . ${any ? '' : `${port.hostAddress} . `}${port.hostPort} : ${target} . ${port.containerPort}`,
+      key: any ? anyKey(port.protocol, port.hostPort) : portKey(port.protocol, port.hostAddress, port.hostPort),
+      data: portTarget(target, port.containerPort),
+    }];
+  });
+}
+
+/** The key of a link's name in a set of type `ifname`; `twice` in one of pairs. */
+export function linkKey(link: string, twice = false): Uint8Array {
+  const one = interfaceKey(link);
+  return twice ? Buffer.concat([one, one]) : one;
+}
+
+/** What is kept of a run's bindings, so that they can be put back: a line per element, `any4 tcp . 8080 : 10.208.0.2 . 80`. */
+export const bindingLines = (bindings: readonly Binding[]): string => bindings.map(({ set, text }) => `${set} ${text}\n`).join('');
+
+const LINE = /^((?:ports|any)[46]) ((?:tcp|udp|sctp)(?: \. [0-9a-f.:]+)? \. \d{1,5} : [0-9a-f.:]+ \. \d{1,5})$/;
+/** The reverse. Lines that are none (a file cut short) are left out. */
+export function readBindingLines(text: string): readonly Member[] {
+  return text.split('\n').flatMap((line) => {
+    const [, set, element] = LINE.exec(line) ?? [];
+    return set && element ? [{ set: set as SetName, text: element }] : [];
+  });
+}
+
+/** Key and data of such a line as the kernel has them, in hex: what an element that is there is compared with. */
+export function readKey({ set, text }: Member): string {
+  const [key = '', data = ''] = text.split(' : ');
+  const fields = key.split(' . ');
+  const [address = '', port = ''] = data.split(' . ');
+  const [element] = bindingsOf({
+    addresses: [{ family: address.includes(':') ? 6 : 4, address, prefix: 0 }],
+    ports: [{ protocol: fields[0] as BoundPort['protocol'], hostAddress: set.startsWith('any') ? (set === 'any4' ? '0.0.0.0' : '::') : fields[1] ?? '', hostPort: Number(fields.at(-1)), containerPort: Number(port) }],
+  });
+  return element?.data ? Buffer.concat([element.key, element.data]).toString('hex') : '';
+}

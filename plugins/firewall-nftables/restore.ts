@@ -1,0 +1,85 @@
+import { type Ruleset } from '@engine/native/foreign-chains';
+import { type Nftables } from '@engine/native/nfnetlink';
+import { type FirewallNetwork } from '@engine/core/contracts/firewall';
+import { linkKey, readKey } from './bindings.ts';
+import { allMembers, readBindings, readNetworks, stampOf } from './files.ts';
+import { acceptText, commentOf, neededAccepts } from './foreign.ts';
+import { CHAINS, digestOf, MAPS, tableText, versionMember, type Member } from './ruleset.ts';
+
+export interface RestoreParts {
+  /** Name of the table. */
+  readonly instance: string;
+  readonly folder: string;
+  readonly nftables: Pick<Nftables, 'hasElement' | 'listElements'>;
+  /** What is there. */
+  ruleset(): Ruleset;
+  /** Commands of nft's language, as one transaction. */
+  run(text: string): void;
+}
+const ATTEMPTS = 5;
+
+/** Puts back what is missing of the rules, by the files. */
+export function createRestorer({ instance, folder, nftables, ruleset, run }: RestoreParts) {
+  const has = (element: string): boolean => nftables.hasElement(instance, 'known', linkKey(element));
+
+  /** Is every chain of the table there, with as many rules as it must have? */
+  function hasChains(): boolean {
+    const chains = ruleset().chains.filter(({ family, table }) => family === 'inet' && table === instance);
+    return CHAINS.every(({ name, rules }) => chains.find((chain) => chain.name === name)?.rules.length === rules.length);
+  }
+  function hasBindings(bindings: readonly Member[]): boolean {
+    return Object.keys(MAPS).every((map) => {
+      const wanted = bindings.filter(({ set }) => set === map);
+      if (wanted.length === 0) return true;
+      const there = new Set(nftables.listElements(instance, map).map(({ key, data }) => Buffer.concat([key, data ?? Buffer.alloc(0)]).toString('hex')));
+      return wanted.every((member) => there.has(readKey(member)));
+    });
+  }
+  /** What is missing in chains of others, as text for nft. */
+  const missingAccepts = (networks: readonly FirewallNetwork[], live = ruleset()): string =>
+    networks.map((network) => acceptText(neededAccepts(live, network), commentOf(instance, network.link))).join('');
+
+  return {
+    /** Is there anything to keep? */
+    get needed(): boolean {
+      return readNetworks(folder).length > 0;
+    },
+    /** Why the table must be made again; undefined: it is whole. */
+    damage(): string | undefined {
+      const networks = readNetworks(folder);
+      if (networks.length === 0) return undefined;
+      if (!has(versionMember.text.slice(1, -1))) return 'the table is gone';
+      const missing = networks.find((network) => !has(digestOf(network)));
+      if (missing) return `network ${missing.name} is missing`;
+      if (!hasChains()) return 'rules are missing';
+      return hasBindings(readBindings(folder)) ? undefined : 'published ports are missing';
+    },
+    /** Everything in one transaction, from files that did not change meanwhile. */
+    restore(): void {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+        const stamp = stampOf(folder);
+        const networks = readNetworks(folder);
+        if (networks.length === 0) return;
+        const text = tableText(instance, [versionMember, ...allMembers(folder)]);
+        const accepts = missingAccepts(networks);
+        try {
+          run(text + accepts);
+        } catch (error) {
+          // somebody may have taken the foreign chain away since it was read
+          if (accepts === '' || attempt === ATTEMPTS - 1) throw error;
+          run(text);
+        }
+        if (stampOf(folder) === stamp) return;
+      }
+    },
+    /** Accepts that are missing in chains of others; true when there were some. */
+    passForeign(): boolean {
+      const networks = readNetworks(folder);
+      if (networks.length === 0) return false;
+      const text = missingAccepts(networks);
+      if (text !== '') run(text);
+      return text !== '';
+    },
+  };
+}
+export type Restorer = ReturnType<typeof createRestorer>;

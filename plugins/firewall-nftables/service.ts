@@ -1,0 +1,105 @@
+import { defineService } from '@engine/core/plugin';
+import { runNft } from '@engine/native/libnftables';
+import { readRuleset } from '@engine/native/nft-ruleset';
+import { createNftables, watchNftables, type NftablesEvent } from '@engine/native/nfnetlink';
+import { isEngineTable } from './foreign.ts';
+import { holdGuard } from './guard.ts';
+import { createRestorer } from './restore.ts';
+import { MAPS } from './ruleset.ts';
+
+/** Elements of the maps come and go with containers; whether one was taken by somebody else is looked at when it is quiet. */
+const QUIET = 500;
+/** Others change their rules in many small steps. */
+const FOREIGN_DELAY = 50;
+/** Share of the time that looking at others' rules may take: their rulesets can be large. */
+const FOREIGN_SHARE = 10;
+/** Who takes our rules away again and again is not fought at full speed. */
+const FIGHT = { within: 1000, most: 20, pause: 1000 } as const;
+const AF_INET = 1;
+
+/** Runs in the keeper: what others take away of our rules is put back, at once and in one transaction; and connections live through the gap, see guard.ts. */
+export default defineService({
+  async start({ log, instance, serviceFolder: folder }) {
+    const nftables = createNftables();
+    const restorer = createRestorer({ instance, folder, nftables, ruleset: readRuleset, run: runNft });
+    let guard: { close(): void } | undefined;
+    let guardRefused = false;
+    let stopped = false;
+    let recent: number[] = [];
+    let foreignFrom = 0;
+    const timers = new Map<string, NodeJS.Timeout>();
+
+    /** One of each kind at a time; the first one counts, or with `again` the last. */
+    function later(name: string, delay: number, work: () => void, again = false): void {
+      if (stopped || (timers.has(name) && !again)) return;
+      clearTimeout(timers.get(name));
+      timers.set(name, setTimeout(() => {
+        timers.delete(name);
+        attempt(name, work);
+      }, delay));
+    }
+    function attempt(name: string, work: () => void): void {
+      if (stopped) return;
+      try {
+        work();
+      } catch (error) {
+        log.warn({ err: error }, `nftables: ${name} failed, again in a second`);
+        later(name, FIGHT.pause, work);
+      }
+    }
+    function ensureGuard(): void {
+      if (guard || guardRefused || !restorer.needed) return;
+      try {
+        guard = holdGuard(instance);
+      } catch (error) {
+        guardRefused = true;
+        log.info({ err: error }, 'nftables: no guard table: connections may end when somebody flushes the ruleset');
+      }
+    }
+    function check(): void {
+      ensureGuard();
+      const damage = restorer.damage();
+      if (damage === undefined) return;
+      const now = performance.now();
+      recent = [...recent.filter((at) => now - at < FIGHT.within), now];
+      if (recent.length > FIGHT.most) {
+        log.warn(`nftables: somebody keeps taking the rules of table inet ${instance} away`);
+        later('restore', FIGHT.pause, check);
+        return;
+      }
+      restorer.restore();
+      log.warn({ took: Math.round(performance.now() - now) }, `nftables: ${damage}: table inet ${instance} was put back`);
+    }
+    function checkForeign(): void {
+      const before = performance.now();
+      if (restorer.passForeign()) log.info('nftables: another firewall\'s chain was told to let our networks pass');
+      foreignFrom = performance.now() + FOREIGN_SHARE * (performance.now() - before);
+    }
+    function seen({ kind, table, name, family }: NftablesEvent): void {
+      const own = table === instance && (family === undefined || family === AF_INET);
+      if (kind === 'lost') {
+        later('restore', 0, check);
+        later('foreign', FOREIGN_DELAY, checkForeign);
+      } else if (own && kind.endsWith('element')) {
+        if (kind === 'delelement') later(name !== undefined && name in MAPS ? 'elements' : 'restore', name !== undefined && name in MAPS ? QUIET : 0, check, name !== undefined && name in MAPS);
+      } else if (own) {
+        later('restore', 0, check);
+      } else if (table !== undefined && !isEngineTable('', table) && /^(?:new|del)(?:table|chain|rule)$/.test(kind)) {
+        later('foreign', Math.max(FOREIGN_DELAY, foreignFrom - performance.now()), checkForeign);
+      }
+    }
+
+    const watch = watchNftables(seen);
+    attempt('restore', check);
+    attempt('foreign', checkForeign);
+    return {
+      async stop() {
+        stopped = true;
+        for (const timer of timers.values()) clearTimeout(timer);
+        watch.close();
+        guard?.close();
+        nftables.close();
+      },
+    };
+  },
+});
