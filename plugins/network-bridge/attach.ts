@@ -52,7 +52,9 @@ const defaultRoutes = ({ addresses }: Endpoint, index: ReturnType<typeof slot>):
 
 /** The default routes of a container that runs, which has none now. */
 export function promoteEffects(endpoint: Endpoint, target: NetworkTarget): Effect[] {
-  const { bytes, at } = encodePatched(defaultRoutes(endpoint, slot(LINK)));
+  const routes = defaultRoutes(endpoint, slot(LINK));
+  if (routes.length === 0) return [];
+  const { bytes, at } = encodePatched(routes);
   return [
     effect(op.openNamespace({ pid: target.pid, startTime: target.startTime, type: 'net', out: NETNS })),
     effect(op.linkIndex({ name: endpoint.interface, namespace: NETNS, out: INDEX })),

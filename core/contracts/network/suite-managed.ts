@@ -290,6 +290,36 @@ export const managedCases: readonly SuiteCase<NetworkContext>[] = [
       for (const network of [first, second]) await applyOnCommit(c.bench, await managed.remove(network));
     },
   },
+  {
+    name: 'the default route goes to another network of a running container; asked again, nothing changes',
+    needs: ['networks', 'containers'],
+    async run(c) {
+      const managed = managedOf(c);
+      if (!managed.promote) return;
+      const [first, second, internal] = [record(c), record(c, { number: 2, ipv6: true }), record(c, { number: 3, internal: true })];
+      for (const network of [first, second, internal]) await make(c, network);
+      const [one, two] = [endpoint(first, 7), endpoint(second, 9, { interface: 'eth1', run: endpoint(first, 7).run, link: 'v1-000000000000', isDefault: false })];
+      const container = await c.runner.start([...await whole(c, one, first), ...attach(c, two, second)], wait, { namespaces: CLONE_NEWNET });
+      try {
+        const target = { container: one.container, run: one.run, pid: container.pid, startTime: container.startTime };
+        const routes = async (): Promise<string> => (await container.exec([], 'ip route; ip -6 route')).output;
+        assert.match(await routes(), /default via 10\.231\.1\.1/);
+        await applyOnCommit(c.bench, managed.disconnect(one, first));
+        assert.doesNotMatch(await routes(), /default via/);
+        for (const _ of [1, 2]) {
+          await apply(c.bench, managed.promote({ ...two, isDefault: true }, second, target));
+          assert.match(await routes(), /default via 10\.231\.2\.1 dev eth1/);
+          assert.match(await routes(), /default via fd00:231:2::1 dev eth1/);
+        }
+        await failsWith('ERR_OPERATION_FAILED', () => apply(c.bench, managed.promote?.(two, second, { ...target, startTime: target.startTime + 1n }) ?? []), 'ESRCH');
+        assert.deepEqual(managed.promote(endpoint(internal, 5), internal, target), []);
+      } finally {
+        await container.stop();
+      }
+      await gone(c, two);
+      for (const network of [first, second, internal]) await applyOnCommit(c.bench, await managed.remove(network));
+    },
+  },
 ];
 
 /** The netns of a container that has ended is taken down by the kernel in its own time. */
