@@ -12,6 +12,8 @@ const LOCK_FD = 4;
 /** Longest time that whoever was asked to end may take for it, ms. */
 const PATIENCE = 15_000;
 const POLL = 2;
+/** Of the text in the lock file, so that a shorter one covers a longer one. */
+const SIZE = 256;
 
 export interface KeeperOptions {
   readonly runRoot: string;
@@ -91,10 +93,10 @@ function inherited(path: string): number | undefined {
   }
 }
 function sign(lock: number, info: KeeperInfo): void {
-  const text = JSON.stringify(info);
+  const text = `${info.pid}\n${JSON.stringify(info)}`.padEnd(SIZE);
   // in one write over the old text, so that a reader finds the one or the other
-  writeSync(lock, text.padEnd(256), 0);
-  ftruncateSync(lock, Math.max(256, text.length));
+  writeSync(lock, text, 0);
+  ftruncateSync(lock, text.length);
 }
 
 /**

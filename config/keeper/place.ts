@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 /** Files of the keeper in runRoot. The launcher has the first and the last of them as KEEPER_FILES. */
 export const FILES = { lock: 'keeper.lock', work: 'keeper.json', log: 'keeper.log' } as const;
 
-/** What the lock file holds: written by who holds the lock. */
+/** What the lock file holds: the pid on a line of its own, as in engined.lock, then this as JSON; written by who holds the lock. */
 export interface KeeperInfo {
   readonly pid: number;
   readonly version: string;
@@ -35,15 +35,15 @@ export interface Work {
 
 /** Undefined: there is none, or it is just being written. */
 export function readInfo(runRoot: string): KeeperInfo | undefined {
-  return readJson(join(runRoot, FILES.lock)) as KeeperInfo | undefined;
+  return readJson(join(runRoot, FILES.lock), 1) as KeeperInfo | undefined;
 }
 export function readWork(runRoot: string): Work | undefined {
   const work = readJson(join(runRoot, FILES.work)) as Work | undefined;
   return work && Array.isArray(work.services) ? work : undefined;
 }
-function readJson(path: string): unknown {
+function readJson(path: string, line = 0): unknown {
   try {
-    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    const value: unknown = JSON.parse(readFileSync(path, 'utf8').split('\n')[line] ?? '');
     return typeof value === 'object' && value !== null ? value : undefined;
   } catch {
     return undefined;
@@ -100,7 +100,7 @@ export async function endKeeper(runRoot: string, patience = 10_000): Promise<boo
     } catch {
       // it has just ended
     }
-    for (const next = Date.now() + 1000; existsSync(`/proc/${pid}`) && Date.now() < next; ) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (const next = Date.now() + 1000; keeperOf(runRoot) === pid && Date.now() < next; ) await new Promise((resolve) => setTimeout(resolve, 5));
   }
   return found;
 }
