@@ -5,14 +5,18 @@ import { type Effect } from '@engine/core/plan';
 import { describeSuite } from '@engine/core/contracts/common/vitest';
 import { fakeBench } from '@engine/core/contracts/common/fake-bench';
 import { firewallSuite } from '@engine/core/contracts/firewall/suite';
+import { parseRuleset } from '@engine/native/foreign-chains';
 import { describe, expect, it } from 'vitest';
 import { createFirewallIptables } from './driver.ts';
+import { createForeign, type Foreign } from './foreign.ts';
 import { type Programs } from './programs.ts';
 import { FakeTables } from './tables.fixture.ts';
 
 const programs: Programs = { variant: 'nft', restore4: '/usr/sbin/iptables-nft-restore', restore6: '/usr/sbin/ip6tables-nft-restore' };
 const machine = fakeMachine({ root: '/r', runRoot: '/rr' });
-const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d' }, {}, { programs, reader: tables }) });
+const foreign: Foreign = { ensure: () => [], remove: () => [], why: () => [] };
+const rtnetlink = { addresses: () => [{ index: 2, family: 4 as const, address: '192.0.2.1', prefix: 24 }] };
+const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d', machine }, {}, { programs, reader: tables, foreign, rtnetlink }) });
 const network = (letter: string, more: Partial<FirewallNetwork> = {}): FirewallNetwork => ({
   id: letter.repeat(64), name: `net-${letter}`, link: `en-${letter.repeat(12)}`, subnets: [`10.208.${Number.parseInt(letter, 16)}.0/24`], gateways: [`10.208.${Number.parseInt(letter, 16)}.1`],
   internal: false, icc: true, isolated: true, masquerade: true, dns: true, ...more,
@@ -28,7 +32,7 @@ const apply = (tables: FakeTables, effects: readonly Effect[]): void => effects.
 const undo = (tables: FakeTables, effects: readonly { readonly undo: Effect['undo'] }[]): void => effects.toReversed().forEach((one) => one.undo.forEach((operation) => tables.run(operation)));
 const sync = <T>(value: T | Promise<T>): T => value as T;
 
-describeSuite('iptables on a fake machine', firewallSuite, { bench: () => fakeBench(), create: (deps) => createFirewallIptables(deps, {}, { programs, reader: new FakeTables() }) });
+describeSuite('iptables on a fake machine', firewallSuite, { bench: () => fakeBench(), create: (deps) => createFirewallIptables(deps, {}, { programs, reader: new FakeTables(), foreign, rtnetlink }) });
 
 describe('networks', () => {
   it('ensure makes what is missing once, in every family, and its undo leaves nothing', () => {
@@ -107,8 +111,9 @@ describe('networks', () => {
   it('no name of a chain is longer than the 28 characters that there are', () => {
     const { tables, driver } = make();
     apply(tables, sync(driver.ensure(dual('a'))));
-    driver.planPorts(endpoint([port()]), network('a'), run).forEach(({ operation }) => tables.run(operation));
-    const names = tables.all().map((line) => line.split(' ')[2] ?? '').filter((name) => name.startsWith('ENG-'));
+    driver.planPorts(endpoint([port()], { interface: 'eth12' }), network('a'), run).forEach(({ operation }) => tables.run(operation));
+    const names = tables.all().map((line) => line.split(' ')[2] ?? '').filter((name) => /^EN?G?-?0a1b/.test(name));
+    expect(names.some((name) => name.endsWith('0123456789abcdef12'))).toBe(true);
     expect(Math.max(...names.map((name) => name.length))).toBe(28);
   });
 });
@@ -122,7 +127,7 @@ describe('ports', () => {
     expect(steps.map(({ slot, operation }) => [slot, operation.name])).toEqual([['shim.attach', 'execHost'], ['shim.attach', 'forgetFlows']]);
     expect(steps[1]?.operation.args).toEqual({ protocol: 17, port: 53, address: Buffer.from([192, 0, 2, 1]) });
     steps.forEach(({ operation }) => tables.run(operation));
-    expect(tables.chain(4, 'nat', 'ENG-0a1b2c3d-v0-0123456789ab')).toEqual([
+    expect(tables.chain(4, 'nat', 'E0a1b2c3d-0123456789abcdef0')).toEqual([
       '-p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.208.10.2:80',
       '-d 127.0.0.1 -p tcp -m tcp --dport 81 -j DNAT --to-destination 10.208.10.2:80',
       '-d 192.0.2.1 -p udp -m udp --dport 53 -j DNAT --to-destination 10.208.10.2:80',
@@ -138,22 +143,44 @@ describe('ports', () => {
     const both = endpoint([port(), port({ hostAddress: '::' }), port({ hostAddress: '::1', hostPort: 9 })], { addresses: [{ family: 4, address: '10.208.0.2', prefix: 24 }, { family: 6, address: 'fd00:1::2', prefix: 64 }] });
     const steps = driver.planPorts(both, dual('a'), run);
     steps.forEach(({ operation }) => tables.run(operation));
-    expect(tables.chain(6, 'nat', 'ENG-0a1b2c3d-v0-0123456789ab')).toEqual(['-p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00:1::2]:80']);
+    expect(tables.chain(6, 'nat', 'E0a1b2c3d-0123456789abcdef0')).toEqual(['-p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00:1::2]:80']);
     expect(tables.chain(6, 'nat', 'OUTPUT')).toEqual(['! -d ::1/128 -m addrtype --dst-type LOCAL -j ENG-0a1b2c3d-PORTS']);
   });
   it('why says who, by which rule, and what is missing', async () => {
     const { tables, driver } = make();
     const here = endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ hostAddress: '::' })]);
     const ask = async (n: number): Promise<string> => (await driver.why(here.ports[n] as BoundPort, here, network('a'))).join('\n');
-    expect(await ask(0)).toMatch(/missing in iptables-nft, nat: -A ENG-0a1b2c3d-PORTS[^]*only the relay/);
+    expect(await ask(0)).toMatch(/everyone[^]*192\.0\.2\.1[^]*has no -A ENG-0a1b2c3d-PORTS -j E0a1b2c3d-0123456789abcdef0 now[^]*relays[^]*FORWARD has no jump/);
     apply(tables, sync(driver.ensure(network('a'))));
     driver.planPorts(here, network('a'), run).forEach(({ operation }) => tables.run(operation));
-    expect(await ask(0)).not.toContain('missing');
-    expect(await ask(0)).toMatch(/from anywhere[^]*127\.0\.0\.1; the container sees the gateway[^]*--dport 8080 -j DNAT --to-destination 10\.208\.10\.2:80/);
-    expect(await ask(1)).toMatch(/from this host alone[^]*LOOPBACK/);
-    expect(await ask(2)).toMatch(/by the relay[^]*no IPv6 address/);
+    expect(await ask(0)).not.toMatch(/has no|relays/);
+    expect(await ask(0)).toMatch(/--dport 8080 -j DNAT --to-destination 10\.208\.10\.2:80: the container sees the client[^]*127\.0\.0\.1 of this host: by the same rule[^]*before all others/);
+    expect(await ask(1)).toMatch(/from this host only[^]*LOOPBACK$/m);
+    expect(await ask(2)).toMatch(/no IPv6 address[^]*relays/);
+    expect((await driver.why(port({ hostAddress: '203.0.113.9' }), here, network('a'))).join('\n')).toContain('by nobody: no interface of this host has 203.0.113.9');
     tables.restore(4, '*filter\n-I FORWARD 1 -j DROP\nCOMMIT\n');
-    expect(await ask(0)).toContain('after 1 rule of others in FORWARD');
+    expect(await ask(0)).toContain('after 1 rule of others');
+  });
+});
+
+describe('chains of nftables', () => {
+  const rejecting = parseRuleset({ nftables: [
+    { table: { family: 'inet', name: 'firewalld' } },
+    { chain: { family: 'inet', table: 'firewalld', name: 'filter_FORWARD', handle: 1, type: 'filter', hook: 'forward', prio: 10, policy: 'accept' } },
+    { rule: { family: 'inet', table: 'firewalld', chain: 'filter_FORWARD', handle: 2, expr: [{ reject: null }] } },
+    { chain: { family: 'ip', table: 'filter', name: 'FORWARD', handle: 1, type: 'filter', hook: 'forward', prio: 0, policy: 'drop' } },
+  ] });
+  const chains = () => rejecting.chains.map(({ family, table, name }) => ({ family: family as 'ip' | 'inet', table, name, type: 'filter', hook: 2 }));
+  const texts = (variant: 'nft' | 'legacy', nft: string | undefined = '/usr/sbin/nft'): string[] =>
+    createForeign({ instance: 'engine-0a1b2c3d', variant, nft, chains, ruleset: () => rejecting }).ensure(network('a')).map(({ operation }) => Buffer.from(operation.args['stdin'] as Uint8Array).toString());
+  it('that drop get the accept that is needed, those of the same iptables none', () => {
+    expect(texts('nft')).toEqual(['-i', '-o'].map((side) => `insert rule inet firewalld filter_FORWARD ${side === '-i' ? 'iif' : 'oif'}name "en-aaaaaaaaaaaa" counter accept comment "engine-0a1b2c3d en-aaaaaaaaaaaa"\n`).join('').split('\0'));
+    expect(texts('legacy')[0]).toContain('insert rule ip filter FORWARD');
+  });
+  it('are said to be in the way where there is no nft to change them', () => {
+    const without = createForeign({ instance: 'engine-0a1b2c3d', variant: 'nft', nft: undefined, chains, ruleset: () => rejecting });
+    expect(without.ensure(network('a'))).toEqual([]);
+    expect(without.why(network('a'), 4).join('\n')).toMatch(/filter_FORWARD of table inet firewalld .* drops what goes from en-a/);
   });
 });
 
@@ -161,5 +188,5 @@ it('the probe wants root and the program', async () => {
   const { driver } = make();
   expect(await driver.probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('/usr/sbin/iptables-nft-restore'), expect.anything()] });
   expect(await driver.probe({ ...machine, uid: 1000 })).toMatchObject({ available: false, reasons: ['rules need root'] });
-  expect(await createFirewallIptables({ instance: 'engine-0a1b2c3d' }, {}, { programs: { variant: 'legacy', restore4: '/x' } }).probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('legacy'), expect.stringContaining('IPv4 only'), expect.anything()] });
+  expect(await createFirewallIptables({ instance: 'engine-0a1b2c3d', machine }, {}, { programs: { variant: 'legacy', restore4: '/x' } }).probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('legacy'), expect.stringContaining('IPv4 only'), expect.anything()] });
 });

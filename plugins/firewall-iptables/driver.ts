@@ -1,10 +1,15 @@
-import { addressBytes } from '@engine/native/netlink';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { type FirewallDriver, type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
-import { findPrograms, type Programs, type Variant } from './programs.ts';
+import { parseRuleset } from '@engine/native/foreign-chains';
+import { runNft } from '@engine/native/libnftables';
+import { addressBytes } from '@engine/native/netlink';
+import { createNftables } from '@engine/native/nfnetlink';
+import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
+import { createForeign, type Foreign } from './foreign.ts';
+import { findProgram, findPrograms, type Programs, type Variant } from './programs.ts';
 import { createReader, type Family, type RuleReader } from './reader.ts';
 import { bindingRule, chainNames, familyOf, restoreText, targetOf } from './rules.ts';
 import { findMissing, hasHook, isPresent, removeNetwork, removeShared, type Change } from './state.ts';
@@ -12,7 +17,7 @@ import { explain } from './why.ts';
 
 export interface IptablesOptions { readonly variant?: 'auto' | Variant }
 /** For tests. */
-export interface IptablesParts { readonly programs?: Programs; readonly reader?: RuleReader }
+export interface IptablesParts { readonly programs?: Programs; readonly reader?: RuleReader; readonly foreign?: Foreign; readonly rtnetlink?: Pick<Rtnetlink, 'addresses'> }
 
 const DEADLINE = 10_000;
 /** Seconds to wait for the lock of the old tables. */
@@ -30,13 +35,19 @@ const SIGN = { must: '!', may: '?', all: '|' } as const;
 const FAMILIES: readonly Family[] = [4, 6];
 const UDP = 17;
 
-export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'>, options: IptablesOptions = {}, parts: IptablesParts = {}): FirewallDriver {
+export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, 'instance' | 'machine'>, options: IptablesOptions = {}, parts: IptablesParts = {}): FirewallDriver {
   const wanted = options.variant ?? 'auto';
   const names = chainNames(instance);
   let programs = parts.programs;
   let reader = parts.reader;
+  let foreign = parts.foreign;
+  const rtnetlink = parts.rtnetlink ?? createRtnetlink();
   const installed = (): Programs | undefined => (programs ??= findPrograms(wanted));
   const rulesOf = (): RuleReader => (reader ??= createReader((installed() ?? fallen()).variant));
+  const foreignOf = (): Foreign => {
+    const nftables = createNftables();
+    return (foreign ??= createForeign({ instance, variant: (installed() ?? fallen()).variant, nft: findProgram('nft'), chains: () => nftables.chains(), ruleset: () => parseRuleset(runNft('list ruleset', { json: true })) }));
+  };
   const fallen = (): never => {
     throw fail('ERR_DRIVER_UNAVAILABLE', `iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`, { operation: 'iptables', hint: 'install iptables, or choose another firewall driver' });
   };
@@ -55,9 +66,9 @@ export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'
   return {
     name: 'iptables',
     features: new Set(['ports']),
-    probe(machine: Machine): Probe {
+    probe({ uid }: Machine): Probe {
       const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
-      if (machine.uid !== 0) return no('rules need root');
+      if (uid !== 0) return no('rules need root');
       const found = installed();
       if (!found) return no(`iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`);
       const words = found.variant === 'nft' ? 'iptables on nf_tables' : 'iptables with tables of its own (legacy)';
@@ -70,11 +81,11 @@ export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'
       const generation = rulesOf().generation();
       if (generation !== undefined && complete.get(network.id) === `${generation} ${key}`) return [];
       const rules = rulesOf().look();
-      const effects = families(network).flatMap((family): Effect[] => {
+      const effects = [...families(network).flatMap((family): Effect[] => {
         const { isNew, changes } = findMissing(rules, family, network, names);
         if (changes.length === 0) return [];
         return [effect(change(family, changes), isNew ? [change(family, removeNetwork(family, network, names)), change(family, removeShared(family, names))] : { none: 'rules of a network that is there are put back' })];
-      });
+      }), ...foreignOf().ensure(network)];
       if (effects.length === 0) complete.set(network.id, `${generation} ${key}`);
       return effects;
     },
@@ -83,12 +94,13 @@ export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'
       checkLink(network.link);
       complete.delete(network.id);
       const rules = rulesOf().look();
-      return families(network).filter((family) => isPresent(rules, family, network, names))
+      const own = families(network).filter((family) => isPresent(rules, family, network, names))
         .flatMap((family) => [removeNetwork(family, network, names), removeShared(family, names, hasHook(rules, family))].map((changes) => effect(change(family, changes), { none: 'the network goes' })));
+      return [...own, ...foreignOf().remove(network)];
     },
 
     planPorts(endpoint) {
-      checkLink(endpoint.link);
+      if (!/^[0-9a-f]{1,16}$/.test(endpoint.run)) throw fail('ERR_INVALID_VALUE', `not a run's id: ${JSON.stringify(endpoint.run)}`, { operation: 'iptables', path: endpoint.run });
       const chain = names.endpoint(endpoint);
       return FAMILIES.flatMap((family): Step[] => {
         const bound = bindings(endpoint, family);
@@ -110,11 +122,13 @@ export function createFirewallIptables({ instance }: Pick<DriverDeps, 'instance'
       });
     },
 
-    why: (binding, endpoint, network) => explain({ binding, endpoint, network, names, reader: rulesOf().look(), variant: (installed() ?? fallen()).variant }),
+    why: (binding, endpoint, network) => explain({
+      binding, endpoint, network, names, reader: rulesOf().look(), variant: (installed() ?? fallen()).variant, foreign: foreignOf(), addresses: rtnetlink.addresses(), read: (path) => machine.read(path),
+    }),
   };
 }
 
-/** A + at the end is any rest to iptables, and what else the kernel permits in a name would have to be quoted. Also part of a chain's name. */
+/** A + at the end is any rest to iptables, and what else the kernel permits in a name would have to be quoted. */
 function checkLink(link: string): void {
   if (!/^[\w.-]{1,15}$/.test(link)) throw fail('ERR_INVALID_VALUE', `iptables can't take ${JSON.stringify(link)} as the name of an interface`, { operation: 'iptables', path: link });
 }

@@ -13,7 +13,8 @@ export interface Programs {
 
 const FOLDERS = ['/usr/sbin', '/sbin', '/usr/local/sbin', '/usr/bin', '/bin'];
 
-function find(name: string): string | undefined {
+/** Path of a program of the host; undefined: not installed. */
+export function findProgram(name: string): string | undefined {
   return FOLDERS.map((folder) => join(folder, name)).find((path) => {
     try {
       accessSync(path, constants.X_OK);
@@ -32,10 +33,10 @@ function variantOf(path: string): Variant {
 /** Undefined: not installed. */
 export function findPrograms(wanted: 'auto' | Variant): Programs | undefined {
   const infix = wanted === 'auto' ? '' : `-${wanted}`;
-  const restore4 = find(`iptables${infix}-restore`);
+  const restore4 = findProgram(`iptables${infix}-restore`);
   if (restore4 === undefined) return undefined;
   const variant = wanted === 'auto' ? variantOf(restore4) : wanted;
   // both families by the same one, even where the links differ
-  const restore6 = find(`ip6tables-${variant}-restore`) ?? find('ip6tables-restore');
+  const restore6 = findProgram(`ip6tables-${variant}-restore`) ?? findProgram('ip6tables-restore');
   return { variant, restore4, ...(restore6 !== undefined && { restore6 }) };
 }

@@ -8,9 +8,9 @@ export const restoreText = (blocks: readonly Block[]): string => blocks.map(({ t
 
 /** Chains of an engine, at most 28 characters each. */
 export function chainNames(instance: string): ReturnType<typeof names> {
-  return names(`ENG-${instance.slice(-8)}`);
+  return names(instance.slice(-8));
 }
-const names = (prefix: string) => ({
+const names = (instance: string, prefix = `ENG-${instance}`) => ({
   /** What is let through; of filter. */
   forward: `${prefix}-FORWARD`,
   input: `${prefix}-INPUT`,
@@ -23,7 +23,8 @@ const names = (prefix: string) => ({
   open: `${prefix}-OPEN`,
   loopback: `${prefix}-LOOPBACK`,
   network: (kind: 'F' | 'I' | 'S' | 'G', network: Pick<FirewallNetwork, 'id'>) => `${prefix}-${kind}${network.id.slice(0, 12)}`,
-  endpoint: ({ link }: Pick<Endpoint, 'link'>) => `${prefix}-${link}`,
+  /** With the whole id of its run, for which the others' prefix leaves no room. */
+  endpoint: ({ run, interface: name }: Pick<Endpoint, 'run' | 'interface'>) => `E${instance}-${run}${/\d{0,2}$/.exec(name)?.[0] ?? ''}`,
 });
 export type Names = ReturnType<typeof names>;
 

@@ -17,7 +17,7 @@ export class FakeTables implements RuleReader {
   }
   /** All rules and chains that are not the kernel's own, as text. */
   all(): string[] {
-    return [...this.#tables].flatMap(([key, chains]) => [...chains].flatMap(([chain, rules]) => [...(/^[A-Z]+$/.test(chain) ? [] : [`${key}: ${chain}`]), ...rules.map((rule) => `${key}: ${chain} ${rule}`)]));
+    return [...this.#tables].flatMap(([key, chains]) => [...chains].flatMap(([chain, rules]) => [...(['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'].includes(chain) ? [] : [`${key}: ${chain}`]), ...rules.map((rule) => `${key}: ${chain} ${rule}`)]));
   }
   chain(family: Family, table: TableName, chain: string): string[] {
     return this.#table(family, table).get(chain) ?? [];
@@ -67,7 +67,7 @@ function apply(chains: Map<string, string[]>, line: string): void {
   const jumped = (rule: string): string | undefined => / -[jg] (\S+)$/.exec(` ${rule}`)?.[1];
   const checkTarget = (rule: string): string => {
     const target = jumped(rule);
-    if (target?.startsWith('ENG-') && !chains.has(target)) refuse('no such target');
+    if (target && /^E[NG0-9a-f-]{8}/.test(target) && !chains.has(target)) refuse('no such target');
     return rule;
   };
   if (verb.startsWith(':')) chains.set(verb.slice(1), []);
