@@ -31,6 +31,7 @@ export const hookTable = {
   createNamespaces: { kind: 'series', when: 'namespaces to make or join, id maps' },
   applyLimits: { kind: 'series', when: 'cgroup and limits, in force before user code runs' },
   attachNetwork: { kind: 'series', when: 'endpoints, names, ports' },
+  networksChanged: { kind: 'waterfall', when: 'a running container comes to a network or leaves one: what becomes of its hosts and resolv.conf' },
   beforeStart: { kind: 'series', when: 'last look: the finished plan, read-only, with origins; a throw refuses the run' },
   compileExec: { kind: 'waterfall', when: 'somebody wants a session in a running container: what it asks for becomes a process of the spec' },
   exec: { kind: 'series', when: 'a session in a running container is planned' },
@@ -122,6 +123,14 @@ export interface Attachment {
   readonly folder: string;
 }
 
+/** A running container, before and after the change. `files`: `hosts` and `resolv.conf` as they are now, to be returned as they shall be. */
+export interface NetworksChanged {
+  readonly container: ContainerRecord;
+  readonly before: Attachment;
+  readonly after: Attachment;
+  readonly files: Readonly<Record<string, string>>;
+}
+
 /** The process of a session, in the making. It begins as the container's own with the arguments, the terminal and the user that are asked for. */
 export interface CompiledExec {
   /** The container's own process. */
@@ -153,6 +162,7 @@ export interface HookValues {
   createNamespaces: Record<string, never>;
   applyLimits: Record<string, never>;
   attachNetwork: Attachment;
+  networksChanged: NetworksChanged;
   beforeStart: { readonly steps: readonly PlannedStep[] };
   compileExec: CompiledExec;
   exec: { readonly session: number; readonly args: readonly string[] };

@@ -6,18 +6,20 @@ import { type Effect } from '../plan/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { claimEndpoint, endEndpoints, ensureNetworks, namesOf, networksOf, openNetwork, type OpenNetwork } from './endpoints.ts';
 import { settled } from './finish.ts';
+import { changedFiles } from './network-files.ts';
 import { viewContainer } from './running.ts';
 import { checkWish } from './wishes.ts';
 
 type Group = { readonly plugin: string; readonly effects: readonly Effect[] };
 
-/** What changes for those who ask for names. */
+/** What changes for those who ask for names, and for the container that asks. */
 async function renamed(core: Core, container: ContainerRecord, before: readonly Endpoint[], after: readonly Endpoint[]): Promise<Group[]> {
   const [old, now] = await Promise.all([before, after].map(async (endpoints) => namesOf(container, endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))))));
   const nothing = { container: container.id, servers: [], endpoints: [] };
   const drivers = new Map([...(old ?? []), ...(now ?? [])].map(({ dns }) => [dns.driver, dns.choice.plugin]));
   const of = (told: typeof now, driver: DnsDriver): ContainerNames => told?.find(({ dns }) => dns.driver === driver)?.names ?? nothing;
-  return [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver), of(old, driver)) }));
+  const names = [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver), of(old, driver)) }));
+  return [...names, ...(await changedFiles(core, container, before, after))];
 }
 
 type Running = { readonly id: string; readonly pid: number; readonly startTime: bigint };

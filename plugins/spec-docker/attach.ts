@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { type Attachment, type RunHookContext } from '@engine/core/hooks';
+import { type Attachment, type NetworksChanged, type RunHookContext } from '@engine/core/hooks';
 import { BITS, op, type Operation } from '@engine/core/plan';
 import { type DockerSpecDeps } from './driver.ts';
-import { networkHosts, networkResolvConf, resolvConf } from './hosts-files.ts';
+import { changedHosts, networkHosts, networkResolvConf, resolvConf } from './hosts-files.ts';
 
 const FILES = { none: 'goes with the container' } as const;
 const file = (path: string, text: string): Operation<'writeFile'> => op.writeFile({ path, data: Buffer.from(text), mode: 0o644, how: BITS.WRITE.create | BITS.WRITE.truncate });
@@ -17,4 +17,18 @@ export function planFiles({ container, spec, plan }: Pick<RunHookContext, 'conta
   if (resolvers.length > 0) plan.add('shim.links', file(join(folder, 'resolv.conf'), networkResolvConf(request, resolvers, host)), FILES);
   // in its first run it has what was written when it was made; since then the host may have moved, or the container
   else if (container.starts > 0) plan.add('shim.links', file(join(folder, 'resolv.conf'), resolvConf(request, false, host)), FILES);
+}
+
+/** The same files of a container that runs. What somebody in it has changed of them stays. */
+export function changeFiles(changed: NetworksChanged, { machine, host }: DockerSpecDeps): NetworksChanged {
+  const { container: { request, spec }, before, after, files } = changed;
+  const { hosts, 'resolv.conf': current } = files;
+  const resolver = ({ resolvers }: Attachment): string => (resolvers.length > 0 ? networkResolvConf(request, resolvers, host) : resolvConf(request, false, host));
+  return {
+    ...changed, files: {
+      ...files,
+      ...(hosts === undefined ? {} : { hosts: changedHosts(hosts, request, before.endpoints, after.endpoints, spec.hostname ?? machine.hostname) }),
+      ...(current === resolver(before) ? { 'resolv.conf': resolver(after) } : {}),
+    },
+  };
 }

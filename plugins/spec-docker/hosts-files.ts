@@ -101,6 +101,16 @@ export function networkHosts(request: Pick<ContainerRequest, 'addHosts' | 'domai
   return LOCALHOST + addedHosts(request, gateways[0]?.gateway, new Set(own)) + own.map((address) => `${address}\t${names}\n`).join('');
 }
 
+/** `text` without the lines of endpoints that have gone, and with those of endpoints that have come; the rest of it as it is. */
+export function changedHosts(text: string, request: Pick<ContainerRequest, 'domainname'>, before: readonly Endpoint[], after: readonly Endpoint[], hostname: string): string {
+  const names = ownNames(hostname, request.domainname);
+  const lines = (endpoints: readonly Endpoint[]): string[] => endpoints.flatMap(({ addresses }) => addresses.map(({ address }) => `${address}\t${names}`));
+  const [old, now] = [new Set(lines(before)), lines(after)];
+  const kept = text.split('\n').filter((line) => !old.has(line) || now.includes(line));
+  const come = now.filter((line) => !kept.includes(line));
+  return `${kept.join('\n').replace(/([^\n])$/, '$1\n')}${come.map((line) => `${line}\n`).join('')}`;
+}
+
 /** The most that a C library asks. */
 const MAX_NAMESERVERS = 3;
 

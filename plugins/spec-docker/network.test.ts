@@ -3,7 +3,7 @@ import { type Endpoint, type EndpointWish, type NetworkRecord } from '@engine/co
 import { type Attachment, type Inspected, type RunHookContext } from '@engine/core/hooks';
 import { type Operation, type Slot } from '@engine/core/plan';
 import { describe, expect, it } from 'vitest';
-import { planFiles } from './attach.ts';
+import { changeFiles, planFiles } from './attach.ts';
 import { type HostView } from './host-view.ts';
 import { networkHosts, networkResolvConf } from './hosts-files.ts';
 import { dockerJson } from './inspect.ts';
@@ -91,6 +91,26 @@ describe('the files of a run', () => {
   it('follow the host again without names, once it has run', () => {
     expect(Object.keys(planned({}))).toEqual(['/c/hosts']);
     expect(planned({}, { starts: 1 })['/c/resolv.conf']).toBe('nameserver 10.255.255.53\n');
+  });
+});
+
+describe('the files of a container that runs', () => {
+  const [a, b] = [endpoint(n1, '172.30.5.9'), endpoint(network('b2'), '10.1.0.2', { isDefault: false })];
+  const attachment = (endpoints: Endpoint[], resolvers: string[]): Attachment => ({ endpoints, networks: [], resolvers, folder: '/c' });
+  const change = (before: Attachment, after: Attachment, files: Record<string, string>) => changeFiles({ container: record(), before, after, files }, { machine: { hostname: 'host1' }, host: host() }).files;
+  const hosts = networkHosts({ addHosts: [] }, [a], 'web');
+  const own = 'nameserver 172.30.0.1\noptions ndots:0\n';
+  it('follow it to another network and back', () => {
+    const [one, two] = [attachment([a], []), attachment([a, b], ['172.30.0.1'])];
+    const files = { hosts, 'resolv.conf': 'nameserver 10.255.255.53\n' };
+    const connected = change(one, two, files);
+    expect(connected).toEqual({ hosts: `${hosts}10.1.0.2\tweb\n`, 'resolv.conf': own });
+    expect(change(two, one, connected)).toEqual(files);
+  });
+  it('keep what somebody wrote into them', () => {
+    const [one, two] = [attachment([a], ['172.30.0.1']), attachment([b], ['10.1.0.1'])];
+    expect(change(one, two, { hosts: `${hosts}1.2.3.4 mine`, 'resolv.conf': 'nameserver 9.9.9.9\n' })).toEqual({ hosts: `${hosts.replace('172.30.5.9\tweb\n', '')}1.2.3.4 mine\n10.1.0.2\tweb\n`, 'resolv.conf': 'nameserver 9.9.9.9\n' });
+    expect(change(one, two, {})).toEqual({});
   });
 });
 

@@ -1,5 +1,5 @@
 import { definePlugin } from '@engine/core/plugin';
-import { planFiles } from './attach.ts';
+import { changeFiles, planFiles } from './attach.ts';
 import { createDockerSpec } from './driver.ts';
 import { realHost } from './host-view.ts';
 import { dockerJson } from './inspect.ts';
@@ -12,6 +12,7 @@ export default definePlugin({
     const docker = createDockerSpec(deps);
     tap('compile', (_, value) => docker.compile(value));
     tap('attachNetwork', (context, value) => planFiles(context, value, deps), { when: ({ endpoints }) => endpoints.length > 0 });
+    tap('networksChanged', (_, value) => changeFiles(value, deps));
     tap('compileExec', (_, value) => compileExec(value));
     tap('inspect', (_, value) => dockerJson(value));
     return {};

@@ -4,8 +4,9 @@ import { command } from '../command.ts';
 import { hostPortText, parsePort } from '../ports.ts';
 
 const at = ({ hostAddress, hostPort }: BoundPort): string => hostPortText(hostAddress, hostPort);
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 const inOrder = (a: BoundPort, b: BoundPort): number =>
-  a.containerPort - b.containerPort || (a.protocol < b.protocol ? -1 : a.protocol > b.protocol ? 1 : 0) || Number(a.hostAddress.includes(':')) - Number(b.hostAddress.includes(':')) || a.hostPort - b.hostPort;
+  a.containerPort - b.containerPort || compare(a.protocol, b.protocol) || compare(hostPortText(a.hostAddress, ''), hostPortText(b.hostAddress, '')) || a.hostPort - b.hostPort;
 
 export const portCommand = command({
   name: 'port', usage: 'CONTAINER [PRIVATE_PORT[/PROTO]]', summary: 'list the published ports of a container', args: [1, 2], flags: {},
