@@ -31,9 +31,12 @@ export function enterNetns(path: string): { back(): void } {
 /** As the kernel writes it. */
 const short = (address: string): string => address.replace(':0::', '::');
 
+/** Duplicate address detection makes links of IPv6 wait for a second. */
+const NO_DAD = 'for at in all default; do echo 0 >/proc/sys/net/ipv6/conf/$at/accept_dad; done';
+
 class Box extends Namespace {
   static async make(name: string): Promise<Box> {
-    return new Box(name, await Namespace.hold(false, ''), false);
+    return new Box(name, await Namespace.hold(false, NO_DAD), false);
   }
 }
 function packetHost(namespace: Namespace, addresses: readonly string[]): PacketHost {
@@ -62,7 +65,7 @@ export async function packetWorld(): Promise<PacketWorld> {
   const boxes: Box[] = [];
   const { machine } = world;
   const entered = enterNetns(`/proc/${machine.pid}/ns/net`);
-  await machine.sh('echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding');
+  await machine.sh(`echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; ${NO_DAD}`);
   const beside = (host: Host): PacketHost => packetHost(host, [host.address, short(host.address6)]);
   const peer = world.host('peer');
   return {
@@ -77,7 +80,7 @@ export async function packetWorld(): Promise<PacketWorld> {
       const box = await Box.make(name);
       boxes.push(box);
       const host = `v${boxes.length}-${box.pid}`;
-      await machine.sh(`ip link add ${host} type veth peer name eth0 netns ${box.pid}; ip link set ${host} master ${link} up`);
+      await machine.sh(`ip link add ${host} type veth peer name eth0 netns ${box.pid}; ip link set ${host} master ${link} up; bridge link set dev ${host} hairpin on`);
       await box.sh(['ip link set eth0 up', ...addresses.map((address) => {
         const i = gateways.findIndex((gateway) => gateway.includes(':') === address.includes(':'));
         return `ip address add ${address}/${subnets[i]?.split('/')[1] ?? ''} dev eth0 ${address.includes(':') ? 'nodad' : ''}; ip route add default via ${gateways[i] ?? ''}`;
@@ -87,6 +90,8 @@ export async function packetWorld(): Promise<PacketWorld> {
     async close() {
       entered.back();
       for (const box of boxes) await box.end();
+      // all of it goes with its namespaces, and what a suite leaves behind it looks at itself
+      await world.mark();
       await world.close();
     },
   };

@@ -1,17 +1,40 @@
-import { describe } from 'vitest';
+import assert from 'node:assert/strict';
+import { describe, it } from 'vitest';
+import { type DriverDeps } from '@engine/core/contracts/common';
 import { describeSuite } from '@engine/core/contracts/common/vitest';
-import { firewallSuite } from '@engine/core/contracts/firewall/suite';
+import { firewallSuite, type FirewallFactory } from '@engine/core/contracts/firewall/suite';
 import { createNftablesFirewall } from '../../../plugins/firewall-nftables/driver.ts';
 import service from '../../../plugins/firewall-nftables/service.ts';
 import { packetWorld } from '../../helpers/firewall-world.ts';
 import { realBench, unable } from './bench.ts';
 
+const factory: FirewallFactory = {
+  bench: () => realBench(), create: createNftablesFirewall, packets: packetWorld,
+  service: ({ log, instance, serviceFolder, machine }: DriverDeps) => service.start({ log, instance, serviceFolder, options: {}, runRoot: machine.runRoot }),
+};
+
 describe.skipIf(unable)('real packets', () => {
-  const factory = {
-    bench: () => realBench(), create: createNftablesFirewall, packets: packetWorld,
-    service: (deps: Parameters<typeof createNftablesFirewall>[0] & { machine: { runRoot: string } }) => service.start({ log: deps.log, instance: deps.instance, serviceFolder: deps.serviceFolder, options: {}, runRoot: deps.machine.runRoot }),
-  };
   describeSuite('nftables', firewallSuite, factory);
-  // an older kernel: each element is undone by itself
-  describeSuite('nftables before Linux 6.3', firewallSuite, { ...factory, bench: () => realBench({ machine: { kernel: [6, 1] } }) });
+
+  it('before Linux 6.3 each element is undone by itself, there or not', async () => {
+    const c = await firewallSuite.open({ ...factory, bench: () => realBench({ machine: { kernel: [6, 1] } }) });
+    try {
+      const [one, two] = [c.network(1), c.network(2)];
+      await c.ensure(one);
+      const before = await c.world.machine.sh('nft list ruleset');
+      const { undo } = await c.publish(one, [80, 81, 82].map((hostPort) => ({ protocol: 'tcp', hostAddress: '0.0.0.0', hostPort, containerPort: 80 })));
+      await c.world.machine.sh(`nft delete element inet ${c.bench.deps.instance} any4 '{ tcp . 81 }'`);
+      await undo();
+      await undo();
+      assert.equal(await c.world.machine.sh('nft list ruleset'), before);
+      await c.ensure(two);
+      await c.remove(two);
+      assert.equal(await c.world.machine.sh('nft list ruleset'), before);
+      await c.remove(one);
+      await undo();
+      assert.equal(await c.world.machine.sh('nft list ruleset'), '');
+    } finally {
+      await c.close();
+    }
+  });
 });
