@@ -143,7 +143,8 @@ async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prep
 export async function prepareContainer(core: Core, wanted: ContainerRequest, options: RunOptions & { readonly tag?: string } = {}): Promise<boolean> {
   const asked = await ask(core, wanted, options);
   const { key, loose, image } = asked;
-  if (key === undefined) return false;
+  // one that waits would hold its ports against everybody
+  if (key === undefined || asked.request.ports.length > 0) return false;
   const id = newId();
   return holdingImage(core, id, image, async () => {
     const made = await makeOrRecall(core, asked, options, id);

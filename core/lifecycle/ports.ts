@@ -41,6 +41,12 @@ export function holdPorts({ ports, addresses }: Endpoint): Steps {
   });
 }
 
+/** Where these operations have the container's address: with its length before it, as bytes are encoded. */
+export const heldTokens = (endpoint: Endpoint): readonly Uint8Array[] => (endpoint.ports.length === 0 ? [] : endpoint.addresses.map(({ address }) => {
+  const bytes = addressBytes(address);
+  return Buffer.concat([Uint8Array.of(bytes.length, 0, 0, 0), bytes]);
+}));
+
 /** Both families, where the host has both. */
 const everywhere = (core: Core): readonly string[] => (core.parts.machine.read('/proc/net/if_inet6') === undefined ? ['0.0.0.0'] : ['0.0.0.0', '::']);
 

@@ -9,6 +9,7 @@ import { entriesOf, type ContainerDrivers } from './drivers.ts';
 import { type OpenNetwork } from './endpoints.ts';
 import { type FoundImage } from './images.ts';
 import { type RunPlan } from './plan-run.ts';
+import { heldTokens } from './ports.ts';
 import { findNetwork } from './wishes.ts';
 
 /** What one run needs that was made for it alone. */
@@ -36,8 +37,11 @@ const tokensOf = ({ record: { id }, run, names, places }: Pick<Made, 'run' | 'na
 export function placesOf(endpoints: readonly Endpoint[], networks: readonly OpenNetwork[]): readonly string[] | undefined {
   const all: string[] = [];
   for (const endpoint of endpoints) {
-    const tokens = networks.find(({ record }) => record.id === endpoint.network)?.managed.tokens?.(endpoint);
-    if (!tokens) return undefined;
+    const network = networks.find(({ record }) => record.id === endpoint.network);
+    const link = network?.managed.tokens?.(endpoint);
+    const ports = endpoint.ports.length === 0 ? [] : network?.firewall.driver.tokens?.(endpoint);
+    if (!link || !ports) return undefined;
+    const tokens = [...link, ...ports, ...heldTokens(endpoint)];
     all.push(...tokens.map((token) => Buffer.from(token).toString('latin1')), ...endpoint.addresses.flatMap(({ address }) => [`\n${address}\t`, `"${address}"`]));
   }
   return all;
@@ -78,7 +82,7 @@ export class Shapes {
 
   /** Undefined: plans of such requests are made in full each time. */
   key(request: ContainerRequest, found: FoundImage | undefined, options: StartOptions): string | undefined {
-    const plain = request.ports.length === 0 && !request.publishAll && !request.endpoints;
+    const plain = request.ports.every(({ hostPort, hostPortEnd = hostPort }) => hostPort && hostPort === hostPortEnd) && !request.publishAll && !request.endpoints;
     if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || request.network.includes(':') || findNetwork(this.#core, request.network)?.predefined === false || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
     this.#plain ??= this.#isPlain();
     if (!this.#plain) return undefined;

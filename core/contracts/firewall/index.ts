@@ -17,6 +17,8 @@ export interface FirewallDriver extends Driver {
   remove(network: FirewallNetwork): readonly Effect[] | Promise<readonly Effect[]>;
   /** **plan** The bindings of an endpoint of a run (`endpoint.ports`, not empty), in slots `shim.links` and `shim.attach`; each with its undo. */
   planPorts(endpoint: Endpoint, network: FirewallNetwork, run: RunContext): Steps;
+  /** **read** As ManagedNetworks.tokens, for what planPorts makes of an endpoint with ports. */
+  tokens?(endpoint: Endpoint): readonly Uint8Array[];
   /** **read** Why, or why not, this binding can be reached: by whom, by which rule; one line each, as the kernel has the rules now. */
   why(binding: BoundPort, endpoint: Endpoint, network: FirewallNetwork): readonly string[] | Promise<readonly string[]>;
 }
