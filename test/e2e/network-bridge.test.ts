@@ -8,7 +8,7 @@ import { type Step } from '@engine/core/plan';
 import { createNative } from '@engine/native';
 import { createContainerRunner, unable as noShim } from '@engine/native/container-runner';
 import { addressBytes } from '@engine/native/addresses';
-import { deleteAddress, deleteLink, encodeBatch, NETLINK_ROUTE, newAddress, newBridge, setLink } from '@engine/native/netlink';
+import { deleteAddress, deleteLink, encodeBatch, NETLINK_ROUTE, newAddress, newBridge, newVeth, setLink } from '@engine/native/netlink';
 import { openNetlink } from '@engine/native/netlink-socket';
 import { createRtnetlink } from '@engine/native/rtnetlink';
 import { createLocalIpam } from '../../plugins/ipam-local/driver.ts';
@@ -86,6 +86,28 @@ const until = async (what: string, condition: () => boolean | Promise<boolean>):
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 };
+
+/** A router advertisement from the net namespace of a process: default route for 1800 s, and a prefix to make addresses of. */
+function announceRouter(pid: number, name: string): void {
+  inNetworkOf(pid, () => {
+    const calls = networkCalls();
+    const there = createRtnetlink();
+    const { index = 0 } = there.link({ name }) ?? {};
+    there.close();
+    const fd = calls.socket(10, 3 | 0o2000000, 58).value;
+    const [ipv6, multicastHops] = [41, 18];
+    calls.setsockopt(fd, ipv6, multicastHops, Int32Array.of(255), 4);
+    const prefix = Buffer.concat([Buffer.from([3, 4, 64, 0xc0, 0, 0, 7, 8, 0, 0, 7, 8, 0, 0, 0, 0]), addressBytes('2001:db8:bad::')]);
+    const packet = Buffer.concat([Buffer.from([134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]), prefix]);
+    const to = Buffer.alloc(28);
+    to.writeUInt16LE(10);
+    addressBytes('ff02::1').copy(to, 8);
+    to.writeUInt32LE(index, 24);
+    calls.sendto(fd, packet, packet.length, 0, to, to.length);
+    closeSync(fd);
+  });
+}
+const announced = (): boolean => kernel.routes().some(({ protocol, destination }) => protocol === 'ra' && destination === '::/0');
 
 describe.skipIf(unable ?? noShim)('network bridge', () => {
   if ((unable ?? noShim) === undefined) leaveTheNetwork();
@@ -206,25 +228,7 @@ describe.skipIf(unable ?? noShim)('network bridge', () => {
     const name = managed.firewalled(network).link;
     const victim = await runner.start(await steps(endpoint(network, 2), network), wait, { namespaces: CLONE_NEWNET });
     const attacker = await runner.start(await steps(endpoint(network, 3), network), wait, { namespaces: CLONE_NEWNET });
-    const announce = (): void => inNetworkOf(attacker.pid, () => {
-      const calls = networkCalls();
-      const eth0 = createRtnetlink();
-      const { index = 0 } = eth0.link({ name: 'eth0' }) ?? {};
-      eth0.close();
-      const fd = calls.socket(10, 3 | 0o2000000, 58).value;
-      const multicastHops = 18;
-      calls.setsockopt(fd, 41, multicastHops, Int32Array.of(255), 4);
-      // router advertisement: type 134, hop limit 64, life 1800 s; a prefix to make addresses of
-      const prefix = Buffer.concat([Buffer.from([3, 4, 64, 0xc0, 0, 0, 7, 8, 0, 0, 7, 8, 0, 0, 0, 0]), addressBytes('2001:db8:bad::')]);
-      const packet = Buffer.concat([Buffer.from([134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]), prefix]);
-      const to = Buffer.alloc(28);
-      to.writeUInt16LE(10);
-      addressBytes('ff02::1').copy(to, 8);
-      to.writeUInt32LE(index, 24);
-      calls.sendto(fd, packet, packet.length, 0, to, to.length);
-      closeSync(fd);
-    });
-    const announced = (): boolean => kernel.routes().some(({ protocol }) => protocol === 'ra');
+    const announce = (): void => announceRouter(attacker.pid, 'eth0');
     const fooled = async (): Promise<boolean> => (await victim.exec([], 'ip -6 route; ip -6 addr')).output.includes('bad');
     try {
       for (let i = 0; i < 15; i++) {
@@ -243,6 +247,26 @@ describe.skipIf(unable ?? noShim)('network bridge', () => {
     } finally {
       await attacker.stop();
       await victim.stop();
+    }
+  }));
+
+  it('a host that has its IPv6 default route from a router keeps it when forwarding is switched on', () => scene(async ({ record, make }) => {
+    writeFileSync('/proc/sys/net/ipv6/conf/all/forwarding', '0');
+    const router = await runner.start([], wait, { namespaces: CLONE_NEWNET });
+    try {
+      tell(newVeth({ name: 'up0', up: true }, { name: 'eth9', netnsPid: router.pid }));
+      assert.equal(sysctl('ipv6/conf/up0/accept_ra'), '1');
+      inNetworkOf(router.pid, () => tell(setLink({ name: 'eth9' }, { up: true })));
+      await until('the host has a default route', () => {
+        announceRouter(router.pid, 'eth9');
+        return announced();
+      });
+      await make(record({ ipv6: true }));
+      assert.equal(sysctl('ipv6/conf/all/forwarding'), '1');
+      assert.equal(sysctl('ipv6/conf/up0/accept_ra'), '2');
+      assert.ok(announced(), 'the default route is gone');
+    } finally {
+      await router.stop();
     }
   }));
 
