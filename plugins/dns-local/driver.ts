@@ -57,7 +57,7 @@ export function createLocalDns({ serviceFolder }: Pick<DriverDeps, 'serviceFolde
       if (names.endpoints.length === 0) return [];
       const path = containerPath(names.container);
       // not by a rename, which would flush it to disk first: the service reads half of a file as none, and the container doesn't run before it is whole
-      return [step('shim.links', op.writeFile({ path, data: Buffer.from(containerText(names)), mode: MODE, how: BITS.WRITE.create | BITS.WRITE.truncate }), op.unlink({ path }))];
+      return [step('shim.links', op.writeFile({ path, data: Buffer.from(containerText(names)), mode: MODE, how: BITS.WRITE.create | BITS.WRITE.truncate }), gone(path))]; // a disconnect from the last network has taken it already
     },
     change(names, before) {
       const path = containerPath(names.container);

@@ -11,6 +11,9 @@ const PATIENCE = 1500;
 const DEADLINE = 4500;
 /** So long a server that did not answer is asked last, ms. */
 const PENALTY = 30_000;
+/** So long one that has nobody on its port is not waited for as others are: it says so only a few times a second, ms. */
+const ABSENT = 10_000;
+const HURRY = 3;
 
 export interface ForwardLimits {
   readonly all: number;
@@ -37,6 +40,7 @@ export function createForwarder({ isOwn, limits = { all: 512, perClient: 64 }, p
   const perClient = new Map<string, number>();
   const asking = new Map<string, number>();
   const silentUntil = new Map<string, number>();
+  const absentUntil = new Map<string, number>();
   let inFlight = 0;
   const count = (map: Map<string, number>, key: string, by: 1 | -1): void => {
     const value = (map.get(key) ?? 0) + by;
@@ -52,13 +56,14 @@ export function createForwarder({ isOwn, limits = { all: 512, perClient: 64 }, p
   async function askAll(question: Question, servers: readonly Upstream[], full: boolean): Promise<Buffer | undefined> {
     // a lone one is asked again: a datagram may be lost
     const attempts = servers.length === 1 ? [...servers, ...servers] : servers;
+    const wait = servers.every(({ address }) => (absentUntil.get(address) ?? 0) > now()) ? patience / HURRY : patience;
     const done = new AbortController();
     const result = Promise.withResolvers<Buffer | undefined>();
     let fallback: Buffer | undefined;
     let next = 0;
     let open = 0;
     let timer: NodeJS.Timeout | undefined;
-    const end = setTimeout(() => result.resolve(fallback), Math.min(DEADLINE, patience * 3));
+    const end = setTimeout(() => result.resolve(fallback), Math.min(DEADLINE, wait * 3));
     const advance = (): void => {
       clearTimeout(timer);
       const server = attempts[next++];
@@ -70,10 +75,13 @@ export function createForwarder({ isOwn, limits = { all: 512, perClient: 64 }, p
       timer = setTimeout(() => {
         silentUntil.set(server.address, now() + PENALTY);
         advance();
-      }, patience);
+      }, wait);
       void askOne(question, server, full, done.signal).then((answer) => {
         open--;
-        if (answer) silentUntil.delete(server.address);
+        if (answer) {
+          silentUntil.delete(server.address);
+          absentUntil.delete(server.address);
+        } else if (!done.signal.aborted) absentUntil.set(server.address, now() + ABSENT);
         const code = answer && rcodeOf(answer);
         if (answer && code !== RCODE.servFail && code !== RCODE.refused && code !== RCODE.notImp) return result.resolve(answer);
         fallback ??= answer;
@@ -111,7 +119,7 @@ export function createForwarder({ isOwn, limits = { all: 512, perClient: 64 }, p
         inFlight--;
         count(perClient, client, -1);
         count(asking, key, -1);
-        if (silentUntil.size > 64) silentUntil.clear();
+        for (const marks of [silentUntil, absentUntil]) if (marks.size > 64) marks.clear();
       }
     },
   };
