@@ -3,7 +3,7 @@ import { REGISTER } from '@engine/core/contracts/common';
 import { type Endpoint, type NetworkRecord, type NetworkTarget } from '@engine/core/contracts/network';
 import { broadcastOf, macBytes } from '@engine/native/addresses';
 import { addressBytes, attribute, deleteLink, encodeAttributes, encodeBatch, encodePatched, IFA, IFLA, NETLINK_ROUTE, newAddress, newRoute, newVeth, setLink, slot, type Encoded } from '@engine/native/netlink';
-import { type BridgeSettings } from './options.ts';
+import { SHORTEST_MTU_IPV6, type BridgeSettings } from './options.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -18,8 +18,13 @@ export const aliasOf = (instance: string, run: string, network: string): string 
 /** Is this the alias of an endpoint on that network? */
 export const isPort = (alias: string | undefined, instance: string, network: string): boolean => alias !== undefined && alias.startsWith(`${instance} `) && /^\S+ [0-9a-f]+ [0-9a-f]{12}$/.test(alias) && alias.endsWith(` ${network.slice(0, 12)}`);
 
+/** Settings of the network, and whether the kernel has IPv6 at all. */
+export type Attached = BridgeSettings & { readonly kernelIpv6: boolean };
+/** Is there any IPv6 on these links that could be told something? Below its shortest MTU the kernel has none on a link, and refuses to be asked (EAFNOSUPPORT). */
+const speaksIpv6 = ({ kernelIpv6, mtu }: Attached): boolean => kernelIpv6 && mtu >= SHORTEST_MTU_IPV6;
+
 /** A veth pair: the host's end on the bridge, the other born in the container's netns under its last name. Byte for byte the same for the same endpoint. */
-function pair(endpoint: Endpoint, settings: BridgeSettings, bridge: number, instance: string, peer: 'pid' | 'fd'): ReturnType<typeof encodePatched> {
+function pair(endpoint: Endpoint, settings: Attached, bridge: number, instance: string, peer: 'pid' | 'fd'): ReturnType<typeof encodePatched> {
   const { mtu } = settings;
   const port = { ...(endpoint.ports.length > 0 ? { hairpin: true } : {}), ...(settings.icc ? {} : { isolated: true }) };
   return encodePatched([
@@ -28,16 +33,16 @@ function pair(endpoint: Endpoint, settings: BridgeSettings, bridge: number, inst
       { name: endpoint.interface, address: endpoint.mac, mtu, queues: 1, ...(peer === 'pid' ? { netnsPid: slot(WHERE) } : { netnsFd: slot(WHERE) }) },
     ),
     // a port needs no addresses of its own, and without one the kernel announces none
-    setLink({ name: endpoint.link }, { alias: aliasOf(instance, endpoint.run, endpoint.network), addressGeneration: 'none', up: true, ...(Object.keys(port).length > 0 ? { port } : {}) }),
+    setLink({ name: endpoint.link }, { alias: aliasOf(instance, endpoint.run, endpoint.network), ...(speaksIpv6(settings) ? { addressGeneration: 'none' } : {}), up: true, ...(Object.keys(port).length > 0 ? { port } : {}) }),
   ]);
 }
 
 /** What the container's end needs inside, in this order: routes need the link up. */
-function inside(endpoint: Endpoint, network: NetworkRecord): ReturnType<typeof encodePatched> {
+function inside(endpoint: Endpoint, network: NetworkRecord, settings: Attached): ReturnType<typeof encodePatched> {
   const index = slot(LINK);
   const families = new Set(endpoint.addresses.map(({ family }) => family));
   const messages: Encoded[] = [
-    ...(families.has(6) ? [] : [setLink({ index }, { addressGeneration: 'none' })]),
+    ...(families.has(6) || !speaksIpv6(settings) ? [] : [setLink({ index }, { addressGeneration: 'none' })]),
     setLink({ index }, { up: true }),
     ...endpoint.addresses.map(({ address, prefix }) => {
       const broadcast = broadcastOf(`${address}/${prefix}`);
@@ -69,9 +74,9 @@ export function promoteEffects(endpoint: Endpoint, target: NetworkTarget): Effec
 const acceptNoRouter = (endpoint: Endpoint): Operation<'writeFile'>[] =>
   endpoint.addresses.some(({ family }) => family === 6) ? [op.writeFile({ path: `/proc/sys/net/ipv6/conf/${endpoint.interface}/accept_ra`, data: Buffer.from('0') }, { okMissing: true, optional: true })] : [];
 
-export function attachSteps(endpoint: Endpoint, network: NetworkRecord, settings: BridgeSettings, bridge: number, instance: string): Step[] {
+export function attachSteps(endpoint: Endpoint, network: NetworkRecord, settings: Attached, bridge: number, instance: string): Step[] {
   const outer = pair(endpoint, settings, bridge, instance, 'pid');
-  const inner = inside(endpoint, network);
+  const inner = inside(endpoint, network, settings);
   const index = `${INDEX}.${endpoint.interface}`;
   return [
     step('shim.attach', op.netlinkWith({ protocol: NETLINK_ROUTE, messages: outer.bytes, patch: REGISTER.init, patchAt: outer.at[WHERE] as Uint8Array }), { none: 'the pair ends with the container\'s net namespace' }),
@@ -84,9 +89,9 @@ export function attachSteps(endpoint: Endpoint, network: NetworkRecord, settings
 /** The name carries the run's id: it is nobody else's. */
 const unlink = (endpoint: Endpoint): Operation<'netlink'> => op.netlink({ protocol: NETLINK_ROUTE, messages: encodeBatch([deleteLink({ name: endpoint.link })]) }, { okMissing: true });
 
-export function connectEffects(endpoint: Endpoint, network: NetworkRecord, settings: BridgeSettings, bridge: number, instance: string, target: NetworkTarget): Effect[] {
+export function connectEffects(endpoint: Endpoint, network: NetworkRecord, settings: Attached, bridge: number, instance: string, target: NetworkTarget): Effect[] {
   const outer = pair(endpoint, settings, bridge, instance, 'fd');
-  const inner = inside(endpoint, network);
+  const inner = inside(endpoint, network, settings);
   const goes = { none: 'the link goes with the other end' };
   return [
     effect(op.openNamespace({ pid: target.pid, startTime: target.startTime, type: 'net', out: NETNS })),

@@ -68,7 +68,8 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
     const value = read(one);
     return value !== undefined && value !== one.value;
   };
-  const write = ({ path, value, why }: Sysctl, undone: string): Effect => effect(op.writeFile({ path, data: Buffer.from(value) }), { none: `${why}; ${undone}` });
+  // missing: a link whose MTU is too short for IPv6 has no such settings
+  const write = ({ path, value, why }: Sysctl, undone: string): Effect => effect(op.writeFile({ path, data: Buffer.from(value) }, { okMissing: true }), { none: `${why}; ${undone}` });
 
   /** Forwarding makes the kernel forget default routes that routers announced to it, unless told to listen as a router too. */
   function keepAnnounced(): Effect[] {
@@ -119,7 +120,7 @@ export function createBridges({ machine, instance, rtnetlink }: Pick<DriverDeps,
         effect(op.linkIndex({ name: own, out: `${INDEX}.new` })),
         ...renamed(bridge, `${INDEX}.new`),
       ]),
-      ...bridgeSysctls(network, bridge).filter(({ path }) => machine.read(path.replace(`/${bridge}/`, '/default/')) !== undefined).map((one) => write(one, 'it goes with the bridge')),
+      ...bridgeSysctls(network, bridge).map((one) => write(one, 'it goes with the bridge')),
       effect(op.linkIndex({ name: own, out: INDEX })),
       effect(op.netlinkWith({ protocol: NETLINK_ROUTE, messages: bytes, patch: INDEX, patchAt: at[LINK] as Uint8Array }, { okMissing: true }), goes),
     ];

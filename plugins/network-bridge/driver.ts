@@ -4,7 +4,7 @@ import { type NetworkDriver, type NetworkRecord } from '@engine/core/contracts/n
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { loopbackUp, NETLINK_ROUTE } from '@engine/native/netlink';
 import { type Rtnetlink } from '@engine/native/rtnetlink';
-import { aliasOf, attachSteps, connectEffects, disconnectEffects, promoteEffects, tokensOf } from './attach.ts';
+import { aliasOf, attachSteps, connectEffects, disconnectEffects, promoteEffects, tokensOf, type Attached } from './attach.ts';
 import { createBridges, ownName } from './bridge.ts';
 import { PLUGIN, readDesign, type BridgeSettings } from './options.ts';
 
@@ -23,6 +23,8 @@ const NO_INDEX = 0;
 export function createNetworkBridge({ machine, instance, rtnetlink }: BridgeDriverDeps, options: BridgeDriverOptions = {}): NetworkDriver {
   const bridges = createBridges({ machine, instance, rtnetlink });
   const settingsOf = (network: NetworkRecord): BridgeSettings => network.settings as unknown as BridgeSettings;
+  let kernelIpv6: boolean | undefined;
+  const attachedTo = (network: NetworkRecord): Attached => ({ ...settingsOf(network), kernelIpv6: (kernelIpv6 ??= machine.read('/proc/sys/net/ipv6/conf/all/forwarding') !== undefined) });
   const missing = (network: NetworkRecord): Error => fail('ERR_STATE', `the bridge ${settingsOf(network).bridge} of network ${network.name} is not there`, { path: settingsOf(network).bridge, plugin: PLUGIN, hint: 'somebody deleted it: try again' });
 
   return {
@@ -44,12 +46,12 @@ export function createNetworkBridge({ machine, instance, rtnetlink }: BridgeDriv
       planAttach(endpoint, network, run) {
         const bridge = run.explain ? bridgeToShow(network) : bridges.find(network)?.index;
         if (bridge === undefined) throw missing(network);
-        return attachSteps(endpoint, network, settingsOf(network), bridge, instance);
+        return attachSteps(endpoint, network, attachedTo(network), bridge, instance);
       },
       connect(endpoint, network, target) {
         const bridge = bridges.find(network);
         if (!bridge) throw missing(network);
-        return connectEffects(endpoint, network, settingsOf(network), bridge.index, instance, target);
+        return connectEffects(endpoint, network, attachedTo(network), bridge.index, instance, target);
       },
       disconnect: (endpoint) => disconnectEffects(endpoint),
       promote: (endpoint, _, target) => promoteEffects(endpoint, target),

@@ -37,7 +37,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 };
 
 const SHORTEST_MTU = 68;
-const SHORTEST_MTU_IPV6 = 1280;
+export const SHORTEST_MTU_IPV6 = 1280;
 const LONGEST_MTU = 65_535;
 const DEFAULT_MTU = 1500;
 const MAX_NAME = 15;

@@ -222,6 +222,14 @@ describe.skipIf(unable ?? noShim)('network bridge', () => {
     }
   }));
 
+  it('an MTU too short for IPv6 is one, without IPv6', () => scene(async ({ record, make, endpoint, steps }) => {
+    const network = record({ options: { mtu: '600' } });
+    await make(network);
+    const { output, failure, code } = await runner.run(await steps(endpoint(network, 2), network), 'ping -c 1 -W 5 10.9.0.1 && ip link show eth0', { namespaces: CLONE_NEWNET });
+    assert.deepEqual([failure, code], [undefined, 0], output);
+    assert.match(output, /mtu 600/);
+  }));
+
   it('CVE-2020-13401: a container that announces itself as a router gets no traffic of the host or of its neighbours', () => scene(async ({ record, make, managed, endpoint, steps }) => {
     const network = record({ ipv6: true });
     await make(network);
