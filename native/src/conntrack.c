@@ -3,12 +3,14 @@
 #include <arpa/inet.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <sys/mman.h>
 
 #define GET ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET)
 #define DELETE ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE)
 #define ENTRY ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_NEW)
 #define HEAD (sizeof(struct nlmsghdr) + sizeof(struct nfgenmsg))
 #define ANSWER 32768     /* the kernel's own size for a piece of a dump */
+#define MAX_TARGETS 1024 /* per walk */
 #define PATIENCE_MS 5000 /* for a table that grows as fast as it is read */
 #ifndef CTA_FILTER_MAX /* Linux 5.8 */
 enum { CTA_FILTER_UNSPEC, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS };
@@ -16,6 +18,13 @@ enum { CTA_FILTER_UNSPEC, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS };
 #endif
 #define FILTER_PROTO_NUM (1u << 3)
 #define FILTER_PROTO_DST_PORT (1u << 5)
+
+/* Connections to this port are to be forgotten, of all addresses when there is none. */
+struct target {
+	uint8_t protocol;
+	uint16_t port;
+	struct bytes address;
+};
 
 /* A message that is being written; the room was counted. */
 struct writer { uint8_t bytes[512]; uint32_t n; };
@@ -82,24 +91,27 @@ static bool find(struct bytes in, uint16_t type, struct bytes *out)
 }
 
 struct search {
-	uint8_t protocol;
-	uint16_t port; /* network order */
-	struct bytes address;
-	int deleting;  /* socket */
+	int reading, deleting;       /* sockets */
+	uint32_t count;
+	struct target targets[MAX_TARGETS];
+	uint8_t ports[65536 / 8];    /* those of the targets: most connections are none of ours */
+	uint8_t buffer[ANSWER];
 };
 
 static bool wanted(const struct search *s, uint8_t family, struct bytes tuple)
 {
-	struct bytes ip, proto, v;
+	struct bytes ip, proto, number, port, address;
 	if (!find(tuple, CTA_TUPLE_IP, &ip) || !find(tuple, CTA_TUPLE_PROTO, &proto))
 		return false;
-	if (!find(proto, CTA_PROTO_NUM, &v) || v.n < 1 || *v.p != s->protocol)
+	if (!find(proto, CTA_PROTO_NUM, &number) || number.n < 1 || !find(proto, CTA_PROTO_DST_PORT, &port) || port.n != 2)
 		return false;
-	if (!find(proto, CTA_PROTO_DST_PORT, &v) || v.n != sizeof s->port || memcmp(v.p, &s->port, sizeof s->port))
+	uint16_t host_port = (uint16_t)(port.p[0] << 8 | port.p[1]);
+	if (!(s->ports[host_port / 8] >> host_port % 8 & 1) || !find(ip, family == AF_INET ? CTA_IP_V4_DST : CTA_IP_V6_DST, &address))
 		return false;
-	if (!s->address.n)
-		return true;
-	return find(ip, family == AF_INET ? CTA_IP_V4_DST : CTA_IP_V6_DST, &v) && v.n == s->address.n && !memcmp(v.p, s->address.p, v.n);
+	for (const struct target *t = s->targets; t < s->targets + s->count; t++)
+		if (t->protocol == *number.p && t->port == host_port && (!t->address.n || (t->address.n == address.n && !memcmp(t->address.p, address.p, address.n))))
+			return true;
+	return false;
 }
 
 /* 0, also when it has ended by itself, or -errno. */
@@ -128,9 +140,10 @@ static int forget(const struct search *s, uint8_t family, struct bytes entry, st
 }
 
 /* One piece of a dump. 1 = there is more, 0 = the end, or -errno; `*again`: it has missed something. */
-static int read_piece(struct search *s, int fd, uint8_t *buffer, bool *again)
+static int read_piece(struct search *s, bool *again)
 {
-	ssize_t n = recv(fd, buffer, ANSWER, 0);
+	const uint8_t *buffer = s->buffer;
+	ssize_t n = recv(s->reading, s->buffer, ANSWER, 0);
 	if (n < 0)
 		return errno == EINTR ? 1 : -errno;
 	for (uint32_t at = 0; (size_t)n - at >= sizeof(struct nlmsghdr);) {
@@ -165,28 +178,44 @@ static int read_piece(struct search *s, int fd, uint8_t *buffer, bool *again)
 	return 1;
 }
 
-static int forget_family(struct search *s, int fd, uint8_t family, uint8_t *buffer)
+/* Ask for the whole table, without what the kernel can tell is not wanted: by protocol and port, of one family at a time. */
+static int ask(const struct search *s, uint8_t family)
 {
-	int64_t until = clock_ms() + PATIENCE_MS;
-	bool again;
-	do {
-		struct writer w;
-		uint32_t flags = FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT, none = 0;
-		begin(&w, GET, NLM_F_DUMP, family);
-		/* the kernel need not write out the others */
+	struct writer w;
+	const struct target *first = s->targets;
+	uint32_t flags = FILTER_PROTO_NUM | FILTER_PROTO_DST_PORT, none = 0;
+	uint16_t port = htons(first->port);
+	for (const struct target *t = first; t < first + s->count; t++) {
+		if (t->protocol != first->protocol)
+			flags = 0; /* a port counts only with its protocol */
+		if (t->port != first->port)
+			flags &= ~FILTER_PROTO_DST_PORT;
+	}
+	begin(&w, GET, NLM_F_DUMP, family);
+	if (flags) {
 		uint32_t tuple = nest(&w, CTA_TUPLE_ORIG), proto = nest(&w, CTA_TUPLE_PROTO);
-		put_attribute(&w, CTA_PROTO_NUM, &s->protocol, 1);
-		put_attribute(&w, CTA_PROTO_DST_PORT, &s->port, 2);
+		put_attribute(&w, CTA_PROTO_NUM, &first->protocol, 1);
+		if (flags & FILTER_PROTO_DST_PORT)
+			put_attribute(&w, CTA_PROTO_DST_PORT, &port, 2);
 		nest_end(&w, proto);
 		nest_end(&w, tuple);
 		uint32_t filter = nest(&w, CTA_FILTER);
 		put_attribute(&w, CTA_FILTER_ORIG_FLAGS, &flags, 4);
 		put_attribute(&w, CTA_FILTER_REPLY_FLAGS, &none, 4);
 		nest_end(&w, filter);
-		int more = send_message(fd, &w);
+	}
+	return send_message(s->reading, &w);
+}
+
+static int walk(struct search *s, uint8_t family)
+{
+	int64_t until = clock_ms() + PATIENCE_MS;
+	bool again;
+	do {
+		int more = ask(s, family);
 		again = false;
 		if (!more)
-			do more = read_piece(s, fd, buffer, &again);
+			do more = read_piece(s, &again);
 			while (more > 0 && clock_ms() < until);
 		if (more)
 			return more < 0 ? more : -ETIMEDOUT;
@@ -194,27 +223,72 @@ static int forget_family(struct search *s, int fd, uint8_t family, uint8_t *buff
 	return 0;
 }
 
-int do_forget_flows(struct machine *m, const struct op_forget_flows *o)
+static int add_target(struct search *s, const struct op_forget_flows *o)
 {
-	struct search s = { .protocol = (uint8_t)o->protocol, .port = htons((uint16_t)o->port), .address = o->address };
 	if (o->protocol > 255 || o->port > 65535 || (o->address.n && o->address.n != 4 && o->address.n != 16))
-		return machine_fail(m, EINVAL, "not an address with a port and a protocol");
-	AUTO_CLOSE int fd = netlink_socket(m, NETLINK_NETFILTER, NO_REGISTER);
-	AUTO_CLOSE int deleting = fd < 0 ? -1 : netlink_socket(m, NETLINK_NETFILTER, NO_REGISTER);
-	if (fd < 0 || deleting < 0) /* a kernel without netfilter */
-		return fd == -EPROTONOSUPPORT ? 0 : fd < 0 ? fd : deleting;
-	AUTO_FREE uint8_t *buffer = malloc(ANSWER);
-	if (!buffer)
-		return -ENOMEM;
+		return -EINVAL;
+	s->targets[s->count++] = (struct target){ (uint8_t)o->protocol, (uint16_t)o->port, o->address };
+	s->ports[o->port / 8] |= (uint8_t)(1u << o->port % 8);
+	return 0;
+}
+
+/* The table is as large as the host is busy, and every walk goes through all of it: operations that follow each other are done by one. */
+static uint32_t add_following(struct machine *m, struct search *s)
+{
+	struct plan_cursor at = m->next;
+	struct operation op;
+	struct op_forget_flows o;
+	uint32_t added = 0;
+	while (s->count < MAX_TARGETS && !plan_next(m->plan, &at, &op) && op.code == OP_FORGET_FLOWS && !decode_forget_flows(&op.fields, &o) && !add_target(s, &o))
+		added++;
+	return added;
+}
+
+/* Is there a target of the family whose addresses have so many bytes? */
+static bool concerns(const struct search *s, uint32_t length)
+{
+	for (uint32_t i = 0; i < s->count; i++)
+		if (!s->targets[i].address.n || s->targets[i].address.n == length)
+			return true;
+	return false;
+}
+
+static int forget_targets(struct machine *m, struct search *s)
+{
+	AUTO_CLOSE int reading = netlink_socket(m, NETLINK_NETFILTER, NO_REGISTER);
+	AUTO_CLOSE int deleting = reading < 0 ? -1 : netlink_socket(m, NETLINK_NETFILTER, NO_REGISTER);
+	if (reading < 0 || deleting < 0) /* a kernel without netfilter */
+		return reading == -EPROTONOSUPPORT ? 0 : reading < 0 ? reading : deleting;
 	int one = 1;
 	struct timeval patience = { PATIENCE_MS / 1000, 0 };
 	setsockopt(deleting, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	s.deleting = deleting;
+	setsockopt(reading, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	s->reading = reading;
+	s->deleting = deleting;
+	uint32_t following = add_following(m, s);
 	int failed = 0;
 	for (int i = 0; i < 2 && !failed; i++)
-		if (!s.address.n || s.address.n == (i ? 16 : 4))
-			failed = forget_family(&s, fd, i ? AF_INET6 : AF_INET, buffer);
-	/* EINVAL: nfnetlink knows no conntrack */
-	return failed == -EINVAL || failed == -EOPNOTSUPP ? 0 : failed;
+		if (concerns(s, i ? 16 : 4))
+			failed = walk(s, i ? AF_INET6 : AF_INET);
+	/* nfnetlink knows no conntrack */
+	if (failed == -EINVAL)
+		failed = 0;
+	if (!failed)
+		m->done_ahead = following;
+	return failed;
+}
+
+int do_forget_flows(struct machine *m, const struct op_forget_flows *o)
+{
+	if (m->done_ahead) {
+		m->done_ahead--;
+		return 0;
+	}
+	/* given back as a whole: the shim lives on for long */
+	struct search *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s == MAP_FAILED)
+		return -ENOMEM;
+	int failed = add_target(s, o) ? machine_fail(m, EINVAL, "not an address with a port and a protocol") : forget_targets(m, s);
+	munmap(s, sizeof *s);
+	return failed;
 }

@@ -220,13 +220,18 @@ int run_some(struct machine *m, const struct plan *plan, enum part part, const s
 	const enum part outer_part = m->part;
 	const uint32_t outer_index = m->index;
 	const uint16_t outer_code = m->code, outer_flags = m->flags;
+	const struct plan *const outer_plan = m->plan;
+	const struct plan_cursor outer_next = m->next;
 	int result = 0;
 	struct operation op;
 	uint32_t number = 0;
 	m->part = part;
+	m->plan = plan;
+	m->done_ahead = 0;
 	for (struct plan_cursor at = plan_start(plan, part); !plan_next(plan, &at, &op); number++) {
 		if (number < which->skip || number - which->skip >= which->limit || (which->wanted && !which->wanted(&op)))
 			continue;
+		m->next = at;
 		int r = run_operation(m, &op);
 		if (r >= 0)
 			continue;
@@ -245,6 +250,8 @@ int run_some(struct machine *m, const struct plan *plan, enum part part, const s
 	m->index = outer_index;
 	m->code = outer_code;
 	m->flags = outer_flags;
+	m->plan = outer_plan;
+	m->next = outer_next;
 	return result;
 }
 

@@ -86,6 +86,10 @@ struct machine {
 	uint16_t code;
 	uint16_t flags;
 	char detail[400];
+	/* what comes after it, and how many of that it has done along */
+	const struct plan *plan;
+	struct plan_cursor next;
+	uint32_t done_ahead;
 	/* from resolveUser, for exec; malloc'ed */
 	char *home;
 };

@@ -15,6 +15,7 @@
 
 #define SPARE_FILES 128   /* fds that the shim needs beside its ports */
 #define ENDING_MS 5000
+#define RETRY_MS 100      /* after which a connection is accepted again for which there was no fd or no memory */
 
 /* All ports lie in an epoll set of their own, so that all can be left alone or looked at by one call. */
 static struct port *ports;
@@ -31,6 +32,12 @@ static void raise_limit(void) {
 	if (!files.rlim_max) files = now;
 	now.rlim_cur = now.rlim_max - now.rlim_cur > now.rlim_cur + 4096 ? 2 * now.rlim_cur + 4096 : now.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &now);
+}
+
+/* To what it was, for others. */
+static void lower_limit(void) {
+	if (files.rlim_max) setrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_max = 0;
 }
 
 static bool near_limit(int fd) {
@@ -85,8 +92,7 @@ void ports_forget(void) {
 	count = 0;
 	if (set.fd >= 0) close(set.fd);
 	set.fd = -1;
-	if (files.rlim_max) setrlimit(RLIMIT_NOFILE, &files);
-	files.rlim_max = 0;
+	lower_limit();
 }
 
 /* -- while init runs ------------------------------------------------------------------------------------------------------------- */
@@ -135,14 +141,29 @@ static pid_t fork_relay(int fd) {
 static void accept_connection(const struct port *p) {
 	int fd = accept4(p->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
-		/* no fd for it: it waits until something has ended, since it would be reported for ever */
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) source_want(&set, 0);
+		/* no fd for it: it waits, since it would be reported all the time */
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+			source_want(&set, 0);
+			run.ports_retry = now_ms() + RETRY_MS;
+		}
 		return;
 	}
 	pid_t pid = p->to_length ? fork_relay(fd) : -1;
 	if (!pid) relay_connection(3, p);
 	if (pid < 0) reset_connection(fd);
 	else close(fd);
+}
+
+static void resume(void) {
+	run.ports_retry = 0;
+	if (relay_count < most_relays()) source_want(&set, EPOLLIN);
+}
+
+int ports_patience(void) {
+	int64_t left = run.ports_retry - now_ms();
+	if (left > 0) return (int)left;
+	resume();
+	return -1;
 }
 
 static void hand_over(struct port *p) {
@@ -177,7 +198,7 @@ void ports_reaped(pid_t pid) {
 		ports[i].relay = 0;
 		look_at(i);
 	}
-	source_want(&set, EPOLLIN);
+	resume();
 }
 
 void ports_close(void) {
@@ -189,4 +210,5 @@ void ports_close(void) {
 	/* one that reads datagrams has its port open until it has ended */
 	int64_t deadline = now_ms() + ENDING_MS;
 	while (reap(), relay_count && now_ms() < deadline) usleep(200);
+	lower_limit();
 }

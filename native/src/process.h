@@ -53,6 +53,7 @@ struct run {
 	bool prepared;    /* pool: init waits for its plan */
 	bool resumed;     /* pool: it has become somebody's container */
 	int oom_score;    /* oom_score_adj of the shim; children get 0 */
+	int64_t ports_retry; /* ms of now_ms; 0: no port is left alone for now */
 };
 extern struct run run;
 /* Apart from `run`: it is used at the start alone, and would make the data that is touched all the time larger than a page. */
@@ -99,6 +100,8 @@ void give_back_stack(void);
 int hold_port(struct machine *m, const struct op_hold_port *o);
 /* Init runs: pass on what reaches the ports that have somebody behind them. */
 void ports_serve(void);
+/* With run.ports_retry: go on when it is time. ms until then, -1 for never. */
+int ports_patience(void);
 /* A child has ended that may be one of those that pass on. */
 void ports_reaped(pid_t pid);
 /* Free all ports; connections that were passed on end. */

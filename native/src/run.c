@@ -131,6 +131,10 @@ HOT static void serve(void) {
 		exec_update();
 		int timeout = clients_update();
 		if (session_drained(run.init)) break;
+		if (run.ports_retry) {
+			int left = ports_patience();
+			if (left >= 0 && (timeout < 0 || timeout > left)) timeout = left;
+		}
 		if (settled) {
 			int64_t left = settled - now_ms();
 			if (left <= 0) {

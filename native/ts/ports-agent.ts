@@ -9,7 +9,7 @@ import { createNative } from './index.ts';
 const servers = new Map<number, Server>();
 const kept: Socket[] = [];
 const datagrams: Datagrams[] = [];
-let results: { received: number; digest: string }[] = [];
+const results: { received: number; digest: string }[] = [];
 
 /** Writes `size` bytes that nobody would get by chance, then ends; and tells what came. */
 function exchange(socket: Socket, size: number, seed: number, endFirst = true): Promise<{ sent: string; received: number; digest: string }> {

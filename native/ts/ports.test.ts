@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process';
+import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -196,6 +196,18 @@ describe.skipIf(unable !== undefined)(`ports${unable ? ` (skipped: ${unable})` :
     expect(relays(shim).length).toBe(5);
     await call('stop', 9999); // the open ones end
     expect(await late).toBe('late');
+  });
+
+  it('take connections again that came while there was no fd for them', async () => {
+    const { shim } = await start([hold('tcp', '127.0.0.1', 8080, ['127.0.0.1', 7000])]);
+    await call('serve', '127.0.0.1', 7000, 'echo');
+    const used = Math.max(...readdirSync(`/proc/${shim}/fd`).map(Number)) + 1;
+    execFileSync('prlimit', ['--pid', String(shim), `--nofile=${used}:`]);
+    const waiter = call('say', '127.0.0.1', 8080, 'patience');
+    await sleep(300);
+    expect(relays(shim)).toEqual([]);
+    execFileSync('prlimit', ['--pid', String(shim), '--nofile=1024:']);
+    expect(await waiter).toBe('patience');
   });
 
   it.each([['127.0.0.1', '127.0.0.1'], ['10.9.9.1', '10.9.9.1'], ['::1', '::1'], ['fd99::1', 'fd99::1']])('answer datagrams from the address that was asked: %s', async (host, from) => {

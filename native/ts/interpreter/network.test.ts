@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { op, type Operation } from '@engine/core/plan';
-import { CLONE_NEWNET } from '../constants.ts';
+import { CLONE_NEWNET, CLONE_NEWUTS } from '../constants.ts';
 import { newLink, newVeth, setLink } from '../netlink.ts';
 import { canRun, encode, inFolder, run, runBytes, type Result } from './harness.ts';
 
@@ -12,7 +12,7 @@ const offsets = (...at: number[]): Uint8Array => Buffer.from(Uint32Array.from(at
 const NO_UNDO = 0xf00d_beef;
 /** Where the made-up number stands in a message. */
 const patchAt = (messages: Buffer): Uint8Array => offsets(messages.indexOf(Buffer.from([0xef, 0xbe, 0x0d, 0xf0])));
-const inNamespace = (...operations: Operation[]): Result => run([op.unshare({ flags: BigInt(CLONE_NEWNET) }), ...operations]);
+const inNamespace = (...operations: Operation[]): Result => run([op.unshare({ flags: BigInt(CLONE_NEWNET | CLONE_NEWUTS) }), ...operations]);
 const shell = (script: string): Operation => op.execHost({ argv: ['/bin/sh', '-c', script], env: ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'], deadline: 5000 });
 const ROUTE = 0;
 
@@ -99,6 +99,16 @@ describe.skipIf(!canRun)('network operations', () => {
       expect(ports(flows(speak, op.forgetFlows({ protocol: 17, address: Buffer.from([127, 0, 0, 2]), port: 5000 })))).toHaveLength(3);
       expect(ports(flows(speak, op.forgetFlows({ protocol: 17, address: Buffer.from('00000000000000000000000000000001', 'hex'), port: 5000 })))).toEqual(['127.0.0.1 5000', '127.0.0.1 5001', '127.0.0.2 5000']);
       expect(ports(flows(speak, op.forgetFlows({ protocol: 6, port: 5000 }), op.forgetFlows({ protocol: 17, port: 5002 })))).toHaveLength(4);
+    });
+
+    it('forgets those of many ports by one walk, however they are mixed', () => {
+      const of = (last: number): Uint8Array => Buffer.from([127, 0, 0, last]);
+      const many = Array.from({ length: 2500 }, (_, i) => op.forgetFlows({ protocol: i % 2 ? 17 : 6, port: 10_000 + i }));
+      expect(ports(flows(speak, ...many, op.forgetFlows({ protocol: 17, address: of(2), port: 5000 }), op.forgetFlows({ protocol: 17, port: 5001 })))).toEqual(['0000:0000:0000:0000:0000:0000:0000:0001 5000', '127.0.0.1 5000']);
+      expect(ports(flows(speak, op.forgetFlows({ protocol: 17, port: 5001 }), op.forgetFlows({ protocol: 17, address: of(1), port: 5000 }), op.forgetFlows({ protocol: 17, address: of(9), port: 5000 })))).toHaveLength(2);
+      expect(ports(flows(speak, op.forgetFlows({ protocol: 17, port: 1 }), op.forgetFlows({ protocol: 6, port: 5000 }), op.setHostname({ name: 'between' }), op.forgetFlows({ protocol: 17, port: 5000 })))).toEqual(['127.0.0.1 5001']);
+      const wrong = inNamespace(op.forgetFlows({ protocol: 17, port: 1 }), op.forgetFlows({ protocol: 17, port: 2 }), op.forgetFlows({ protocol: 17, port: 70_000 }));
+      expect(wrong.failures).toMatchObject([{ index: 3, errno: E.EINVAL }]);
     });
 
     it('succeeds where nobody follows connections, also as an undo', () => {
