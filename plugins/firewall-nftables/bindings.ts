@@ -1,5 +1,6 @@
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
-import { interfaceKey, portKey, portTarget } from '@engine/native/nfnetlink';
+import { addressBytes } from '@engine/native/netlink';
+import { interfaceKey } from '@engine/native/nfnetlink';
 import { type Element } from './messages.ts';
 import { type MAPS, type Member, type SetName } from './ruleset.ts';
 
@@ -9,24 +10,39 @@ export interface Binding extends Element, Member { readonly set: keyof typeof MA
 const ANY = new Set(['0.0.0.0', '::']);
 /** Numbers of inet_proto. */
 export const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
-const anyKey = (protocol: BoundPort['protocol'], port: number): Uint8Array => Uint8Array.of(PROTOCOLS[protocol], 0, 0, 0, port >> 8, port & 0xff, 0, 0);
+const NOTHING = new Uint8Array(0);
+/** Fields of a key (protocol, address, port) or of data (address, port), each padded to 4 bytes; ports are big-endian. */
+function fields(protocol: number | undefined, address: Uint8Array, port: number): Uint8Array {
+  const at = protocol === undefined ? 0 : 4;
+  const bytes = new Uint8Array(at + address.length + 4);
+  if (protocol !== undefined) bytes[0] = protocol;
+  bytes.set(address, at);
+  bytes[at + address.length] = port >> 8;
+  bytes[at + address.length + 1] = port & 0xff;
+  return bytes;
+}
 
 /**
  * Elements for what an endpoint publishes: per family, and only where the endpoint has an address of that family. What is left out is served by the socket that holds the
  * port: `::` and the like of a container without IPv6, and `::1`, from where nothing can be routed to a bridge.
  */
 export function bindingsOf({ addresses, ports }: Pick<Endpoint, 'addresses' | 'ports'>): readonly Binding[] {
+  // of hundreds of ports most share an address
+  const bytes = new Map<string, Uint8Array>();
+  const bytesOf = (address: string): Uint8Array => bytes.get(address) ?? bytes.set(address, addressBytes(address)).get(address) as Uint8Array;
+  const targets = { 4: addresses.find(({ family }) => family === 4)?.address, 6: addresses.find(({ family }) => family === 6)?.address };
   return ports.flatMap((port): Binding[] => {
-    const family = port.hostAddress.includes(':') ? 6 : 4;
-    const target = addresses.find((candidate) => candidate.family === family)?.address;
-    if (target === undefined || port.hostAddress === '::1') return [];
-    const any = ANY.has(port.hostAddress);
+    const { protocol, hostAddress, hostPort, containerPort } = port;
+    const family = hostAddress.includes(':') ? 6 : 4;
+    const target = targets[family];
+    if (target === undefined || hostAddress === '::1') return [];
+    const any = ANY.has(hostAddress);
     return [{
       set: `${any ? 'any' : 'ports'}${family}`,
       port,
-      text: `${port.protocol} . ${any ? '' : `${port.hostAddress} . `}${port.hostPort} : ${target} . ${port.containerPort}`,
-      key: any ? anyKey(port.protocol, port.hostPort) : portKey(port.protocol, port.hostAddress, port.hostPort),
-      data: portTarget(target, port.containerPort),
+      text: `${protocol} . ${any ? '' : `${hostAddress} . `}${hostPort} : ${target} . ${containerPort}`,
+      key: fields(PROTOCOLS[protocol], any ? NOTHING : bytesOf(hostAddress), hostPort),
+      data: fields(undefined, bytesOf(target), containerPort),
     }];
   });
 }

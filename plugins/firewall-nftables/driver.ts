@@ -146,9 +146,9 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       const path = bindingsFile(serviceFolder, run.run, endpoint.interface);
       // holdPort came first, so the port is ours: an element in its place is a dead run's. SCTP is not held where the kernel has no such sockets
       const instead = tolerant ? bindings.filter(({ port }) => port.protocol !== 'sctp') : [];
-      const flows = bindings.filter(({ port }) => port.protocol === 'udp').map(({ set, port }) => op.forgetFlows({
-        protocol: PROTOCOLS.udp, port: port.hostPort, ...(set.startsWith('any') ? {} : { address: addressBytes(port.hostAddress) }),
-      }));
+      // one walk through conntrack serves all that stand in a row; those of all addresses are the same for both families
+      const datagrams = new Map(bindings.filter(({ port }) => port.protocol === 'udp').map(({ port: { hostAddress, hostPort }, set }) => [`${set.startsWith('any') ? '' : hostAddress} ${hostPort}`, { hostPort, ...(set.startsWith('any') ? {} : { hostAddress }) }] as const));
+      const flows = [...datagrams.values()].map(({ hostPort, hostAddress }) => op.forgetFlows({ protocol: PROTOCOLS.udp, port: hostPort, ...(hostAddress === undefined ? {} : { address: addressBytes(hostAddress) }) }));
       return [
         step('shim.links', op.writeFile({ path, data: Buffer.from(bindingLines(bindings)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), op.unlink({ path }, { okMissing: true })),
         step('shim.attach', op.netlink({ protocol: NETLINK_NETFILTER, messages: addBatch(table, bindings, instead) }), [...removeOperations(table, bindings, tolerant), ...flows]),

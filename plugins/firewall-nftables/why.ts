@@ -32,7 +32,8 @@ export function explain(facts: Facts): readonly string[] {
     `${host(binding.hostAddress, binding.hostPort)}/${binding.protocol} leads to ${host(target?.address ?? '?', binding.containerPort)} of container ${endpoint.container.slice(0, 12)} on network ${network.name}`,
     ...who(facts, family),
     ...way(facts, family),
-    ...forwarding(facts, family),
+    // what the host itself sends is not forwarded
+    ...(isLoopback(binding.hostAddress) ? [] : forwarding(facts, family)),
   ];
 }
 
@@ -59,8 +60,9 @@ function way(facts: Facts, family: 4 | 6): string[] {
   const rule = liveRule(facts, 'published', DNAT[element.set]);
   if (!rule) return [`table inet ${table} has no rule for map ${element.set} now: ${relay}`];
   if (!facts.hasElement(table, element.set, element.key)) return [`map ${element.set} of table inet ${table} has no element for it now: ${relay}`];
-  const lines = [`by element ${element.text.split(' : ')[0] ?? ''} of map ${element.set}, rule with handle ${rule.handle} in chain published of table inet ${table}: the container sees the client's own address`];
   const { hostAddress } = binding;
+  const by = `by element ${element.text.split(' : ')[0] ?? ''} of map ${element.set}, rule with handle ${rule.handle} in chain published of table inet ${table}`;
+  const lines = [isLoopback(hostAddress) ? by : `${by}: the container sees the client's own address`];
   if (family === 4 && (isAny(hostAddress) || isLoopback(hostAddress))) {
     const path = `/proc/sys/net/ipv4/conf/${facts.network.link}/route_localnet`;
     const masqueraded = liveRule(facts, 'postrouting', FROM_LOOPBACK);

@@ -274,7 +274,7 @@ export const packetCases: readonly SuiteCase<FirewallContext>[] = [
       const container = await c.setUp(network);
       await c.setUp(c.network(2));
       await peer.serve('tcp/80');
-      await c.publish(network, [port(8080), port(8080, { hostAddress: '::' })]);
+      await c.publish(network, [port(8080), port(8080, { hostAddress: '::' }), ...both(machine).map((hostAddress) => port(8081, { hostAddress, protocol: 'udp' })), port(8082, { protocol: 'sctp' })]);
       const whole = await rules(machine);
       const service = await c.service();
       try {
