@@ -156,7 +156,7 @@ export async function claimEndpoints(core: Core, container: Connected, run: stri
   const ports = way < 0 ? [] : await choosePorts(core, container, { explain });
   const make = (isGone: (endpoint: Endpoint) => boolean): Endpoint[] | undefined => {
     const made = networks.map((network, i) => placeOn(core, network, wishes[i] as EndpointWish, {
-      container: id, run, interface: `eth${i}`, link: linkName(i, run), isDefault: i === way, ports: i === way ? ports : [],
+      container: id, run, interface: interfaceName(network, i), link: linkName(i, run), isDefault: i === way, ports: i === way ? ports : [],
     }, isGone));
     return made.every((endpoint) => endpoint !== undefined) ? made : undefined;
   };
@@ -164,6 +164,7 @@ export async function claimEndpoints(core: Core, container: Connected, run: stri
   core.phase?.('addresses');
   return claim(core, networks, make);
 }
+const interfaceName = ({ managed, record }: OpenNetwork, at: number): string => `${managed.interfacePrefix?.(record) ?? 'eth'}${at}`;
 /** At most 15 characters; of the run, so that nobody else has it. */
 const linkName = (at: number, run: string): string => `v${at}-${run.slice(0, 15 - 2 - String(at).length)}`;
 
@@ -171,8 +172,8 @@ const linkName = (at: number, run: string): string => `v${at}-${run.slice(0, 15 
 export async function claimEndpoint(core: Core, container: Pick<ContainerRecord, 'id'>, run: string, network: OpenNetwork, wish: EndpointWish): Promise<Endpoint> {
   const there = core.parts.state.endpoints.of(container.id);
   let at = 0;
-  while (there.some((endpoint) => endpoint.interface === `eth${at}`)) at++;
-  const own = { container: container.id, run, interface: `eth${at}`, link: linkName(at, run), isDefault: !network.record.internal && !there.some((e) => e.isDefault), ports: [] as BoundPort[] };
+  while (there.some((endpoint) => endpoint.link === linkName(at, run) || endpoint.interface === interfaceName(network, at))) at++;
+  const own = { container: container.id, run, interface: interfaceName(network, at), link: linkName(at, run), isDefault: !network.record.internal && !there.some((e) => e.isDefault), ports: [] as BoundPort[] };
   const [made] = await claim(core, [network], (isGone) => {
     const endpoint = placeOn(core, network, wish, own, isGone);
     return endpoint && [endpoint];

@@ -65,6 +65,8 @@ it('reads options by our names, Docker\'s and podman\'s', () => {
   assert.deepEqual(managed.design(design({ options: docker })), managed.design(design({ options: ours })));
   assert.deepEqual(managed.design(design({ options: ours })), { bridge: 'mine.0', mtu: 9000, icc: false, isolated: false, masquerade: false, interfacePrefix: 'net' });
   assert.deepEqual(managed.design(design()), { bridge: 'en-abcdef012345', mtu: 1500, icc: true, isolated: true, masquerade: true });
+  assert.equal(managed.interfacePrefix?.(recordOf(managed.design(design({ options: ours })))), 'net');
+  assert.equal(managed.interfacePrefix?.(recordOf(managed.design(design()))), undefined);
   assert.equal(managed.design(design({ options: { isolate: 'strict' } }))['isolated'], true);
   assert.equal(managed.design(design({ internal: true }))['masquerade'], false);
 });

@@ -55,6 +55,7 @@ export function createNetworkBridge({ machine, instance, rtnetlink }: BridgeDriv
       },
       disconnect: (endpoint) => disconnectEffects(endpoint),
       promote: (endpoint, _, target) => promoteEffects(endpoint, target),
+      interfacePrefix: (network) => settingsOf(network).interfacePrefix,
       isGone: (endpoint) => rtnetlink.link({ name: endpoint.link })?.alias !== aliasOf(instance, endpoint.run, endpoint.network),
       firewalled(network) {
         const { bridge, icc, isolated, masquerade } = settingsOf(network);

@@ -71,6 +71,8 @@ export interface ManagedNetworks {
   disconnect(endpoint: Endpoint, network: NetworkRecord): readonly Effect[];
   /** **act** The endpoint that had the default route is gone: this one of a running container has it from now on. */
   promote?(endpoint: Endpoint, network: NetworkRecord, target: NetworkTarget): readonly Effect[];
+  /** **read** What interfaces inside are called, before their number: at most 12 characters; `eth` without it. */
+  interfacePrefix?(network: NetworkRecord): string | undefined;
   /** **read** Is the host's side of this endpoint gone? Only then its addresses are free. Microseconds. */
   isGone(endpoint: Endpoint): boolean;
   /** **read** What a firewall has to know of it. */
