@@ -42,7 +42,7 @@ export async function keep(options: KeeperOptions): Promise<string> {
     context: (service, ownLog) => {
       const serviceFolder = join(runRoot, service.plugin);
       mkdirSync(serviceFolder, { recursive: true, mode: 0o700 });
-      return { log: ownLog, instance: work.instance, serviceFolder, options: service.options, runRoot };
+      return { log: ownLog, instance: work.instance, serviceFolder, options: service.options, runRoot, socketsChanged: tellGuardian };
     },
   });
   const reload = (): void => void supervisor.run(readWork(runRoot)?.services ?? []).catch((err: unknown) => log.error({ err }, 'cannot read its work again'));
@@ -58,12 +58,28 @@ export async function keep(options: KeeperOptions): Promise<string> {
   sign(lock, info);
   await supervisor.run(readWork(runRoot)?.services ?? work.services);
   sign(lock, { ...info, ready: true });
+  tellGuardian();
   log.info({ pid: process.pid, version }, 'the keeper is ready');
   options.settled?.();
   const why = await untilEnd(runRoot, work.idle * 1000, supervisor, signal, lock, info);
   // what comes from here on is for the next one, which may be at work already
   await supervisor.stop();
   return why;
+}
+
+/** Our parent, where the launcher has started us: holds what we listen on, and starts us again (native/src/launcher/guardian.c). */
+const guardian = Number(process.env.KEEPER_GUARDIAN);
+let telling: NodeJS.Immediate | undefined;
+function tellGuardian(): void {
+  telling ??= setImmediate(() => {
+    telling = undefined;
+    if (process.ppid !== guardian) return;
+    try {
+      process.kill(guardian, 'SIGUSR2');
+    } catch {
+      // it has ended
+    }
+  });
 }
 
 async function load(service: Service): Promise<ServiceDefinition> {

@@ -101,6 +101,8 @@ export interface ServiceContext<Options = unknown> extends Pick<DriverDeps, 'log
   readonly options: Options;
   /** The engine's own, for a service that has to know what else runs. */
   readonly runRoot: string;
+  /** To be called when sockets that wait for anybody were opened or closed: they are held for the next keeper, should this one be killed. */
+  socketsChanged?(): void;
 }
 export function defineService<Options = unknown>(definition: ServiceDefinition<Options>): ServiceDefinition<Options> {
   return definition;

@@ -24,6 +24,8 @@ export interface ListenerOptions {
   readonly port?: number;
   readonly resolve: Resolver;
   readonly log: Pick<DriverDeps['log'], 'info' | 'warn'>;
+  /** Its sockets are others. */
+  onSockets?(): void;
 }
 /** Answers on one address, by UDP and TCP, from when it is there. */
 export interface Listener {
@@ -31,7 +33,7 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-export function createListener({ network, address, port = PORT, resolve, log }: ListenerOptions): Listener {
+export function createListener({ network, address, port = PORT, resolve, log, onSockets }: ListenerOptions): Listener {
   let closed = false;
   let datagrams: Datagrams | undefined;
   let server: Server | undefined;
@@ -118,6 +120,7 @@ export function createListener({ network, address, port = PORT, resolve, log }: 
       server ??= await bindStreams();
       if (closed) return release();
       bound = true;
+      onSockets?.();
       if (told !== '') log.info({ network, address }, 'names are answered after all');
     } catch (error) {
       if (closed) return release();
@@ -138,6 +141,8 @@ export function createListener({ network, address, port = PORT, resolve, log }: 
     ours?.close();
     streaming?.close();
     for (const socket of streams) socket.destroy();
+    // closed in the next turn of the loop
+    if (ours || streaming) setImmediate(() => onSockets?.());
   };
   void bind();
   return {

@@ -15,7 +15,7 @@ export interface Options {
 const PATIENCE = 100;
 
 /** Answers names on the gateways of all networks that its folder tells of. */
-export async function serveNames({ serviceFolder, options, log }: Pick<ServiceContext<Options>, 'serviceFolder' | 'options' | 'log'>): Promise<{ stop(): Promise<void> }> {
+export async function serveNames({ serviceFolder, options, log, socketsChanged = () => {} }: Pick<ServiceContext<Options>, 'serviceFolder' | 'options' | 'log' | 'socketsChanged'>): Promise<{ stop(): Promise<void> }> {
   const zone = createZone();
   const listeners = new Map<string, Listener>();
   let own: ReadonlySet<string> = new Set();
@@ -32,7 +32,7 @@ export async function serveNames({ serviceFolder, options, log }: Pick<ServiceCo
       listeners.delete(key);
       void listener.close();
     }
-    for (const [key, { network, address }] of wanted) if (!listeners.has(key)) listeners.set(key, createListener({ network, address, resolve, log }));
+    for (const [key, { network, address }] of wanted) if (!listeners.has(key)) listeners.set(key, createListener({ network, address, resolve, log, onSockets: socketsChanged }));
   };
   const resolve = createResolver({
     zone,

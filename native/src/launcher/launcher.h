@@ -200,6 +200,10 @@ void engined_command(bool background) __attribute__((noreturn));
 /* `engine engined --keeper RUNROOT [--replace]`; argv: what follows --keeper */
 void keeper_command(int argc, char **argv) __attribute__((noreturn));
 
+/* -- guardian.c -- */
+/* Run the keeper of `folder`, again when it is killed, until it ends by itself. */
+void guard_keeper(const char *folder, char *const words[], char *const env[]) __attribute__((noreturn));
+
 /* -- clean.c, limits.c, cgroup.c: nothing of the caller's world goes along -- */
 void clean_identity(void);
 void clean_resources(void);

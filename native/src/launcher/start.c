@@ -197,10 +197,15 @@ void keeper_command(int argc, char **argv) {
 	go_to_background();
 	arrange_fds(-1, lock, log, false);
 	clean_all();
-	char *env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", geteuid() == 0 ? "HOME=/root" : "HOME=/", "MALLOC_ARENA_MAX=1", "UV_THREADPOOL_SIZE=1", NULL };
+	/* by which it knows that its parent holds its sockets */
+	static char guardian[40];
+	char number[21];
+	strcpy(guardian, "KEEPER_GUARDIAN=");
+	strcat(guardian, decimal((uint64_t)getpid(), number));
+	char *env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", geteuid() == 0 ? "HOME=/root" : "HOME=/", "MALLOC_ARENA_MAX=1", "UV_THREADPOOL_SIZE=1", guardian, NULL };
 	/* small: it waits for all but a moment of its life */
 	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=1", "--max-old-space-size=64", "--optimize-for-size", "--v8-pool-size=1", "--", script, place.folder, NULL };
-	exec_node(words, env);
+	guard_keeper(place.folder, words, env);
 }
 
 /* -- in this process ---------------------------------------------------------------------------------------------------------- */
