@@ -32,6 +32,8 @@ function bridgeSysctls(network: NetworkRecord, bridge: string): Sysctl[] {
     { path: ipv6(`conf/${bridge}/accept_ra`), value: '0', why: 'no router advertisements from containers' },
     // without IPv6 a link-local address would reach what the host serves on [::]
     { path: ipv6(`conf/${bridge}/disable_ipv6`), value: network.ipv6 ? '0' : '1', why: network.ipv6 ? 'the network has IPv6' : 'the network has no IPv6' },
+    // detection of a twin of its link-local address begins with the first port; for two seconds nobody on the bridge would be found by IPv6 (Linux 6.18)
+    ...(network.ipv6 ? [{ path: ipv6(`conf/${bridge}/accept_dad`), value: '0', why: 'IPv6 from the first moment' }] : []),
     ...(network.internal ? [] : [{ path: ipv4(`conf/${bridge}/route_localnet`), value: '1', why: 'ports published on 127.0.0.1' }]),
   ];
 }
