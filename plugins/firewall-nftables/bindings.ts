@@ -10,6 +10,7 @@ export interface Binding extends Element, Member { readonly set: keyof typeof MA
 const ANY = new Set(['0.0.0.0', '::']);
 /** Numbers of inet_proto. */
 export const PROTOCOLS = { tcp: 6, udp: 17, sctp: 132 } as const;
+const NFTA_DATA_VALUE = 1;
 const NOTHING = new Uint8Array(0);
 /** Fields of a key (protocol, address, port) or of data (address, port), each padded to 4 bytes; ports are big-endian. */
 function fields(protocol: number | undefined, address: Uint8Array, port: number): Uint8Array {
@@ -46,6 +47,12 @@ export function bindingsOf({ addresses, ports }: Pick<Endpoint, 'addresses' | 'p
     }];
   });
 }
+
+/** Where planPorts has the endpoint's addresses: in the data of elements, with the attribute's header before them, and in the lines of the file. */
+export const tokensOf = ({ addresses }: Pick<Endpoint, 'addresses'>): readonly Uint8Array[] => addresses.flatMap(({ address }) => {
+  const bytes = addressBytes(address);
+  return [Buffer.concat([Uint8Array.of(4 + bytes.length + 4, 0, NFTA_DATA_VALUE, 0), bytes]), Buffer.from(` : ${address} . `)];
+});
 
 /** The key of a link's name in a set of type `ifname`; `twice` in one of pairs. */
 export function linkKey(link: string, twice = false): Uint8Array {

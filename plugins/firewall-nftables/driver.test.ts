@@ -11,7 +11,7 @@ import { type DriverDeps } from '@engine/core/contracts/common';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { firewallSuite } from '@engine/core/contracts/firewall/suite';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
-import { type Step } from '@engine/core/plan';
+import { encodePlan, type Step } from '@engine/core/plan';
 import { parseRuleset, type Ruleset } from '@engine/native/foreign-chains';
 import { decodeElements, type Nftables } from '@engine/native/nfnetlink';
 import { decodeMessages } from '@engine/native/netlink-codec';
@@ -188,6 +188,16 @@ describe('the driver', () => {
     assert.deepEqual(messages.filter(({ type }) => type === 0xa0c).flatMap(({ body }) => decodeElements(body)).map(({ key, data }) => `${key.toString('hex')} ${data?.toString('hex')}`), [
       '0600000000500000 0a01000200500000', '1100000000350000 0a01000200500000', '1100000000350000 fd00000100000000000000000000000200500000', '11000000c000020100360000 0a01000200500000',
     ]);
+    await bench.close();
+  });
+  it('plans for another address and run of the same lengths what its tokens say', async () => {
+    const bench = await fakeBench();
+    const driver = create(bench.deps);
+    const ports = [port(80), port(80, { hostAddress: '::' }), port(53, { protocol: 'udp', hostAddress: '192.0.2.1' }), port(54, { hostAddress: '2001:db8::1' })];
+    const [one, two] = [endpoint(ports), { ...endpoint(ports, ['10.1.0.7', 'fd00:1::7']), run: 'fedcba9876543210' }];
+    const text = (of: Endpoint): string => Buffer.from(encodePlan({ steps: driver.planPorts(of, network(1), { ...run, run: of.run }).flatMap((step) => [step, ...step.undo.map((operation) => ({ slot: 'after.undo' as const, operation, undo: [] }))]).map((step) => ({ ...step, origin: { plugin: 'p', hook: 'h' } })).sort((a, b) => Number(a.slot.startsWith('after')) - Number(b.slot.startsWith('after'))) })).toString('latin1');
+    const tokens = (of: Endpoint): string[] => [of.run, ...(driver.tokens?.(of) ?? []).map((token) => Buffer.from(token).toString('latin1'))];
+    assert.equal(tokens(one).reduce((result, token, i) => result.replaceAll(token, tokens(two)[i] ?? ''), text(one)), text(two));
     await bench.close();
   });
   it('asks nothing more when the network is known, and takes the whole table when it is not', async () => {

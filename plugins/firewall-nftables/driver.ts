@@ -5,10 +5,10 @@ import { ensureFolder, type DriverDeps } from '@engine/core/contracts/common';
 import { type FirewallDriver, type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type Ruleset } from '@engine/native/foreign-chains';
 import { addressBytes, NETLINK_NETFILTER } from '@engine/native/netlink';
-import { createNftables, portTarget, type Nftables } from '@engine/native/nfnetlink';
+import { createNftables, type Nftables } from '@engine/native/nfnetlink';
 import { readRuleset } from '@engine/native/nft-ruleset';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
-import { bindingLines, bindingsOf, linkKey, PROTOCOLS } from './bindings.ts';
+import { bindingLines, bindingsOf, linkKey, PROTOCOLS, tokensOf } from './bindings.ts';
 import { allMembers, bindingsFile, bindingsFolder, networkFile, networksFolder, readNetworks } from './files.ts';
 import { acceptText, commentOf, forgetAccepts, isEngineTable, legacyAccepts, legacyPrograms, neededAccepts } from './foreign.ts';
 import { addBatch, isTolerant, removeOperations, type Element } from './messages.ts';
@@ -133,12 +133,6 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       return operations.map((operation): Effect => ({ operation, undo: [], noUndo: REMOVAL.none }));
     },
 
-    // the data of an element, and a line of the run's file
-    tokens: ({ addresses }) => addresses.flatMap(({ address }) => {
-      const target = portTarget(address, 0).subarray(0, addressBytes(address).length);
-      return [Buffer.concat([Uint8Array.of(4 + target.length + 4, 0, 1, 0), target]), Buffer.from(` : ${address} . `)];
-    }),
-
     planPorts(endpoint, network, run) {
       check(network);
       const bindings = bindingsOf(endpoint);
@@ -156,6 +150,8 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
         ...flows.map((operation) => step('shim.attach', operation)),
       ];
     },
+
+    tokens: tokensOf,
 
     why(binding, endpoint, network) {
       check(network);
