@@ -31,9 +31,17 @@ struct way {
 
 static bool retry(void) { return errno == EAGAIN || errno == EINTR; }
 
+/* splice stops at urgent data as if nothing were there, or as if all had come when the sender has ended (tcp_read_sock, seen on Linux 6.18): a read takes it as any other. */
+static ssize_t read_past_urgent(struct way *w) {
+	uint8_t some[512];
+	ssize_t n = recv(w->from, some, sizeof some, MSG_DONTWAIT);
+	return n > 0 ? write(w->pipe[1], some, (size_t)n) : n;
+}
+
 /* These two: false when the connection is broken. */
 static bool fill(struct way *w) {
 	ssize_t n = w->buffer ? read(w->from, w->buffer, PIECE) : splice(w->from, NULL, w->pipe[1], NULL, PIECE, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (!w->buffer && (!n || (n < 0 && errno == EAGAIN))) n = read_past_urgent(w);
 	if (n < 0) return retry();
 	w->eof = !n;
 	w->held = (uint32_t)n;
@@ -122,6 +130,7 @@ void relay_connection(int client, const struct port *p) {
 	set_capabilities(0, 0, 0);
 	for (int i = 0; i < 2; i++) {
 		if (p->protocol == IPPROTO_TCP) setsockopt(i ? server : client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+		setsockopt(i ? server : client, SOL_SOCKET, SO_OOBINLINE, &one, sizeof one);
 		setsockopt(i ? server : client, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 	}
 	if (!move(ways)) {

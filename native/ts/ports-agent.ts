@@ -1,9 +1,10 @@
 /** Servers and clients in a network namespace of their own, for the tests of ports: one message in, `{id, command, args}`, one answer out. */
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createSocket, type Socket as Datagrams } from 'node:dgram';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { createNative } from './index.ts';
 
 const servers = new Map<number, Server>();
@@ -49,7 +50,7 @@ const failureOf = (socket: Socket): Promise<string> => new Promise((resolve) => 
 });
 
 const commands: Record<string, (...args: never[]) => unknown> = {
-  shell: (script: string) => execFileSync('/bin/sh', ['-c', script], { encoding: 'utf8' }),
+  shell: async (script: string) => (await promisify(execFile)('/bin/sh', ['-c', script], { encoding: 'utf8' })).stdout,
   isPortFree: (...args: Parameters<ReturnType<typeof createNative>['isPortFree']>) => createNative().isPortFree(...args),
   portHolder: (...args: Parameters<ReturnType<typeof createNative>['portHolder']>) => createNative().portHolder(...args) ?? null,
   /** `echo`: what comes goes back. `talk`: 'early' at once, the rest after the client's end. A number: so many bytes. */

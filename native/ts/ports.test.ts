@@ -178,6 +178,21 @@ describe.skipIf(unable !== undefined)(`ports${unable ? ` (skipped: ${unable})` :
     await end(talk);
   });
 
+  it('pass urgent bytes on as any other, and wait in peace after them', async () => {
+    const { shim } = await start([hold('tcp', '127.0.0.1', 8080, ['127.0.0.1', 7000])]);
+    await call('serve', '127.0.0.1', 7000, 'echo');
+    const script = 'socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(8080, inet_aton("127.0.0.1"))) or die; syswrite(S, "a"); send(S, "b", MSG_OOB); select(undef, undef, undef, 0.3); syswrite(S, "c"); shutdown(S, 1); $| = 1; print while <S>';
+    const said = call<string>('shell', `perl -MSocket -e '${script}'`);
+    expect(await said).toBe('abc');
+    await expect.poll(() => relays(shim)).toEqual([]);
+    const idle = call<string>('shell', `perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0); connect(S, sockaddr_in(8080, inet_aton("127.0.0.1"))); send(S, "b", MSG_OOB); select(undef, undef, undef, 0.6)'`);
+    await expect.poll(() => relays(shim).length).toBe(1);
+    await sleep(300);
+    const [, , , , , , , , , , , user, system] = readFileSync(`/proc/${relays(shim)[0]}/stat`, 'latin1').split(') ')[1]?.split(' ') ?? [];
+    expect(Number(user) + Number(system)).toBeLessThan(10); // of 30 ticks
+    expect(await idle).toBe('');
+  });
+
   it('take 200 connections at once, and forget them when they end', async () => {
     const { shim } = await start([hold('tcp', '127.0.0.1', 8080, ['127.0.0.1', 7000])]);
     await call('serve', '127.0.0.1', 7000, 'echo');
