@@ -85,7 +85,7 @@ it('who is on several networks hears of all, who is on one of no other; who is n
 it('addresses have names; those of our subnets are never asked of others, those of others are', async () => {
   const { ask, forwarded } = setup();
   assert.deepEqual(data(await ask('2.0.1.10.in-addr.arpa', 'PTR')), ['web']);
-  assert.deepEqual(data(await ask(`2.${'0.'.repeat(15)}0.0.0.0.0.0.0.0.a.0.0.0.0.0.d.f.ip6.arpa`.replace(/^(.*)$/, () => [...'fd00000a000000000000000000000002'].reverse().join('.') + '.ip6.arpa'), 'PTR')), ['web']);
+  assert.deepEqual(data(await ask(`${'2'.concat('0'.repeat(23), 'a00000df').replaceAll(/(.)/g, '$1.')}ip6.arpa`, 'PTR')), ['web']);
   for (const name of ['77.0.1.10.in-addr.arpa', '4.0.2.10.in-addr.arpa']) assert.equal(rcode(await ask(name, 'PTR')), 'NXDOMAIN', name);
   assert.deepEqual(forwarded, []);
   await ask('1.2.0.192.in-addr.arpa', 'PTR');
@@ -129,11 +129,11 @@ it('EDNS is answered where it was spoken; a version that nobody knows is told so
   const { ask } = setup();
   const opt = (version: number, flags = 0, size = 4096) => ({ additionals: [{ type: 'OPT', name: '.', udpPayloadSize: size, ednsVersion: version, flags, flag_do: flags !== 0, extendedRcode: 0, options: [] }] });
   const packet = await ask('web', 'A', {}, opt(0, 0x8000));
-  const [echo] = packet?.additionals as unknown as [{ type: string; udpPayloadSize: number; flag_do: boolean }];
-  assert.deepEqual([echo.type, echo.udpPayloadSize, echo.flag_do], ['OPT', 1232, true]);
+  const echo = (answer: DecodedPacket | undefined) => (answer?.additionals ?? [])[0] as unknown as { type: string; udpPayloadSize: number; flag_do: boolean; extendedRcode: number } | undefined;
+  assert.deepEqual([echo(packet)?.type, echo(packet)?.udpPayloadSize, echo(packet)?.flag_do], ['OPT', 1232, true]);
   assert.deepEqual((await ask('web'))?.additionals, []);
   const unknown = await ask('web', 'A', {}, opt(1));
-  assert.deepEqual([data(unknown), (unknown?.additionals as unknown as [{ extendedRcode: number }])[0].extendedRcode], [[], 1]);
+  assert.deepEqual([data(unknown), echo(unknown)?.extendedRcode], [[], 1]);
 });
 
 it('an answer that is too long is cut off over UDP, and whole over TCP', async () => {
@@ -202,7 +202,7 @@ it('addresses in all their spellings', () => {
   assert.equal(addressKey('x'), undefined);
   assert.equal(reverseAddress('1.0.0.10.in-addr.arpa'), '10.0.0.1');
   assert.equal(reverseAddress('1.0.0.999.in-addr.arpa'), undefined);
-  assert.equal(reverseAddress([...'fd000000000000000000000000000002'].reverse().join('.') + '.ip6.arpa'), addressKey('fd00::2'));
+  assert.equal(reverseAddress(`${'2'.concat('0'.repeat(29), 'df').replaceAll(/(.)/g, '$1.')}ip6.arpa`), addressKey('fd00::2'));
   const inside = subnetTest(['10.0.0.0/8', 'fd00::/64', 'nonsense', '1.2.3.4/99']);
   assert.deepEqual(['10.255.0.1', '11.0.0.1', 'fd00::9', 'fd00:1::9', 'x'].map(inside), [true, false, true, false, false]);
 });
