@@ -42,6 +42,13 @@ function container(bench: Bench, script: string, { namespaces: more = 0, user = 
   ];
 }
 
+const ATTACHED = 1;
+/** As the core does: init goes on in its net namespace once the shim has attached it. */
+function inStep(steps: readonly Step[]): Step[] {
+  if (!steps.some(({ slot }) => slot === 'shim.attach') || steps.some(({ operation }) => operation.name === 'reach')) return [...steps];
+  return [step('init.netns', op.reach({ point: ATTACHED })), ...steps, step('shim.attach', op.awaitPoint({ point: ATTACHED })), step('shim.attach', op.release({ point: ATTACHED }))];
+}
+
 /** A bench with a root that has what scripts of suites use. */
 function prepare(native: Native): Bench {
   const bench = new Bench(native);
@@ -66,14 +73,14 @@ export function createContainerRunner(native: Native): ContainerRunner {
     async run(steps, script, options = {}) {
       const bench = prepare(native);
       try {
-        return await resultOf(bench, bench.startPlan(bytesOf([...container(bench, script, options), ...steps])));
+        return await resultOf(bench, bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)])));
       } finally {
         await bench.close();
       }
     },
     async start(steps, script, options = {}): Promise<RunningContainer> {
       const bench = prepare(native);
-      const talk = bench.startPlan(bytesOf([...container(bench, script, options), ...steps]));
+      const talk = bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)]));
       let session = 0;
       try {
         await talk.frame('started');
