@@ -8,7 +8,7 @@ import { builtins } from './builtins.ts';
 import { createComposition, type PluginValues } from './compose.ts';
 import { loadPlugins, toEntry } from './loader.ts';
 import { checkManifest } from './manifest.ts';
-import { builtinsModule } from './setup/builtins.ts';
+import { builtinsModule, servicesModule } from './setup/builtins.ts';
 import { defaults } from './schema.ts';
 
 let base: string;
@@ -60,6 +60,7 @@ describe('built-in plugins', () => {
   test('the table is that of the folders', async () => {
     const { readFileSync } = await import('node:fs');
     expect(readFileSync(join(import.meta.dirname, 'builtins.ts'), 'utf8')).toBe(builtinsModule());
+    expect(readFileSync(join(import.meta.dirname, 'keeper/services.ts'), 'utf8')).toBe(servicesModule());
   });
   test.each(builtins.map(({ packageJson }) => [String(packageJson.name), packageJson] as const))(
     '%s has a good manifest',
@@ -160,6 +161,9 @@ describe('manifests, checked before any code runs', () => {
     [{ manifest: { requires: ['everything'] } }, /"everything" is not one of/],
     [{ manifest: { main: './../x.ts' } }, /leads out/],
     [{ manifest: { main: './other.ts' } }, /is not there/],
+    [{ manifest: { service: './../x.ts' } }, /"service" leads out/],
+    [{ manifest: { service: './service.ts' } }, /its service file .* is not there/],
+    [{ manifest: { service: 'service.ts' } }, /service/],
     [{ manifest: { sections: ['linux.x', 'linux.x'] } }, /named twice/],
     [{ manifest: { sections: ['/linux'] } }, /not a dotted path/],
     [{ packageJson: { peerDependencies: {} } }, /does not say which @engine\/core/],
