@@ -25,6 +25,7 @@ static struct source set = { .fd = -1, .ready = ports_ready };
 static pid_t *relays;
 static unsigned relay_count;
 static struct rlimit files; /* as it was before it was raised; 0 = it was not */
+static rlim_t limit;        /* as it is; 0 = not known yet */
 
 static void raise_limit(void) {
 	struct rlimit now;
@@ -32,6 +33,7 @@ static void raise_limit(void) {
 	if (!files.rlim_max) files = now;
 	now.rlim_cur = now.rlim_max - now.rlim_cur > now.rlim_cur + 4096 ? 2 * now.rlim_cur + 4096 : now.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &now);
+	limit = now.rlim_cur;
 }
 
 /* To what it was, for others. */
@@ -42,7 +44,8 @@ static void lower_limit(void) {
 
 static bool near_limit(int fd) {
 	struct rlimit now;
-	return !getrlimit(RLIMIT_NOFILE, &now) && (rlim_t)fd + SPARE_FILES >= now.rlim_cur;
+	if (!limit && !getrlimit(RLIMIT_NOFILE, &now)) limit = now.rlim_cur;
+	return (rlim_t)fd + SPARE_FILES >= limit;
 }
 
 static const char *protocol_name(uint32_t protocol) { return protocol == IPPROTO_TCP ? "tcp" : protocol == IPPROTO_UDP ? "udp" : "sctp"; }
@@ -80,7 +83,7 @@ int hold_port(struct machine *m, const struct op_hold_port *o) {
 	}
 	ports = grown;
 	struct port *p = &ports[count++];
-	*p = (struct port){ .fd = fd, .protocol = (uint8_t)o->protocol, .length = (uint8_t)o->address.n, .to_length = (uint8_t)o->to.n, .to_port = (uint16_t)o->to_port };
+	*p = (struct port){ .fd = fd, .protocol = (uint8_t)o->protocol, .to_length = (uint8_t)o->to.n, .to_port = (uint16_t)o->to_port };
 	if (o->to.n) memcpy(p->to, o->to.p, o->to.n);
 	if (o->to.n && o->protocol == IPPROTO_UDP) want_destination(fd, o->address.n);
 	if (near_limit(fd)) raise_limit();

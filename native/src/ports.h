@@ -7,10 +7,10 @@
 struct port {
 	int fd;
 	uint8_t protocol;
-	uint8_t length, to_length; /* of the addresses: 4 or 16; 0 = nobody is behind it */
+	uint8_t to_length; /* 4 or 16; 0 = nobody is behind it */
 	uint8_t to[16];
 	uint16_t to_port;
-	pid_t relay;               /* datagrams: the process that reads them, 0 = none */
+	pid_t relay;       /* datagrams: the process that reads them, 0 = none */
 };
 
 /* Processes that pass on, per shim; beyond, a connection waits in the backlog. */
