@@ -262,6 +262,7 @@ describe('composition', () => {
     state: {},
     log: {},
     folder: '/f',
+    serviceFolder: '/s',
     instance: 'i',
     options: {},
     manifest: {},
@@ -275,7 +276,7 @@ describe('composition', () => {
       context: Record<string, unknown>;
     };
     expect(context.machine).toBe(values.machine);
-    expect(Object.keys(context).sort()).toEqual(['folder', 'instance', 'log', 'machine', 'manifest', 'options', 'tap']);
+    expect(Object.keys(context).sort()).toEqual(['folder', 'instance', 'log', 'machine', 'manifest', 'options', 'serviceFolder', 'tap']);
     expect(() => context.state).toThrow(/plugin mine uses state, but its manifest does not require it/);
   });
   test('twice in one engine is refused, in two engines it is not', async () => {
