@@ -1,3 +1,6 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
@@ -6,7 +9,7 @@ import { describeSuite } from '@engine/core/contracts/common/vitest';
 import { fakeBench } from '@engine/core/contracts/common/fake-bench';
 import { firewallSuite } from '@engine/core/contracts/firewall/suite';
 import { parseRuleset } from '@engine/native/foreign-chains';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { createFirewallIptables } from './driver.ts';
 import { createForeign, type Foreign } from './foreign.ts';
 import { type Programs } from './programs.ts';
@@ -16,7 +19,9 @@ const programs: Programs = { variant: 'nft', restore4: '/usr/sbin/iptables-nft-r
 const machine = fakeMachine({ root: '/r', runRoot: '/rr' });
 const foreign: Foreign = { ensure: () => [], remove: () => [], why: () => [] };
 const rtnetlink = { addresses: () => [{ index: 2, family: 4 as const, address: '192.0.2.1', prefix: 24 }] };
-const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d', machine }, {}, { programs, reader: tables, foreign, rtnetlink }) });
+const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d', machine, serviceFolder }, {}, { programs, reader: tables, foreign, rtnetlink }) });
+const serviceFolder = mkdtempSync(join(tmpdir(), 'engine-iptables-'));
+afterAll(() => rmSync(serviceFolder, { recursive: true }));
 const network = (letter: string, more: Partial<FirewallNetwork> = {}): FirewallNetwork => ({
   id: letter.repeat(64), name: `net-${letter}`, link: `en-${letter.repeat(12)}`, subnets: [`10.208.${Number.parseInt(letter, 16)}.0/24`], gateways: [`10.208.${Number.parseInt(letter, 16)}.1`],
   internal: false, icc: true, isolated: true, masquerade: true, dns: true, ...more,
@@ -111,10 +116,12 @@ describe('networks', () => {
   it('no name of a chain is longer than the 28 characters that there are', () => {
     const { tables, driver } = make();
     apply(tables, sync(driver.ensure(dual('a'))));
-    driver.planPorts(endpoint([port()], { interface: 'eth12' }), network('a'), run).forEach(({ operation }) => tables.run(operation));
+    const steps = driver.planPorts(endpoint([port()], { interface: 'eth12' }), network('a'), run);
+    steps.forEach(({ operation }) => tables.run(operation));
     const names = tables.all().map((line) => line.split(' ')[2] ?? '').filter((name) => /^EN?G?-?0a1b/.test(name));
     expect(names.some((name) => name.endsWith('0123456789abcdef12'))).toBe(true);
     expect(Math.max(...names.map((name) => name.length))).toBe(28);
+    undo(tables, steps);
   });
 });
 
@@ -124,8 +131,8 @@ describe('ports', () => {
     apply(tables, sync(driver.ensure(network('a'))));
     const before = tables.all();
     const steps = driver.planPorts(endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ protocol: 'udp', hostAddress: '192.0.2.1', hostPort: 53 }), port({ hostAddress: '::' })]), network('a'), run);
-    expect(steps.map(({ slot, operation }) => [slot, operation.name])).toEqual([['shim.attach', 'execHost'], ['shim.attach', 'forgetFlows']]);
-    expect(steps[1]?.operation.args).toEqual({ protocol: 17, port: 53, address: Buffer.from([192, 0, 2, 1]) });
+    expect(steps.map(({ slot, operation }) => [slot, operation.name])).toEqual([['shim.attach', 'execHost'], ['shim.attach', 'writeFile'], ['shim.attach', 'forgetFlows']]);
+    expect(steps[2]?.operation.args).toEqual({ protocol: 17, port: 53, address: Buffer.from([192, 0, 2, 1]) });
     steps.forEach(({ operation }) => tables.run(operation));
     expect(tables.chain(4, 'nat', 'E0a1b2c3d-0123456789abcdef0')).toEqual([
       '-p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.208.10.2:80',
@@ -137,6 +144,28 @@ describe('ports', () => {
     undo(tables, steps);
     expect(tables.all()).toEqual(before);
   });
+  it('that somebody took away are put back with the next start, the last one first', () => {
+    const { tables, driver } = make();
+    const made = sync(driver.ensure(network('a')));
+    apply(tables, made);
+    const one = driver.planPorts(endpoint([port()]), network('a'), run);
+    const two = driver.planPorts(endpoint([port({ hostPort: 81 })], { run: 'f'.repeat(16) }), network('a'), run);
+    [...one, ...two].forEach(({ operation }) => tables.run(operation));
+    const before = tables.all().sort();
+    expect(tables.chain(4, 'nat', 'ENG-0a1b2c3d-PORTS')[0]).toContain('ffff');
+    for (const text of ['*nat\n-F ENG-0a1b2c3d-PORTS\nCOMMIT\n', '*nat\n-F ENG-0a1b2c3d-PORTS\n-F Effff\nCOMMIT\n'.replace('Effff', `E0a1b2c3d-${'f'.repeat(16)}0`)]) {
+      tables.restore(4, text);
+      const effects = sync(driver.ensure(network('a')));
+      expect(effects).toHaveLength(1);
+      apply(tables, effects);
+      expect(tables.all().sort()).toEqual(before);
+      expect(sync(driver.ensure(network('a')))).toEqual([]);
+    }
+    undo(tables, [...one, ...two]);
+    expect(readdirSync(serviceFolder)).toEqual([]);
+    undo(tables, made);
+    expect(tables.all()).toEqual([]);
+  });
   it('by IPv6 lead to the address that the container has there, but not ::1', () => {
     const { tables, driver } = make();
     apply(tables, sync(driver.ensure(dual('a'))));
@@ -144,6 +173,7 @@ describe('ports', () => {
     const steps = driver.planPorts(both, dual('a'), run);
     steps.forEach(({ operation }) => tables.run(operation));
     expect(tables.chain(6, 'nat', 'E0a1b2c3d-0123456789abcdef0')).toEqual(['-p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd00:1::2]:80']);
+    undo(tables, steps);
     expect(tables.chain(6, 'nat', 'OUTPUT')).toEqual(['! -d ::1/128 -m addrtype --dst-type LOCAL -j ENG-0a1b2c3d-PORTS']);
   });
   it('why says who, by which rule, and what is missing', async () => {
@@ -152,7 +182,8 @@ describe('ports', () => {
     const ask = async (n: number): Promise<string> => (await driver.why(here.ports[n] as BoundPort, here, network('a'))).join('\n');
     expect(await ask(0)).toMatch(/everyone[^]*192\.0\.2\.1[^]*has no -A ENG-0a1b2c3d-PORTS -j E0a1b2c3d-0123456789abcdef0 now[^]*relays[^]*FORWARD has no jump/);
     apply(tables, sync(driver.ensure(network('a'))));
-    driver.planPorts(here, network('a'), run).forEach(({ operation }) => tables.run(operation));
+    const steps = driver.planPorts(here, network('a'), run);
+    steps.forEach(({ operation }) => tables.run(operation));
     expect(await ask(0)).not.toMatch(/has no|relays/);
     expect(await ask(0)).toMatch(/--dport 8080 -j DNAT --to-destination 10\.208\.10\.2:80: the container sees the client[^]*127\.0\.0\.1 of this host: by the same rule[^]*before all others/);
     expect(await ask(1)).toMatch(/from this host only[^]*LOOPBACK$/m);
@@ -160,6 +191,7 @@ describe('ports', () => {
     expect((await driver.why(port({ hostAddress: '203.0.113.9' }), here, network('a'))).join('\n')).toContain('by nobody: no interface of this host has 203.0.113.9');
     tables.restore(4, '*filter\n-I FORWARD 1 -j DROP\nCOMMIT\n');
     expect(await ask(0)).toContain('after 1 rule of others');
+    undo(tables, steps);
   });
 });
 
@@ -188,5 +220,5 @@ it('the probe wants root and the program', async () => {
   const { driver } = make();
   expect(await driver.probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('/usr/sbin/iptables-nft-restore'), expect.anything()] });
   expect(await driver.probe({ ...machine, uid: 1000 })).toMatchObject({ available: false, reasons: ['rules need root'] });
-  expect(await createFirewallIptables({ instance: 'engine-0a1b2c3d', machine }, {}, { programs: { variant: 'legacy', restore4: '/x' } }).probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('legacy'), expect.stringContaining('IPv4 only'), expect.anything()] });
+  expect(await createFirewallIptables({ instance: 'engine-0a1b2c3d', machine, serviceFolder }, {}, { programs: { variant: 'legacy', restore4: '/x' } }).probe(machine)).toMatchObject({ available: true, reasons: [expect.stringContaining('legacy'), expect.stringContaining('IPv4 only'), expect.anything()] });
 });

@@ -1,8 +1,10 @@
 import { fail } from '@engine/core/errors';
-import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
-import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
+import { BITS, effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { ensureFolder, type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { type FirewallDriver, type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseRuleset } from '@engine/native/foreign-chains';
 import { runNft } from '@engine/native/libnftables';
 import { addressBytes } from '@engine/native/netlink';
@@ -10,7 +12,7 @@ import { createNftables } from '@engine/native/nfnetlink';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
 import { createForeign, type Foreign } from './foreign.ts';
 import { findProgram, findPrograms, type Programs, type Variant } from './programs.ts';
-import { createReader, type Family, type RuleReader } from './reader.ts';
+import { createReader, type Family, type RuleReader, type Rules } from './reader.ts';
 import { bindingRule, chainNames, familyOf, restoreText, targetOf } from './rules.ts';
 import { findMissing, hasHook, isPresent, removeNetwork, removeShared, type Change } from './state.ts';
 import { explain } from './why.ts';
@@ -29,13 +31,14 @@ r=$0
 for t; do case $t in
   '!'*) restore || exit 1 ;;
   '|'*) if restore 2>/dev/null; then exit 0; fi ;;
+  '<'*) if [ -e "\${t#?}" ]; then "$r" --noflush -w ${PATIENCE} <"\${t#?}" || :; fi ;;
   *) restore 2>/dev/null || : ;;
 esac; done`;
-const SIGN = { must: '!', may: '?', all: '|' } as const;
+const SIGN = { must: '!', may: '?', all: '|', kept: '<' } as const;
 const FAMILIES: readonly Family[] = [4, 6];
 const UDP = 17;
 
-export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, 'instance' | 'machine'>, options: IptablesOptions = {}, parts: IptablesParts = {}): FirewallDriver {
+export function createFirewallIptables({ instance, machine, serviceFolder }: Pick<DriverDeps, 'instance' | 'machine' | 'serviceFolder'>, options: IptablesOptions = {}, parts: IptablesParts = {}): FirewallDriver {
   const wanted = options.variant ?? 'auto';
   const names = chainNames(instance);
   let programs = parts.programs;
@@ -60,6 +63,14 @@ export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, '
 
   const change = (family: Family, changes: readonly Change[]): Operation<'execHost'> =>
     op.execHost({ argv: ['/bin/sh', '-c', SCRIPT, program(family), ...changes.map(({ how, text }) => `${SIGN[how]}${text}`)], deadline: DEADLINE });
+  /** What a running container publishes, as it was made: for when somebody takes the rules away. */
+  const keptFile = (chain: string, family: Family): string => join(serviceFolder, `${chain}.${family}`);
+  const lostPorts = (rules: Rules, family: Family): Change[] => {
+    const chains = readdirSync(serviceFolder).flatMap((name) => (name.endsWith(`.${family}`) && !name.startsWith('.') ? [name.slice(0, -2)] : []));
+    if (chains.length === 0) return [];
+    const jumps = rules.rules(family, 'nat', names.ports);
+    return chains.filter((chain) => !jumps.some((rule) => rule.mentions(chain))).map((chain) => ({ how: 'kept', text: keptFile(chain, family) }));
+  };
   /** Generations of the rules that were found complete, by network. */
   const complete = new Map<string, string>();
   const families = (network: FirewallNetwork): readonly Family[] => FAMILIES.filter((family) => network.subnets.some((subnet) => familyOf(subnet) === family));
@@ -79,10 +90,12 @@ export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, '
       checkLink(network.link);
       const key = JSON.stringify(network);
       const generation = rulesOf().generation();
-      if (generation !== undefined && complete.get(network.id) === `${generation} ${key}`) return [];
+      const isFirst = !existsSync(serviceFolder);
+      if (!isFirst && generation !== undefined && complete.get(network.id) === `${generation} ${key}`) return [];
       const rules = rulesOf().look();
-      const effects = [...families(network).flatMap((family): Effect[] => {
-        const { isNew, changes } = findMissing(rules, family, network, names);
+      const effects = [...(isFirst ? [ensureFolder(serviceFolder)] : []), ...families(network).flatMap((family): Effect[] => {
+        const { isNew, changes: missing } = findMissing(rules, family, network, names);
+        const changes = [...missing, ...(isFirst ? [] : lostPorts(rules, family))];
         if (changes.length === 0) return [];
         return [effect(change(family, changes), isNew ? [change(family, removeNetwork(family, network, names)), change(family, removeShared(family, names))] : { none: 'rules of a network that is there are put back' })];
       }), ...foreignOf().ensure(network)];
@@ -105,10 +118,15 @@ export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, '
       return FAMILIES.flatMap((family): Step[] => {
         const bound = bindings(endpoint, family);
         if (bound.length === 0) return [];
-        const jump = `${names.ports} -j ${chain}`;
-        const add = restoreText([{ table: 'nat', lines: [`:${chain} - [0:0]`, ...bound.map(({ port, target }) => bindingRule(chain, port, target)), `-A ${jump}`] }]);
+        const path = keptFile(chain, family);
+        const add = restoreText([{ table: 'nat', lines: [
+          `:${chain} - [0:0]`, ...bound.map(({ port, target }) => bindingRule(chain, port, target)),
+          // first: should a dead run have left the same port behind, it is this one's
+          `-I ${names.ports} 1 -j ${chain}`,
+        ] }]);
         const remove = change(family, [
-          { how: 'may', text: restoreText([{ table: 'nat', lines: [`-D ${jump}`] }]) },
+          // twice: of two engine processes that put it back after a flush each may have added one
+          ...[1, 2].map((): Change => ({ how: 'may', text: restoreText([{ table: 'nat', lines: [`-D ${names.ports} -j ${chain}`] }]) })),
           { how: 'must', text: restoreText([{ table: 'nat', lines: [`:${chain} - [0:0]`, `-X ${chain}`] }]) },
         ]);
         // a client that goes on sending keeps a connection alive that was there before the rule, and leads elsewhere
@@ -117,6 +135,7 @@ export function createFirewallIptables({ instance, machine }: Pick<DriverDeps, '
         }));
         return [
           step('shim.attach', op.execHost({ argv: [program(family), '--noflush', '-w', PATIENCE], stdin: Buffer.from(add), deadline: DEADLINE }), [remove, ...forget]),
+          step('shim.attach', op.writeFile({ path, data: Buffer.from(add), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.truncate }), op.unlink({ path }, { okMissing: true })),
           ...forget.map((operation) => step('shim.attach', operation)),
         ];
       });

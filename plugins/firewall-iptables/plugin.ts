@@ -1,4 +1,4 @@
 import { definePlugin } from '@engine/core/plugin';
 import { createFirewallIptables, type IptablesOptions } from './driver.ts';
 
-export default definePlugin<IptablesOptions>({ create: ({ instance, machine, options }) => ({ drivers: [createFirewallIptables({ instance, machine }, options)] }) });
+export default definePlugin<IptablesOptions>({ create: ({ instance, machine, serviceFolder, options }) => ({ drivers: [createFirewallIptables({ instance, machine, serviceFolder }, options)] }) });

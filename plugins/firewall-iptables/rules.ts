@@ -90,7 +90,9 @@ export function networkChains(family: Family, network: FirewallNetwork, names: N
   const forward: NetworkChain = {
     table: 'filter', chain: F,
     rules: [
-      `-A ${F} -o ${link} -m conntrack --ctstate RELATED,ESTABLISHED${internal ? '' : ',DNAT'} -j ACCEPT`,
+      `-A ${F} -o ${link} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
+      // a rule of its own: \`nft list ruleset\` shows nothing else of a list that has DNAT in it, and somebody may load what it shows
+      ...(internal ? [] : [`-A ${F} -o ${link} -m conntrack --ctstate DNAT -j ACCEPT`]),
       `-A ${F} -i ${link} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`,
       ...(icc ? [`-A ${F} -i ${link} -o ${link} -j ACCEPT`] : []),
       ...(internal ? [] : [...FOREIGN.map((name) => `-A ${F} -i ${link} -o ${name} -j RETURN`), `-A ${F} -i ${link} -j ACCEPT`]),

@@ -3,9 +3,10 @@ import { type Family, type Rules, type TableName } from './reader.ts';
 import { addDispatch, dropDispatch, networkChains, restoreText, sharedChains, type Block, type Dispatch, type Names } from './rules.ts';
 
 /**
- * What a shell gives to iptables-restore. `must`: a failure ends it; `may`: it may fail because somebody was faster; `all`: when it succeeds nothing else is to be done.
+ * What a shell gives to iptables-restore. `must`: a failure ends it; `may`: it may fail because somebody was faster; `all`: when it succeeds nothing else is to be done;
+ * `kept`: `text` is the path of a file, which may be gone by then.
  */
-export interface Change { readonly how: 'must' | 'may' | 'all'; readonly text: string }
+export interface Change { readonly how: 'must' | 'may' | 'all' | 'kept'; readonly text: string }
 const may = (table: TableName, ...lines: string[]): Change => ({ how: 'may', text: restoreText([{ table, lines }]) });
 
 const TABLES: readonly TableName[] = ['mangle', 'filter', 'nat'];

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type Operation } from '@engine/core/plan';
 import { type Family, type RuleReader, type TableName } from './reader.ts';
 
@@ -42,13 +43,16 @@ export class FakeTables implements RuleReader {
   }
   /** Runs what the driver planned. Other operations are nothing here. */
   run(operation: Operation): void {
+    if (operation.name === 'writeFile') writeFileSync(String(operation.args['path']), operation.args['data'] as Uint8Array);
+    if (operation.name === 'unlink') rmSync(String(operation.args['path']), { force: true });
     if (operation.name !== 'execHost') return;
     const argv = operation.args['argv'] as readonly string[];
     if (argv[0] !== '/bin/sh') return this.restore(familyOf(argv[0]), Buffer.from(operation.args['stdin'] as Uint8Array).toString());
     const family = familyOf(argv[3]);
     for (const text of argv.slice(4)) {
       try {
-        this.restore(family, text.slice(1));
+        if (text.startsWith('<')) this.restore(family, existsSync(text.slice(1)) ? readFileSync(text.slice(1), 'utf8') : '');
+        else this.restore(family, text.slice(1));
         if (text.startsWith('|')) return;
       } catch (error) {
         if (text.startsWith('!')) throw error;
