@@ -14,9 +14,9 @@ const INDEX = 'network-bridge.index';
 const LINK = 'link';
 
 /** Name of every bridge of ours, its only one or an alternative one: it carries the network's id, so that whatever has it may be deleted. */
-export const ownName = (network: string): string => `en-${network.slice(0, 12)}`;
+export const ownName = (network: string): string => `br-${network.slice(0, 12)}`;
 /** While it is being made, before it gets the name that a user wants, which may be somebody else's. */
-const temporaryName = (network: string): string => `et-${network.slice(0, 12)}`;
+const temporaryName = (network: string): string => `bt-${network.slice(0, 12)}`;
 const aliasOf = (instance: string, network: string): string => `${instance} ${network}`;
 /** Its own, and never that of a port, which would change with the ports. Locally administered; containers' begin with 02:42. */
 const macOf = (network: string): string => `02:62:${(network.slice(0, 8).match(/../g) ?? []).join(':')}`;

@@ -14,7 +14,7 @@ const kernelOf = (world: World): Rtnetlink => createFakeRtnetlink(world);
 /** What the effects of `ensure` leave behind. */
 function makePresent(world: World, instance: string, driver: NetworkDriver, network: NetworkRecord): void {
   const index = world.links.length + 1;
-  const name = `en-${network.id.slice(0, 12)}`;
+  const name = `br-${network.id.slice(0, 12)}`;
   world.links.push({ index, name, kind: 'bridge', alias: `${instance} ${network.id}`, up: true, mtu: 1500 });
   for (const { family, gateway, subnet } of network.pools) world.addresses.push({ index, family, address: gateway, prefix: Number(subnet.split('/')[1]) });
   assert.ok(driver.managed);
@@ -64,7 +64,7 @@ it('reads options by our names, Docker\'s and podman\'s', () => {
   const ours = { bridge: 'mine.0', mtu: '9000', icc: '0', masquerade: 'no', 'interface-prefix': 'net', isolated: 'off' };
   assert.deepEqual(managed.design(design({ options: docker })), managed.design(design({ options: ours })));
   assert.deepEqual(managed.design(design({ options: ours })), { bridge: 'mine.0', mtu: 9000, icc: false, isolated: false, masquerade: false, interfacePrefix: 'net' });
-  assert.deepEqual(managed.design(design()), { bridge: 'en-abcdef012345', mtu: 1500, icc: true, isolated: true, masquerade: true });
+  assert.deepEqual(managed.design(design()), { bridge: 'br-abcdef012345', mtu: 1500, icc: true, isolated: true, masquerade: true });
   assert.equal(managed.interfacePrefix?.(recordOf(managed.design(design({ options: ours })))), 'net');
   assert.equal(managed.interfacePrefix?.(recordOf(managed.design(design()))), undefined);
   assert.equal(managed.design(design({ options: { isolate: 'strict' } }))['isolated'], true);
@@ -90,7 +90,7 @@ it('refuses what is wrong with an option, and says what was meant', () => {
   for (const mtu of ['', '67', '65536', '1500.5', '1e3', '-1', ' 1500', '1500\n', '0x5dc', '99999999999999']) refused({ mtu });
   refused({ mtu: '1279' }, { ipv6: true });
   for (const icc of ['', 'maybe', 'true\n', '2', 'strict']) refused({ icc });
-  const names = ['', 'a/b', '../x', '.', '..', 'a\0b', 'a\nb', 'a b', 'br%d', 'br:0', 'br+', 'br*', '-x', 'sixteen-letters-', 'é', 'all', 'default', 'lo', 'en-000000000000', 'et-abcdef012345', 'v0-abc', 'v12-abc'];
+  const names = ['', 'a/b', '../x', '.', '..', 'a\0b', 'a\nb', 'a b', 'br%d', 'br:0', 'br+', 'br*', '-x', 'sixteen-letters-', 'é', 'all', 'default', 'lo', 'br-000000000000', 'bt-abcdef012345', 'br-engine', 'v0-abc', 'v12-abc'];
   for (const bridge of names) refused({ bridge });
   for (const prefix of ['', 'a/b', 'eth 0', 'thirteenchars', 'lo']) refused({ 'interface-prefix': prefix });
 });
@@ -111,9 +111,9 @@ it('takes the MTU of the way out', () => {
 });
 
 it('gives the default network of the usual root a name that one can remember', () => {
-  assert.equal(make(() => {}, { root: '/var/lib/engine' }).managed.design(design({ predefined: true }))['bridge'], 'engine0');
-  assert.equal(make(() => {}, { root: '/var/lib/engine2' }).managed.design(design({ predefined: true }))['bridge'], 'en-abcdef012345');
-  assert.equal(make(() => {}, { root: '/var/lib/engine' }).managed.design(design())['bridge'], 'en-abcdef012345');
+  assert.equal(make(() => {}, { root: '/var/lib/engine' }).managed.design(design({ predefined: true }))['bridge'], 'br-engine');
+  assert.equal(make(() => {}, { root: '/var/lib/engine2' }).managed.design(design({ predefined: true }))['bridge'], 'br-abcdef012345');
+  assert.equal(make(() => {}, { root: '/var/lib/engine' }).managed.design(design())['bridge'], 'br-abcdef012345');
 });
 
 it('does not touch a link that is somebody else\'s, by whatever name', async () => {
@@ -121,7 +121,7 @@ it('does not touch a link that is somebody else\'s, by whatever name', async () 
   for (const [bridge, link] of [
     ['mine', foreign], ['mine', { ...foreign, kind: 'dummy', alias: `${instance} ${design().id}` }],
     // our own name, but not our mark: another engine's, or a network whose id begins alike
-    ['en-abcdef012345', { ...foreign, name: 'en-abcdef012345' }], ['en-abcdef012345', { ...foreign, name: 'en-abcdef012345', alias: `${instance} ${design().id.slice(0, 60)}` }],
+    ['br-abcdef012345', { ...foreign, name: 'br-abcdef012345' }], ['br-abcdef012345', { ...foreign, name: 'br-abcdef012345', alias: `${instance} ${design().id.slice(0, 60)}` }],
   ] as const) {
     const { managed } = make((world) => world.links.push(link));
     const network = recordOf(managed.design(design({ options: bridge === 'mine' ? { bridge } : {} })));
@@ -136,7 +136,7 @@ it('deletes only what has the name that carries the network\'s id', async () => 
   assert.ok(removals.length >= 3);
   for (const operation of removals) {
     const text = Buffer.from(operation.args['messages'] as Uint8Array).toString('latin1');
-    assert.match(text, /(en|et)-abcdef012345\0/);
+    assert.match(text, /(br|bt)-abcdef012345\0/);
     assert.doesNotMatch(text, /mine/);
   }
 });
@@ -144,19 +144,19 @@ it('deletes only what has the name that carries the network\'s id', async () => 
 it('sets what the kernel has otherwise, once, and nothing for an internal network', async () => {
   const { managed, world } = make((w) => {
     w.sysctls = { [sysctl('ipv4/ip_forward')]: '0\n', [sysctl('ipv6/conf/all/forwarding')]: '0\n' };
-    for (const name of ['default', 'en-abcdef012345']) {
+    for (const name of ['default', 'br-abcdef012345']) {
       for (const key of ['ipv6/conf/%/accept_ra', 'ipv6/conf/%/disable_ipv6', 'ipv4/conf/%/route_localnet']) w.sysctls[sysctl(key.replace('%', name))] = key.includes('accept_ra') ? '1\n' : '0\n';
     }
   });
   const network = recordOf(managed.design(design()));
-  assert.deepEqual(written(await managed.ensure(network)), ['ipv6/conf/en-abcdef012345/accept_ra=0', 'ipv6/conf/en-abcdef012345/disable_ipv6=1', 'ipv4/conf/en-abcdef012345/route_localnet=1', 'ipv4/ip_forward=1']);
-  assert.deepEqual(written(await managed.ensure({ ...network, internal: true })), ['ipv6/conf/en-abcdef012345/accept_ra=0', 'ipv6/conf/en-abcdef012345/disable_ipv6=1']);
+  assert.deepEqual(written(await managed.ensure(network)), ['ipv6/conf/br-abcdef012345/accept_ra=0', 'ipv6/conf/br-abcdef012345/disable_ipv6=1', 'ipv4/conf/br-abcdef012345/route_localnet=1', 'ipv4/ip_forward=1']);
+  assert.deepEqual(written(await managed.ensure({ ...network, internal: true })), ['ipv6/conf/br-abcdef012345/accept_ra=0', 'ipv6/conf/br-abcdef012345/disable_ipv6=1']);
   makePresent(world, instance, make().driver, network);
-  world.sysctls[sysctl('ipv6/conf/en-abcdef012345/accept_ra')] = '0\n';
-  world.sysctls[sysctl('ipv6/conf/en-abcdef012345/disable_ipv6')] = '1\n';
+  world.sysctls[sysctl('ipv6/conf/br-abcdef012345/accept_ra')] = '0\n';
+  world.sysctls[sysctl('ipv6/conf/br-abcdef012345/disable_ipv6')] = '1\n';
   world.sysctls[sysctl('ipv4/ip_forward')] = '1\n';
-  assert.deepEqual(written(await managed.ensure(network)), ['ipv4/conf/en-abcdef012345/route_localnet=1']);
-  world.sysctls[sysctl('ipv4/conf/en-abcdef012345/route_localnet')] = '1\n';
+  assert.deepEqual(written(await managed.ensure(network)), ['ipv4/conf/br-abcdef012345/route_localnet=1']);
+  world.sysctls[sysctl('ipv4/conf/br-abcdef012345/route_localnet')] = '1\n';
   assert.deepEqual(await managed.ensure(network), []);
   world.addresses.pop();
   assert.deepEqual((await managed.ensure(network)).map(({ operation }) => operation.name), ['linkIndex', 'netlinkWith']);

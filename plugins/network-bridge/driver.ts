@@ -16,7 +16,7 @@ export type BridgeDriverDeps = Pick<DriverDeps, 'machine' | 'instance'> & { read
 
 /** The engine that most people have gives its default network a name that one can remember; of engines on other roots there may be many. */
 const USUAL_ROOT = '/var/lib/engine';
-const DEFAULT_BRIDGE = 'engine0';
+const DEFAULT_BRIDGE = 'br-engine';
 const NO_INDEX = 0;
 
 /** Networks as Linux bridges: one per network, a veth pair per container on it. */

@@ -46,7 +46,7 @@ const MAX_PREFIX = MAX_NAME - 3;
 /** What /proc/sys/net and the kernel mean by these is no link of ours. */
 const RESERVED_NAMES = ['all', 'default', 'lo'];
 /** Names that the engine gives out itself: bridges, bridges in the making, veths. */
-const OWN_NAMES = /^(en|et|v\d+)-/;
+const OWN_NAMES = /^((br|bt)-[0-9a-f]{12}|br-engine|v\d+-.*)$/;
 
 const invalid = (text: string, path: string, hint?: string): Error => fail('ERR_INVALID_VALUE', text, { path, plugin: PLUGIN, ...(hint === undefined ? {} : { hint }) });
 const shown = (text: string): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);

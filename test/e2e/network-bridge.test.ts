@@ -118,7 +118,7 @@ describe.skipIf(unable ?? noShim)('network bridge', () => {
     await make(network);
     const link = kernel.link({ name: 'mine.br-0_' });
     assert.equal(link?.name, 'mine.br-0_');
-    assert.equal(kernel.link({ name: `en-${network.id.slice(0, 12)}` })?.index, link?.index);
+    assert.equal(kernel.link({ name: `br-${network.id.slice(0, 12)}` })?.index, link?.index);
     assert.equal(link?.alias, `${bench.deps.instance} ${network.id}`);
     assert.equal(sysctl('ipv4/conf/mine.br-0_/route_localnet'), '1');
     assert.equal(managed.firewalled(network).link, 'mine.br-0_');
@@ -298,7 +298,7 @@ describe.skipIf(unable ?? noShim)('network bridge', () => {
     const network = { ...record(), pools: [pool] };
     await make(network);
     assert.equal(mine.conflict([pool], managed.firewalled(network).link), undefined);
-    assert.match(theirs.conflict([pool], 'en-elsewhere') ?? '', new RegExp(bench.deps.instance));
+    assert.match(theirs.conflict([pool], 'br-elsewhere') ?? '', new RegExp(bench.deps.instance));
     assert.throws(() => theirs.choosePools({ ...request, pools: [{ subnet: pool.subnet }] }), { code: 'ERR_SUBNET_TAKEN' });
     const [next] = theirs.choosePools(request);
     assert.notEqual(next?.subnet, pool.subnet);

@@ -27,7 +27,7 @@ export interface FirewallDriver extends Driver {
 export interface FirewallNetwork {
   readonly id: string;
   readonly name: string;
-  /** The host's interface of the network, `en-0123456789ab`. */
+  /** The host's interface of the network, `br-0123456789ab`. */
   readonly link: string;
   /** CIDR, both families. */
   readonly subnets: readonly string[];
