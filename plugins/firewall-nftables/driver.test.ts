@@ -181,7 +181,7 @@ describe('the driver', () => {
     const driver = create(bench.deps);
     const steps = driver.planPorts(endpoint([port(80), port(53, { protocol: 'udp' }), port(53, { protocol: 'udp', hostAddress: '::' }), port(54, { protocol: 'udp', hostAddress: '192.0.2.1' })]), network(1), run);
     assert.deepEqual(plan(steps), ['shim.links writeFile', 'shim.attach netlink', 'shim.attach forgetFlows', 'shim.attach forgetFlows']);
-    assert.deepEqual(steps.map(({ undo }) => undo.map(({ name }) => name)), [['unlink'], ['netlink', 'forgetFlows', 'forgetFlows'], [], []]);
+    assert.deepEqual(steps.map(({ undo }) => undo.map(({ name }) => name)), [['unlink'], ['unlink', 'netlink', 'forgetFlows', 'forgetFlows'], [], []]);
     assert.deepEqual(driver.planPorts(endpoint([port(80, { hostAddress: '::' })], ['10.1.0.2']), network(1), run), []);
     const messages = decodeMessages(steps[1]?.operation.args['messages'] as Uint8Array);
     assert.deepEqual(messages.map(({ type }) => type.toString(16)), ['10', 'a1e', 'a1e', 'a1e', 'a0c', 'a0c', 'a0c', '11']);

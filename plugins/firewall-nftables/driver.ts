@@ -110,11 +110,11 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       const legacy = legacyPrograms((path) => machine.read(path));
       const text = `${hasTable ? addText(table, members) : tableText(table, [versionMember, ...allMembers(serviceFolder, [network])])}${accepts}`;
       // what was there before stays: the undo of a table that was put back for others too takes this network out of it alone
-      const undo = known ? [] : others || hasTable ? takeOut(members) : [runText(deleteText(table))];
+      const undo = [...(others || hasTable ? takeOut(members) : [runText(deleteText(table))]), ...(accepts === '' ? [] : [forgetAccepts(program(), comment)])];
       return [
         ensureFolder(serviceFolder), ensureFolder(networksFolder(serviceFolder)), ensureFolder(bindingsFolder(serviceFolder)),
         effect(op.writeFile({ path: file, data: Buffer.from(JSON.stringify(network)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), known ? { none: 'it was there before' } : op.unlink({ path: file }, { okMissing: true })),
-        effect(runText(text), [...undo, ...(accepts === '' || known ? [] : [forgetAccepts(program(), comment)])]),
+        effect(runText(text), known ? { none: 'it was there before' } : undo),
         ...(legacy.length ? [effect(legacyAccepts('add', network.link, comment, legacy), legacyAccepts('remove', network.link, comment, legacy))] : []),
       ];
     },
@@ -143,9 +143,11 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       // one walk through conntrack serves all that stand in a row; those of all addresses are the same for both families
       const datagrams = new Map(bindings.filter(({ port }) => port.protocol === 'udp').map(({ port: { hostAddress, hostPort }, set }) => [`${set.startsWith('any') ? '' : hostAddress} ${hostPort}`, { hostPort, ...(set.startsWith('any') ? {} : { hostAddress }) }] as const));
       const flows = [...datagrams.values()].map(({ hostPort, hostAddress }) => op.forgetFlows({ protocol: PROTOCOLS.udp, port: hostPort, ...(hostAddress === undefined ? {} : { address: addressBytes(hostAddress) }) }));
+      const forgotten = op.unlink({ path }, { okMissing: true });
       return [
-        step('shim.links', op.writeFile({ path, data: Buffer.from(bindingLines(bindings)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), op.unlink({ path }, { okMissing: true })),
-        step('shim.attach', op.netlink({ protocol: NETLINK_NETFILTER, messages: addBatch(table, bindings, instead) }), [...removeOperations(table, bindings, tolerant), ...flows]),
+        step('shim.links', op.writeFile({ path, data: Buffer.from(bindingLines(bindings)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), forgotten),
+        // the file goes first, so that the service does not put back what is on its way out
+        step('shim.attach', op.netlink({ protocol: NETLINK_NETFILTER, messages: addBatch(table, bindings, instead) }), [forgotten, ...removeOperations(table, bindings, tolerant), ...flows]),
         // clients that sent before the port was published have a flow to the host itself, which would go on there
         ...flows.map((operation) => step('shim.attach', operation)),
       ];

@@ -15,6 +15,7 @@ const FOREIGN_DELAY = 50;
 const FOREIGN_SHARE = 10;
 /** Who takes our rules away again and again is not fought at full speed. */
 const FIGHT = { within: 1000, most: 20, pause: 1000 } as const;
+const LONGEST_PAUSE = 60_000;
 const AF_INET = 1;
 
 /** Runs in the keeper: what others take away of our rules is put back, at once and in one transaction; and connections live through the gap, see guard.ts. */
@@ -24,6 +25,7 @@ export default defineService({
     const restorer = createRestorer({ instance, folder, nftables, ruleset: readRuleset, run: runNft });
     let guard: { close(): void } | undefined;
     let guardRefused = false;
+    let pause: number = FIGHT.pause;
     let stopped = false;
     let recent: number[] = [];
     let foreignFrom = 0;
@@ -42,18 +44,21 @@ export default defineService({
       if (stopped) return;
       try {
         work();
+        pause = FIGHT.pause;
       } catch (error) {
-        log.warn({ err: error }, `nftables: ${name} failed, again in a second`);
-        later(name, FIGHT.pause, work);
+        log.warn({ err: error }, `nftables: ${name} failed, again in ${pause / 1000} s`);
+        later(name, pause, work);
+        pause = Math.min(2 * pause, LONGEST_PAUSE);
       }
     }
     function ensureGuard(): void {
-      if (guard || guardRefused || !restorer.needed) return;
+      if (guard || !restorer.needed) return;
       try {
         guard = holdGuard(instance);
       } catch (error) {
+        // perhaps that of a keeper that is just ending
+        if (!guardRefused) log.info({ err: error }, 'nftables: no guard table: connections may end when somebody flushes the ruleset');
         guardRefused = true;
-        log.info({ err: error }, 'nftables: no guard table: connections may end when somebody flushes the ruleset');
       }
     }
     function check(): void {

@@ -16,6 +16,25 @@ const factory: FirewallFactory = {
 describe.skipIf(unable)('real packets', () => {
   describeSuite('nftables', firewallSuite, factory);
 
+  it('a chain of the old iptables that drops lets our networks pass, and has nothing of ours afterwards', async () => {
+    const c = await firewallSuite.open(factory);
+    try {
+      const { machine, peer } = c.world;
+      await machine.sh('iptables-legacy -P FORWARD DROP');
+      const before = await machine.sh('iptables-legacy -S; ip6tables-legacy -S');
+      const network = c.network(1);
+      const container = await c.setUp(network);
+      await c.publish(network, [{ protocol: 'tcp', hostAddress: '0.0.0.0', hostPort: 8080, containerPort: 80 }]);
+      await peer.serve('tcp/80');
+      assert.equal((await peer.ask('tcp', machine.addresses[0] ?? '', 8080))?.client, peer.addresses[0]);
+      assert.equal((await container.ask('tcp', peer.addresses[0] ?? '', 80))?.client, machine.addresses[0]);
+      await c.remove(network);
+      assert.equal(await machine.sh('iptables-legacy -S; ip6tables-legacy -S'), before);
+    } finally {
+      await c.close();
+    }
+  });
+
   it('before Linux 6.3 each element is undone by itself, there or not', async () => {
     const c = await firewallSuite.open({ ...factory, bench: () => realBench({ machine: { kernel: [6, 1] } }) });
     try {
