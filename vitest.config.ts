@@ -2,7 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 // Modules are loaded by Node itself: with vitest's own runner a plugin in node_modules would get a second copy of core.
 // Who calls the product by itself gets no resident engine that goes on after the test; TestEngine says what it wants.
-const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000, env: { ENGINE_RESIDENT: 'off' } } as const;
+// Nor a network: that of the machine is not to be touched, networks are made in worlds (test/helpers/world.ts).
+const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000, env: { ENGINE_RESIDENT: 'off', ENGINE_DRIVERS_NETWORK: 'none' } } as const;
 
 export default defineConfig({
   test: {

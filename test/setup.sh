@@ -1,9 +1,9 @@
 #!/bin/sh
-# What the tests need besides the product: a static busybox for images, btrfs for its driver. Their tests skip where they are missing.
+# What the tests need besides the product: a static busybox for images, btrfs for its driver, ip and dig for networks. Their tests skip where they are missing.
 set -eu
 command -v apt-get >/dev/null || exit 0
 missing=
-for package in busybox-static btrfs-progs e2fsprogs zstd; do
+for package in busybox-static btrfs-progs e2fsprogs zstd iproute2 bind9-dnsutils socat curl; do
   dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0

@@ -42,6 +42,7 @@ apt_install() {
 }
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
   apt_install libseccomp2 libc6-dev || die 'apt-get could not install what is needed (see above)'
+  apt_install nftables || say 'nftables cannot be installed: ports are published by a relay, without the address of the client, unless iptables is there'
   apt_install musl-tools || say 'musl-tools cannot be installed: building with gcc -static, the shim will be larger'
 else
   ldconfig -p 2>/dev/null | grep -q 'libseccomp\.so\.2' || die 'libseccomp is missing: install it with your package manager'

@@ -20,7 +20,7 @@ beforeAll(async () => {
   makeArchive(archive, { layers: 2, bytes: 4 << 20, small: 3, name: 'loaded:latest', passwd: true });
   for (let i = 0; i < availableParallelism(); i++) {
     mkdirSync(join(folder, String(i)));
-    const matrix = new Matrix(join(folder, String(i)), { archive });
+    const matrix = new Matrix(join(folder, String(i)), { archive, port: 8080 + i });
     lanes.push(matrix);
     await matrix.using(async (engine) => {
       await engine.images.import({ path: busyboxTar(), reference: 'base', changes: ['CMD ["true"]'] });

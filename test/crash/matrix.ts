@@ -4,11 +4,14 @@ import { existsSync, mkdirSync, readFileSync, realpathSync, rmSync } from 'node:
 import { join } from 'node:path';
 import { type Engine } from '@engine/core/api';
 import { openEngine } from '../../config/open.ts';
-import { entries } from '../helpers/engine.ts';
+import { entries, holderOf } from '../helpers/engine.ts';
 import { snapshot } from '../helpers/leaks.ts';
 import { until } from '../helpers/wait.ts';
 import { watched, type Cut, type Order } from './halting.ts';
-import { scenarios, type Files } from './scenario.ts';
+import { networkLeftOver, networkScenarios } from './network.ts';
+import { scenarios as others, type Files, type Scenario } from './scenario.ts';
+
+const scenarios: Readonly<Record<string, Scenario>> = { ...others, ...networkScenarios };
 
 /** Who is killed at a point. */
 export type Who = 'engine' | 'shim' | 'both';
@@ -80,8 +83,12 @@ export class Matrix {
     mkdirSync(this.#root, { mode: 0o700 });
     this.#instance = `engine-${createHash('sha256').update(realpathSync(this.#root)).digest('hex').slice(0, 8)}`;
   }
-  close(): Promise<void> {
-    return this.#pool.close();
+  async close(): Promise<void> {
+    await this.#pool.close();
+    const keeper = holderOf(join(this.#runRoot, 'keeper.lock'));
+    if (keeper === undefined) return;
+    process.kill(keeper, 'SIGTERM');
+    await until('the end of the keeper', () => !isAlive(keeper));
   }
   open(cut?: Cut, onPoint?: (name: string, nth: number) => void): Promise<Engine> {
     return openEngine(watched(this.#root, this.#runRoot, { folder: this.#folder, ...(cut ? { cut } : {}), ...(onPoint ? { onPoint } : {}) })).then(({ engine }) => engine);
@@ -147,6 +154,7 @@ export class Matrix {
   async finish(scenario: string): Promise<string[]> {
     const wrong = await this.using(async (engine) => {
       for (const { record } of await engine.containers.list({ all: true })) await engine.containers.remove(record.id, { force: true, volumes: true });
+      await engine.networks.prune({});
       return this.#leftOver(engine);
     });
     return wrong.map((line) => `${scenario}: in the end: ${line}`);
@@ -206,6 +214,7 @@ export class Matrix {
     problems.push(...entries(join(this.#runRoot, 'runs')).filter((id) => !ids.has(id)).map((entry) => `run ${entry}`));
     const volumes = new Set((await engine.volumes.list()).map((volume) => volume.name));
     problems.push(...entries(join(this.#root, 'volume-local')).filter((entry) => !volumes.has(entry) && entry !== 'trash').map((entry) => `volume ${entry}`));
+    problems.push(...(await networkLeftOver(engine, { runRoot: this.#runRoot, instance: this.#instance, quiet: running === 0 })));
     if (running === 0) {
       // a killed shim's container needs a moment to die
       const settled = await until('processes to end', () => shimProcesses(this.#folder).length === 0, 3000).catch(() => false);

@@ -10,6 +10,8 @@ export interface Scenario {
 /** Paths of what a scenario loads. */
 export interface Files {
   readonly archive: string;
+  /** Of the host, nobody else's: engines that work at the same time share one network namespace. */
+  readonly port: number;
 }
 
 export const request = (over: Partial<ContainerRequest>): ContainerRequest => ({

@@ -31,10 +31,10 @@ beforeAll(async () => {
 afterEach(async () => {
   await peer.stop();
   await second.stop();
-  const ids = (await engine.ok('ps', '-aq', '--format', '{{.Names}}')).split('\n').filter((name) => name && name !== 'asks');
+  const ids = (await engine.ok('ps', '-a', '--format', '{{.Names}}')).split('\n').filter((name) => name && name !== 'asks');
   if (ids.length) await engine.ok('rm', '-f', ...ids);
 });
-afterAll(async () => expect((await world.close()).filter((line) => !line.startsWith('sysctl '))).toEqual([]));
+afterAll(async () => expect(await world.close()).toEqual([]));
 
 /** dig in a container's network; `+short` unless told otherwise. Lines, sorted. */
 async function dig(container: string, ...question: string[]): Promise<string[]> {
@@ -62,7 +62,7 @@ describe('names on a network', () => {
     // a name that is there has no error, whatever type is asked for
     expect([await status('asks', 'server', 'MX'), await dig('asks', 'server', 'MX')]).toEqual(['NOERROR', []]);
     // and programs find it
-    expect(await engine.ok('exec', 'asks', 'ping', '-c', '1', '-W', '2', 'db')).toContain(v4);
+    expect(await engine.ok('exec', 'asks', 'ping', '-c', '1', '-W', '2', 'db')).toMatch(/1 packets received/);
     expect(await engine.ok('exec', 'asks', 'sh', '-c', 'echo x | nc -w 2 server 80')).toMatch(/ server\n/);
   });
   asks('of several containers with one alias are all of them, and go with them', async () => {

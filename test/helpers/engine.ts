@@ -151,17 +151,25 @@ export class TestEngine {
     }
   }
 
-  /** It ends by itself some time after the last container; nobody waits for that here. */
+  /** It ends by itself some time after the last container; nobody waits for that here. Nor for one that is being replaced by a newer build. */
   async stopKeeper(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    for (let pid = this.keeper; pid !== undefined; pid = this.keeper) {
-      process.kill(pid, signal);
-      await until('the end of the keeper', () => !existsSync(`/proc/${pid}`));
-    }
+    const keepers = (): number[] => entries('/proc').filter((pid) => /^\d+$/.test(pid) && isKeeper(pid, this.runRoot)).map(Number);
+    for (const pid of keepers()) process.kill(pid, signal);
+    await until('the end of the keeper', () => keepers().length === 0);
   }
   async #withoutNetworks(): Promise<string[]> {
     await this.ok('network', 'prune', '-f');
-    const { stdout } = await this.run(['doctor']);
-    return stdout.includes('nothing was left behind') ? [] : [`doctor: ${stdout.trim()}`];
+    return this.orphans();
+  }
+  /** What doctor finds left behind, one line each. What is just being removed is waited for. */
+  async orphans(): Promise<string[]> {
+    let found: string[] = [];
+    await until('orphans to be removed', async () => {
+      const [, left] = (await this.run(['doctor'])).stdout.split('\nLEFT BEHIND');
+      found = (left ?? '').split('\n').slice(1).filter(Boolean).map((line) => `doctor: ${line}`);
+      return found.length === 0;
+    }, 5000).catch(() => {});
+    return found;
   }
 
   /** Remove all containers, volumes and networks, then the roots; what is left on the machine and in the roots, one line each. */
@@ -200,13 +208,20 @@ export function entries(folder: string): string[] {
 export const enginedOf = (runRoot: string): number | undefined => holderOf(join(runRoot, 'engined.lock'));
 
 /** Pid in a lock file that its process has open. */
-function holderOf(lock: string): number | undefined {
+export function holderOf(lock: string): number | undefined {
   try {
-    const pid = Number(readFileSync(lock, 'utf8'));
+    const pid = Number.parseInt(readFileSync(lock, 'utf8'));
     const holds = pid > 0 && readdirSync(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === lock);
     return holds ? pid : undefined;
   } catch {
     return undefined;
+  }
+}
+function isKeeper(pid: string, runRoot: string): boolean {
+  try {
+    return new RegExp(`^engine-keeper ${runRoot}\0*$|keeper\\.js\0${runRoot}\0*$`).test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+  } catch {
+    return false;
   }
 }
 function link(path: string): string | undefined {

@@ -15,7 +15,7 @@ import { until } from './wait.ts';
  *     expect(client(await world.host('peer').call('tcp', world.host('peer').machine, 8080))).toBe(world.host('peer').address);
  *     expect(await world.close()).toEqual([]);
  *
- * The nth host has 192.0.2.(16n+2)/28 and 2001:db8:n::2/64, the machine .(16n+1) and ::1 on the link `to-<host>`; a host's default route goes through the machine. The machine's goes through the first host.
+ * The nth host has 192.0.2.(16n+2)/28 and 2001:db8:(n+1)::2/64, the machine .(16n+1) and ::1 on the link `to-<host>`; a host's default route goes through the machine. The machine's goes through the first host.
  */
 export interface WorldOptions {
   readonly hosts?: readonly string[];
@@ -171,8 +171,8 @@ export class Host extends Namespace {
     super(name, holder, false);
     this.machine = `192.0.2.${16 * n + 1}`;
     this.address = `192.0.2.${16 * n + 2}`;
-    this.machine6 = `2001:db8:${n}::1`;
-    this.address6 = `2001:db8:${n}::2`;
+    this.machine6 = `2001:db8:${n + 1}::1`;
+    this.address6 = `2001:db8:${n + 1}::2`;
     this.link = `to-${name}`;
   }
   static async make(name: string, n: number, machine: Namespace): Promise<Host> {
@@ -227,10 +227,11 @@ export class World {
   async mark(): Promise<void> {
     this.#before = await this.state();
   }
-  /** What is there and was not when it was marked. Waits for what is on its way out. */
-  async leaks(): Promise<string[]> {
+  /** What is there and was not when it was marked; `engines`: which go on, with their keepers. Waits for what is on its way out. */
+  async leaks(options: { readonly engines?: boolean; readonly except?: (line: string) => boolean } = {}): Promise<string[]> {
     let left: string[] = [];
-    await until('leaks to go', async () => (left = added(this.#before, await this.state())).length === 0, 5000).catch(() => {});
+    const matters = (line: string): boolean => !(options.engines && isRunning(line)) && !options.except?.(line);
+    await until('leaks to go', async () => (left = added(this.#before, await this.state()).filter(matters)).length === 0, 5000).catch(() => {});
     return left;
   }
   /** All of the machine's network that something could be left in, one line each. */
@@ -259,13 +260,17 @@ export class World {
     });
   }
 
-  /** Close its engines, look what is left of them, then end it. What is left, one line each: expect []. */
+  /** Close its engines, look what is left of them, then end it. What is left, one line each: expect []. The default network of each stays until the machine is switched off: that is none. */
   async close(): Promise<string[]> {
     const left: string[] = [];
+    const stays: ((line: string) => boolean)[] = [];
     try {
-      for (const engine of this.#engines.splice(0).reverse()) left.push(...(await engine.close().catch((error: unknown) => [`closing: ${error instanceof Error ? error.message : String(error)}`])));
+      for (const engine of this.#engines.splice(0).reverse()) {
+        stays.push(await standing(engine));
+        left.push(...(await engine.close().catch((error: unknown) => [`closing: ${error instanceof Error ? error.message : String(error)}`])));
+      }
       await this.machine.stop();
-      left.push(...(await this.leaks()));
+      left.push(...(await this.leaks({ except: (line) => stays.some((is) => is(line)) })));
     } finally {
       for (const host of [...this.hosts, this.machine]) await host.end();
     }
@@ -289,6 +294,21 @@ export async function makeWorld(options: WorldOptions = {}): Promise<World> {
   }
   return world;
 }
+
+/** What belongs to the default network of this engine, and to nothing else: its bridge, and its table without a published port or another link. */
+async function standing(engine: TestEngine): Promise<(line: string) => boolean> {
+  const { stdout } = await engine.run(['network', 'inspect', 'bridge']);
+  const [network] = stdout.startsWith('[{') || stdout.startsWith('[\n') ? (JSON.parse(stdout) as { Id: string }[]) : [];
+  if (!network) return () => false;
+  const bridge = `br-${network.Id.slice(0, 12)}`;
+  const binding = /: (\d+\.|[0-9a-f]+:)/;
+  return (line) => {
+    if (line.startsWith(`nft inet ${engine.instance} `)) return !binding.test(line) && [...line.matchAll(/"(br-\w+)"/g)].every(([, name]) => name === bridge);
+    return line === `link ${bridge}` || line.startsWith(`address ${bridge} `) || (line.startsWith('route ') && line.includes(` dev ${bridge} `));
+  };
+}
+/** Lines of a state that come and go with engines and their keepers. */
+export const isRunning = (line: string): boolean => /^process |^nft inet engine-\w+-guard /.test(line);
 
 function added(before: readonly string[], after: readonly string[]): string[] {
   const known = new Map<string, number>();

@@ -1,0 +1,50 @@
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { enterNetns } from '../../native/ts/testing-netns.ts';
+import { busyboxTar } from '../helpers/busybox.ts';
+import { missingPeers } from '../helpers/peers.ts';
+import { buildVictim, Matrix } from './matrix.ts';
+import { networkScenarios } from './network.ts';
+
+const every = Number(process.env['CRASH_SAMPLE'] ?? 1);
+const missing = missingPeers('nft', 'ip');
+const lanes: Matrix[] = [];
+let folder: string;
+let back: () => void;
+beforeAll(async () => {
+  if (missing.length > 0) return;
+  // this process and all that it starts from now on: the machine's network is not touched
+  back = enterNetns();
+  execFileSync('ip', ['link', 'set', 'lo', 'up']);
+  buildVictim();
+  folder = mkdtempSync('/dev/shm/engine-crash-net-');
+  for (let i = 0; i < availableParallelism(); i++) {
+    mkdirSync(join(folder, String(i)));
+    const matrix = new Matrix(join(folder, String(i)), { archive: '', port: 8080 + i });
+    lanes.push(matrix);
+    await matrix.using((engine) => engine.images.import({ path: busyboxTar(), reference: 'base', changes: ['CMD ["true"]'] }));
+  }
+});
+afterAll(async () => {
+  for (const lane of lanes) await lane.close();
+  if (missing.length > 0) return;
+  back();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe.skipIf(missing.length > 0).each(Object.keys(networkScenarios))('killed at any instant of %s', (scenario) => {
+  it('leaves no veth, address, rule, lease or name, and the state before or the state after', { timeout: 1_800_000 }, async () => {
+    const cases = ((await lanes[0]?.enumerate(scenario)) ?? []).filter((_, i) => i % every === 0);
+    expect(cases.length).toBeGreaterThan(0);
+    console.log(`${scenario}: ${cases.length} cases`);
+    const wrong: string[] = [];
+    await Promise.all(lanes.map(async (lane) => {
+      for (let one = cases.shift(); one; one = cases.shift()) wrong.push(...(await lane.run(scenario, one)));
+      wrong.push(...(await lane.finish(scenario)));
+    }));
+    expect(wrong).toEqual([]);
+  });
+});
