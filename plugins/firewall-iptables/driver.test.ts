@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
@@ -12,14 +12,16 @@ import { parseRuleset } from '@engine/native/foreign-chains';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createFirewallIptables } from './driver.ts';
 import { createForeign, type Foreign } from './foreign.ts';
+import { parseTable } from './read-legacy.ts';
 import { type Programs } from './programs.ts';
-import { FakeTables } from './tables.fixture.ts';
+import { FakeTables, type Files } from './tables.fixture.ts';
 
 const programs: Programs = { variant: 'nft', restore4: '/usr/sbin/iptables-nft-restore', restore6: '/usr/sbin/ip6tables-nft-restore' };
 const machine = fakeMachine({ root: '/r', runRoot: '/rr' });
+const files: Files = { write: (path, data) => writeFileSync(path, data), remove: (path) => rmSync(path, { force: true }) };
 const foreign: Foreign = { ensure: () => [], remove: () => [], why: () => [] };
 const rtnetlink = { addresses: () => [{ index: 2, family: 4 as const, address: '192.0.2.1', prefix: 24 }] };
-const make = (tables = new FakeTables()) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d', machine, serviceFolder }, {}, { programs, reader: tables, foreign, rtnetlink }) });
+const make = (tables = new FakeTables(files)) => ({ tables, driver: createFirewallIptables({ instance: 'engine-0a1b2c3d', machine, serviceFolder }, {}, { programs, reader: tables, foreign, rtnetlink }) });
 const serviceFolder = mkdtempSync(join(tmpdir(), 'engine-iptables-'));
 afterAll(() => rmSync(serviceFolder, { recursive: true }));
 const network = (letter: string, more: Partial<FirewallNetwork> = {}): FirewallNetwork => ({
@@ -213,6 +215,43 @@ describe('chains of nftables', () => {
     const without = createForeign({ instance: 'engine-0a1b2c3d', variant: 'nft', nft: undefined, chains, ruleset: () => rejecting });
     expect(without.ensure(network('a'))).toEqual([]);
     expect(without.why(network('a'), 4).join('\n')).toMatch(/filter_FORWARD of table inet firewalld .* drops what goes from en-a/);
+  });
+});
+
+describe('tables of the old kind, as getsockopt gives them', () => {
+  /** An entry of IPv4: `target` '' with a verdict, or a name. */
+  const entry = (target: string, data: Buffer, incoming = ''): Buffer => {
+    const bytes = Buffer.alloc(112 + 32 + ((data.length + 7) & ~7));
+    bytes.write(incoming, 16, 'latin1');
+    bytes.writeUInt16LE(112, 88);
+    bytes.writeUInt16LE(bytes.length, 90);
+    bytes.write(target, 112 + 2, 'latin1');
+    data.copy(bytes, 112 + 32);
+    return bytes;
+  };
+  const verdict = (number: number, incoming?: string): Buffer => {
+    const data = Buffer.alloc(4);
+    data.writeInt32LE(number);
+    return entry('', data, incoming);
+  };
+  const head = (name: string): Buffer => entry('ERROR', Buffer.from(name.padEnd(30, '\0')));
+
+  it('are chains with jumps by name, without policies and the end', () => {
+    const size = verdict(-1).length;
+    // FORWARD: a jump to OURS, the policy; OURS: one rule, its end
+    const ours = 2 * size + head('OURS').length;
+    const entries = Buffer.concat([verdict(ours, 'eth0'), verdict(-2), head('OURS'), entry('MASQUERADE', Buffer.alloc(16)), verdict(-5), head('ERROR')]);
+    const info = Buffer.alloc(84);
+    info.writeUInt32LE(1 << 2, 32);
+    const chains = parseTable(4, info, entries);
+    expect([...chains].map(([name, rules]) => [name, rules.length])).toEqual([['FORWARD', 1], ['OURS', 1]]);
+    const [rule] = chains.get('FORWARD') ?? [];
+    expect(['OURS', 'eth0', 'eth', 'MASQUERADE'].map((name) => rule?.mentions(name))).toEqual([true, true, false, false]);
+    expect(chains.get('OURS')?.[0]?.mentions('MASQUERADE')).toBe(true);
+  });
+  it('what is damaged ends the list', () => {
+    for (let length = 0; length < 400; length += 7) expect(() => parseTable(4, Buffer.alloc(84), Buffer.concat([verdict(-2), head('OURS')]).subarray(0, length))).not.toThrow();
+    expect(parseTable(6, Buffer.alloc(84), Buffer.alloc(1000)).size).toBe(0);
   });
 });
 

@@ -1,11 +1,18 @@
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { type Operation } from '@engine/core/plan';
 import { type Family, type RuleReader, type TableName } from './reader.ts';
+
+/** Where operations on files go. */
+export interface Files { write(path: string, data: Uint8Array): void; remove(path: string): void }
 
 /** iptables as far as the driver uses it: applies what the operations of the driver would, each table of a text at once or not at all. */
 export class FakeTables implements RuleReader {
   readonly #tables = new Map<string, Map<string, string[]>>();
   #generation = 1;
+  readonly #files: Files | undefined;
+  constructor(files?: Files) {
+    this.#files = files;
+  }
 
   generation(): number {
     return this.#generation;
@@ -43,8 +50,8 @@ export class FakeTables implements RuleReader {
   }
   /** Runs what the driver planned. Other operations are nothing here. */
   run(operation: Operation): void {
-    if (operation.name === 'writeFile') writeFileSync(String(operation.args['path']), operation.args['data'] as Uint8Array);
-    if (operation.name === 'unlink') rmSync(String(operation.args['path']), { force: true });
+    if (operation.name === 'writeFile') this.#files?.write(String(operation.args['path']), operation.args['data'] as Uint8Array);
+    if (operation.name === 'unlink') this.#files?.remove(String(operation.args['path']));
     if (operation.name !== 'execHost') return;
     const argv = operation.args['argv'] as readonly string[];
     if (argv[0] !== '/bin/sh') return this.restore(familyOf(argv[0]), Buffer.from(operation.args['stdin'] as Uint8Array).toString());
