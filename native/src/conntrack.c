@@ -8,9 +8,11 @@
 #define GET ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET)
 #define DELETE ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_DELETE)
 #define ENTRY ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_NEW)
+#define STATS ((NFNL_SUBSYS_CTNETLINK << 8) | IPCTNL_MSG_CT_GET_STATS)
 #define HEAD (sizeof(struct nlmsghdr) + sizeof(struct nfgenmsg))
 #define ANSWER 32768     /* the kernel's own size for a piece of a dump */
 #define MAX_TARGETS 1024 /* per walk */
+#define FEW 10000        /* entries that are read faster than the table is walked once more */
 #define PATIENCE_MS 5000 /* for a table that grows as fast as it is read */
 #ifndef CTA_FILTER_MAX /* Linux 5.8 */
 enum { CTA_FILTER_UNSPEC, CTA_FILTER_ORIG_FLAGS, CTA_FILTER_REPLY_FLAGS };
@@ -178,7 +180,7 @@ static int read_piece(struct search *s, bool *again)
 	return 1;
 }
 
-/* Ask for the whole table, without what the kernel can tell is not wanted: by protocol and port, of one family at a time. */
+/* Ask for the whole table, without what the kernel can tell is not wanted: by protocol and port, only where one family is asked for. */
 static int ask(const struct search *s, uint8_t family)
 {
 	struct writer w;
@@ -192,7 +194,7 @@ static int ask(const struct search *s, uint8_t family)
 			flags &= ~FILTER_PROTO_DST_PORT;
 	}
 	begin(&w, GET, NLM_F_DUMP, family);
-	if (flags) {
+	if (flags && family != AF_UNSPEC) {
 		uint32_t tuple = nest(&w, CTA_TUPLE_ORIG), proto = nest(&w, CTA_TUPLE_PROTO);
 		put_attribute(&w, CTA_PROTO_NUM, &first->protocol, 1);
 		if (flags & FILTER_PROTO_DST_PORT)
@@ -253,6 +255,28 @@ static bool concerns(const struct search *s, uint32_t length)
 	return false;
 }
 
+/* How many connections this net namespace follows; UINT32_MAX when it does not say. */
+static uint32_t count_all(struct search *s)
+{
+	struct writer w;
+	struct nlmsghdr h;
+	struct bytes entries;
+	uint32_t count;
+	begin(&w, STATS, 0, AF_UNSPEC);
+	if (send_message(s->deleting, &w))
+		return UINT32_MAX;
+	ssize_t n = recv(s->deleting, s->buffer, ANSWER, MSG_DONTWAIT);
+	if (n < (ssize_t)HEAD)
+		return UINT32_MAX;
+	memcpy(&h, s->buffer, sizeof h);
+	if (h.nlmsg_type != STATS || h.nlmsg_len < HEAD || h.nlmsg_len > (size_t)n)
+		return UINT32_MAX;
+	if (!find((struct bytes){ s->buffer + HEAD, h.nlmsg_len - (uint32_t)HEAD }, CTA_STATS_GLOBAL_ENTRIES, &entries) || entries.n != sizeof count)
+		return UINT32_MAX;
+	memcpy(&count, entries.p, sizeof count);
+	return ntohl(count);
+}
+
 static int forget_targets(struct machine *m, struct search *s)
 {
 	AUTO_CLOSE int reading = netlink_socket(m, NETLINK_NETFILTER, NO_REGISTER);
@@ -266,10 +290,17 @@ static int forget_targets(struct machine *m, struct search *s)
 	s->reading = reading;
 	s->deleting = deleting;
 	uint32_t following = add_following(m, s);
+	bool v4 = concerns(s, 4), v6 = concerns(s, 16);
 	int failed = 0;
-	for (int i = 0; i < 2 && !failed; i++)
-		if (concerns(s, i ? 16 : 4))
-			failed = walk(s, i ? AF_INET6 : AF_INET);
+	/* a walk goes through every bucket of the table that all namespaces share, however few entries there are: some ms */
+	uint32_t count = count_all(s);
+	if (count && v4 && v6 && count <= FEW) {
+		failed = walk(s, AF_UNSPEC);
+	} else if (count) {
+		failed = v4 ? walk(s, AF_INET) : 0;
+		if (!failed && v6)
+			failed = walk(s, AF_INET6);
+	}
 	/* nfnetlink knows no conntrack */
 	if (failed == -EINVAL)
 		failed = 0;
