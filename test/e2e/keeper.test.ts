@@ -1,6 +1,6 @@
 /** The keeper as the launcher starts it: clean, held by its parent, and never gone for who asks. */
 import { execFileSync, spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { holderOf } from '../helpers/engine.ts';
@@ -98,4 +98,28 @@ it.skipIf(missingPeers('dig').length > 0)('without its parent it goes on, and wh
   await until('its end', () => !isAlive(guardian));
   expect(inside('dig', '@127.0.0.9', '+short', '+time=1', '+tries=1', 'web')).toBe('127.0.0.1');
   expect(keeper()).toBe(pid);
+});
+
+it('runs the service of a plugin by path, in TypeScript, with the core that runs; not one that others could write', async () => {
+  const module = join(folder, 'service.ts');
+  writeFileSync(module, `import { defineService, type ServiceContext } from '@engine/core/plugin';
+import { fail } from '@engine/core/errors';
+import { writeFileSync } from 'node:fs';
+export default defineService<{ word: string }>({
+  async start({ serviceFolder, options }: ServiceContext<{ word: string }>) {
+    writeFileSync(serviceFolder + '/said', options.word + ' ' + fail('ERR_INTERNAL', 'x').code);
+    return { async stop() {} };
+  },
+});
+`);
+  const work = (): void => writeFileSync(join(runRoot, 'keeper.json'), JSON.stringify({ instance: 'engine-test', level: 'info', idle: 60, services: [{ plugin: 'mine', version: '1', module, options: { word: 'yes' } }] }));
+  work();
+  chmodSync(module, 0o666);
+  start();
+  await ready();
+  expect(existsSync(join(runRoot, 'mine/said'))).toBe(false);
+  expect(readFileSync(join(runRoot, 'keeper.log'), 'utf8')).toMatch(/can be written by others/);
+  chmodSync(module, 0o644);
+  await until('the service', () => existsSync(join(runRoot, 'mine/said')));
+  expect(readFileSync(join(runRoot, 'mine/said'), 'utf8')).toBe('yes ERR_INTERNAL');
 });
