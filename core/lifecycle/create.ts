@@ -140,8 +140,8 @@ export async function requestCreation(core: Core, asked: ContainerRequest): Prom
   core.phase?.('draft');
   return request;
 }
-export function newName(core: Core): string {
-  const name = randomName((n) => core.recentNames.has(n) || core.parts.state.containers.byName(n) !== undefined);
+export function newName(core: Core, length?: number): string {
+  const name = randomName(length, (n) => core.recentNames.has(n) || core.parts.state.containers.byName(n) !== undefined);
   core.recentNames.add(name);
   for (const old of core.recentNames) if (core.recentNames.size > 500) core.recentNames.delete(old);
   return name;

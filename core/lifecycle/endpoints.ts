@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
 import { type Effect } from '../plan/index.ts';
 import { type Attachment } from '../hooks/index.ts';
@@ -11,7 +11,7 @@ import { type Contracts } from '../plugin/index.ts';
 import { type Core } from './core.ts';
 import { isGoing } from './finish.ts';
 import { type ResolvedDriver } from './parts.ts';
-import { choosePorts } from './ports.ts';
+import { choosePorts, collides } from './ports.ts';
 
 /** A network with the drivers that made it. */
 export interface OpenNetwork {
@@ -39,7 +39,7 @@ export async function openNetwork({ registry }: Pick<Core, 'registry'>, record: 
 /** A network of a record: kept, or (in `explain`) only designed. Errors: ERR_NO_SUCH_NETWORK. */
 function recordOf(core: Core, id: string): NetworkRecord {
   const record = core.parts.state.networks.get(id) ?? core.designed.get(id);
-  if (!record) throw fail('ERR_NO_SUCH_NETWORK', `network ${id.slice(0, 12)} not found`, { path: id, hint: 'it has been removed: engine network disconnect -f takes the container off it' });
+  if (!record) throw fail('ERR_NO_SUCH_NETWORK', `network ${id.slice(0, 12)} not found`, { path: id, hint: 'it has just been removed' });
   return record;
 }
 export const networksOf = (core: Core, wishes: readonly EndpointWish[]): Promise<OpenNetwork[]> => Promise.all(wishes.map(({ network }) => openNetwork(core, recordOf(core, network))));
@@ -60,10 +60,12 @@ export async function ensureNetworks(core: Core, networks: readonly OpenNetwork[
     const { id, name } = network.record;
     if ((await missingOf(network)).length === 0) continue;
     await core.locked([['network', id]], async () => {
+      recordOf(core, id); // not for one that is removed by now
       const groups = await missingOf(network);
       if (groups.length > 0) await core.transact(`bring up network ${name}`, async (transaction) => {
         await transaction.runAll(groups);
         await transaction.commit(() => {});
+        core.shapes.forget();
       });
     });
   }
@@ -129,15 +131,28 @@ function placeOn(core: Core, network: OpenNetwork, wish: EndpointWish, own: Pick
 async function claim(core: Core, networks: readonly OpenNetwork[], make: (isGone: (endpoint: Endpoint) => boolean) => readonly Endpoint[] | undefined): Promise<readonly Endpoint[]> {
   const { endpoints } = core.parts.state;
   const isOver = (endpoint: Endpoint): boolean => networks.find(({ record }) => record.id === endpoint.network)?.managed.isGone(endpoint) ?? false;
+  let caughtUp = false;
   for (const end = performance.now() + PATIENCE; ; ) {
-    const gone = endpoints.ended(MANY).filter(isOver);
-    const made = make((endpoint) => {
+    const gone = endpoints.ended(networks.map(({ record }) => record.id), MANY).filter(isOver);
+    const isGone = (endpoint: Endpoint): boolean => {
       if (gone.some((g) => g.run === endpoint.run && g.network === endpoint.network)) return true;
       const isFree = !endpoints.of(endpoint.container).some((e) => e.run === endpoint.run) && isOver(endpoint);
       if (isFree) gone.push(endpoint);
       return isFree;
-    });
+    };
+    let made;
+    try {
+      made = make(isGone);
+    } catch (error) {
+      if (caughtUp || !isEngineError(error, 'ERR_ADDRESS_TAKEN')) throw error;
+    }
     if (made && (await endpoints.claim(made, gone))) return made;
+    // who has it may be an engine that was killed before it had made anything
+    if (!made && !caughtUp) {
+      await catchUpEndpoints(core);
+      caughtUp = true;
+      continue;
+    }
     if (performance.now() > end) throw fail('ERR_NO_ADDRESS', `no address is free on network ${networks.map(({ record: { name, pools } }) => `${name} (${pools.map((p) => p.range ?? p.subnet).join(', ')})`).join(', ')}`, { operation: 'ipam' });
     if (!made) await sleep(20);
   }
@@ -219,9 +234,9 @@ export async function catchUpEndpoints(core: Core): Promise<readonly string[]> {
 }
 
 /** Who has published a port, by what is written down: for errors and `network why`. One that is just going away is waited for. */
-export async function publisher(core: Core, wanted: Pick<BoundPort, 'protocol' | 'hostPort'>): Promise<{ readonly endpoint: Endpoint; readonly port: BoundPort; readonly name: string } | undefined> {
+export async function publisher(core: Core, wanted: Pick<BoundPort, 'protocol' | 'hostPort'> & Partial<BoundPort>): Promise<{ readonly endpoint: Endpoint; readonly port: BoundPort; readonly name: string } | undefined> {
   for (const endpoint of core.parts.state.endpoints.list()) {
-    const port = endpoint.ports.find((p) => p.protocol === wanted.protocol && p.hostPort === wanted.hostPort);
+    const port = endpoint.ports.find((p) => collides(p, { hostAddress: p.hostAddress, ...wanted }));
     if (!port) continue;
     const record = core.parts.state.containers.get(endpoint.container);
     if (record && (await isGoing(core, record))) continue;

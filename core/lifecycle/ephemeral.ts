@@ -7,6 +7,7 @@ import { namesDrawn } from '../contracts/common/index.ts';
 import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, sourceEffects, wantsCopyUp } from './create.ts';
 import { draftContainer, type Draft } from './draft.ts';
 import { claimEndpoints, endEndpoints, networksOf } from './endpoints.ts';
+import { collectLocked } from './finish.ts';
 import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
 import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
@@ -14,6 +15,7 @@ import { choosePorts, whoTook } from './ports.ts';
 import { looseKey, type Prepared } from './prepared.ts';
 import { snapshotsOf } from './rootfs.ts';
 import { placesOf, rowText, wholeRow, type Made } from './shapes.ts';
+import { findNetwork } from './wishes.ts';
 import { launch, resume, planStart, startContainer, undoStart } from './start.ts';
 
 export interface RunOptions extends StartOptions { onCreated?(id: string): void }
@@ -41,16 +43,18 @@ async function make(core: Core, draft: Draft, run: string, endpoints: readonly E
     const plugins = plan.plugins ?? kept;
     return { record: { ...draft.record, ...(plugins && { plugins }), starts: 1, ephemeral: true }, run, plan };
   });
-  return { ...value, names, endpoints, places: await placesOn(core, endpoints), text: rowText(value.record) };
+  return { ...value, names, endpoints, places: await placesOn(core, endpoints, draft.record.name), text: rowText(value.record) };
 }
-const placesOn = async (core: Core, endpoints: readonly Endpoint[]): Promise<Made['places']> => placesOf(endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))));
+const placesOn = async (core: Core, endpoints: readonly Endpoint[], name: string): Promise<Made['places']> => placesOf(endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))), name);
 
 /** What is known of a request before anything is made. */
 interface Asked { readonly request: ContainerRequest; readonly name: string; readonly image: FoundImage | undefined; readonly key: string | undefined; readonly loose: string }
 async function ask(core: Core, asked: ContainerRequest, options: RunOptions): Promise<Asked> {
   const request = await requestCreation(core, asked);
   const image = request.bundle === undefined && request.rootfs === undefined ? await findImage(core, request.image) : undefined;
-  return { request, image, name: request.name ?? newName(core), key: core.shapes.key(request, image, options), loose: looseKey(request, image?.image.id ?? '') };
+  const key = core.shapes.key(request, image, options);
+  // as long as that of the one whose plan may serve again
+  return { request, image, name: request.name ?? newName(core, key === undefined ? undefined : core.shapes.find(key)?.record.name.length), key, loose: looseKey(request, image?.image.id ?? '') };
 }
 
 /** Its layers are there, and stay until its row says that it is used. */
@@ -80,7 +84,7 @@ async function makeOrRecall(core: Core, asked: Asked, options: RunOptions, id: s
   const shape = key === undefined ? undefined : core.shapes.find(key);
   try {
     const endpoints = shape && (await claimEndpoints(core, { ...shape.record, id, name }, run));
-    const recalled = shape && endpoints && core.shapes.take(shape, { id, run, name, endpoints, places: await placesOn(core, endpoints) });
+    const recalled = shape && endpoints && core.shapes.take(shape, { id, run, name, endpoints, places: await placesOn(core, endpoints, name) });
     return recalled ?? (await makeAsked(core, asked, options, { id, run, endpoints }));
   } catch (error) {
     await endEndpoints(core, id);
@@ -96,7 +100,13 @@ export async function runContainer(core: Core, wanted: ContainerRequest, options
   const asked = await ask(core, wanted, options);
   const { request, name, image, key, loose } = asked;
   const ready = key === undefined ? undefined : await core.sandboxes.take(key, loose, name, ({ record: { id }, run, endpoints }) => holdingImage(core, id, image, () => makeAsked(core, asked, options, { id, run, endpoints })));
-  if (ready) return holdingImage(core, ready.made.record.id, image, () => begin(core, ready.made, options, ready.sandbox));
+  if (ready) {
+    const { made, sandbox } = ready;
+    return holdingImage(core, made.record.id, image, () => begin(core, made, options, sandbox)).catch(async (error: unknown) => {
+      await core.sandboxes.drop(sandbox);
+      throw error;
+    });
+  }
   if (request.autoRemove) {
     const id = newId();
     const session = await holdingImage(core, id, image, async () => {
@@ -133,8 +143,7 @@ async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prep
       throw await whoTook(core, error, made.endpoints);
     }
   } catch (error) {
-    if (sandbox) await core.sandboxes.drop(sandbox);
-    else await endEndpoints(core, record.id);
+    if (!sandbox) await endEndpoints(core, record.id);
     throw error;
   }
 }
@@ -143,8 +152,8 @@ async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prep
 export async function prepareContainer(core: Core, wanted: ContainerRequest, options: RunOptions & { readonly tag?: string } = {}): Promise<boolean> {
   const asked = await ask(core, wanted, options);
   const { key, loose, image } = asked;
-  // one that waits would hold its ports against everybody
-  if (key === undefined || asked.request.ports.length > 0) return false;
+  // one that waits would hold its ports against everybody, and its names are not known yet
+  if (key === undefined || asked.request.ports.length > 0 || findNetwork(core, asked.request.network)?.predefined === false) return false;
   const id = newId();
   return holdingImage(core, id, image, async () => {
     const made = await makeOrRecall(core, asked, options, id);
@@ -152,7 +161,12 @@ export async function prepareContainer(core: Core, wanted: ContainerRequest, opt
       await endEndpoints(core, id);
       return false;
     }
-    await core.sandboxes.add(made, key, loose, options.tag);
+    try {
+      await core.sandboxes.add(made, key, loose, options.tag);
+    } catch (error) {
+      await collectLocked(core, id);
+      throw error;
+    }
     return true;
   });
 }

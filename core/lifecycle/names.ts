@@ -13,8 +13,12 @@ export function newRunId(): string {
   return randomBytes(8).toString('hex');
 }
 
-/** A name nobody has yet: `brave_otter`. */
-export function randomName(isTaken: (name: string) => boolean): string {
+/** A name nobody has yet: `brave_otter`; of so many characters, where such a one is soon found. */
+export function randomName(length: number | undefined, isTaken: (name: string) => boolean): string {
+  for (let i = 0; i < 50 && length !== undefined; i++) {
+    const name = `${adjectives[randomInt(adjectives.length)]}_${nouns[randomInt(nouns.length)]}`;
+    if (name.length === length && !isTaken(name)) return name;
+  }
   for (let i = 0; ; i++) {
     const name = `${adjectives[randomInt(adjectives.length)]}_${nouns[randomInt(nouns.length)]}${i < 5 ? '' : randomInt(10 ** Math.min(i, 9))}`;
     if (!isTaken(name)) return name;

@@ -1,9 +1,9 @@
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type ContainerRequest, type NetworkInfo, type NetworkRequest, type Networks } from '../api/index.ts';
 import { type NetworkRecord } from '../contracts/network/index.ts';
 import { shortId, type Core } from './core.ts';
 import { connectContainer, disconnectContainer } from './connect.ts';
-import { missingOf, openNetwork, publisher, type OpenNetwork } from './endpoints.ts';
+import { catchUpEndpoints, missingOf, openNetwork, publisher, type OpenNetwork } from './endpoints.ts';
 import { awaitGoing } from './finish.ts';
 import { showNetwork } from './inspect.ts';
 import { checkName, newId } from './names.ts';
@@ -63,10 +63,9 @@ async function makeNetwork(core: Core, request: NetworkRequest, predefined: bool
 const lockedNetworks = <T>(core: Core, work: () => Promise<T>): Promise<T> => core.locked([['network', 'all']], work);
 
 /**
- * `--network X` means the network X of driver X where there is none of that name: the engine's own, made when it is first used. Another set of drivers by now, and nobody
- * on it: it is made anew with those. `explain`: only designed.
+ * `--network X` means the network X of driver X where there is none of that name: the engine's own, made when it is first used. `explain`: only designed.
  */
-export async function ensurePredefined(core: Core, { network, endpoints }: Pick<ContainerRequest, 'network' | 'endpoints'>, { explain = false } = {}): Promise<void> {
+export async function ensurePredefined(core: Core, { network, endpoints }: Pick<ContainerRequest, 'network'> & Partial<ContainerRequest>, { explain = false } = {}): Promise<void> {
   for (const name of new Set([network, ...(endpoints ?? []).map((wish) => wish.network)])) {
     if (findNetwork(core, name) || !makers(core).includes(name)) continue;
     const request: NetworkRequest = { name, driver: name, pools: [], internal: false, ipv6: false, labels: {}, options: {} };
@@ -79,7 +78,9 @@ export async function ensurePredefined(core: Core, { network, endpoints }: Pick<
 
 async function removeNetwork(core: Core, record: NetworkRecord): Promise<void> {
   const { state } = core.parts;
+  await catchUpEndpoints(core);
   await core.locked([['network', 'all'], ['network', record.id]], async () => {
+    state.networks.resolve(record.id); // somebody else may have been faster
     const users = state.networks.users(record.id);
     if (users.length > 0) throw fail('ERR_IN_USE', `network ${record.name} has containers: ${users.map((id) => state.containers.get(id)?.name ?? shortId(id)).join(', ')}`, { path: record.name, hint: 'remove the containers, or take them off it: engine network disconnect' });
     const { managed, network, firewall, dns, wall } = await openNetwork(core, record);
@@ -133,13 +134,21 @@ export function createNetworks(core: Core): Networks {
       await core.request('network prune', {});
       const removed: string[] = [];
       for (const record of state.networks.list()) {
-        if ((record.predefined && !predefined) || !filter(record) || state.networks.users(record.id).length > 0 || state.endpoints.list().some((e) => e.network === record.id)) continue;
-        await removeNetwork(core, record);
-        removed.push(record.name);
+        if ((record.predefined && !predefined) || !filter(record) || state.networks.users(record.id).length > 0) continue;
+        try {
+          await removeNetwork(core, record);
+          removed.push(record.name);
+        } catch (error) {
+          // somebody came to it, or has removed it
+          if (!isEngineError(error, 'ERR_IN_USE') && !isEngineError(error, 'ERR_NO_SUCH_NETWORK')) throw error;
+        }
       }
       return removed;
     },
-    connect: (ref, container, wish) => connectContainer(core, ref, container, wish),
+    async connect(ref, container, wish) {
+      await ensurePredefined(core, { network: ref });
+      return connectContainer(core, ref, container, wish);
+    },
     disconnect: (ref, container, options) => disconnectContainer(core, ref, container, options),
     async why(port, protocol = 'tcp') {
       await core.request('network why', { port, protocol });

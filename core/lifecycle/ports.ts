@@ -47,6 +47,12 @@ export const heldTokens = (endpoint: Endpoint): readonly Uint8Array[] => (endpoi
   return Buffer.concat([Uint8Array.of(bytes.length, 0, 0, 0), bytes]);
 }));
 
+const isWild = (address: string): boolean => address === '0.0.0.0' || address === '::';
+type At = Pick<BoundPort, 'protocol' | 'hostAddress' | 'hostPort'>;
+/** Can the host give only one of them? */
+export const collides = (a: At, b: At): boolean => a.protocol === b.protocol && a.hostPort === b.hostPort
+  && (a.hostAddress === b.hostAddress || ((isWild(a.hostAddress) || isWild(b.hostAddress)) && a.hostAddress.includes(':') === b.hostAddress.includes(':')));
+
 /** Both families, where the host has both. */
 const everywhere = (core: Core): readonly string[] => (core.parts.machine.read('/proc/net/if_inet6') === undefined ? ['0.0.0.0'] : ['0.0.0.0', '::']);
 
@@ -81,7 +87,7 @@ export async function whoTook(core: Core, error: unknown, endpoints: readonly En
  */
 export async function choosePorts(core: Core, container: Connected, { explain = false } = {}): Promise<readonly BoundPort[]> {
   const bound: BoundPort[] = [];
-  const has = (port: BoundPort): boolean => bound.some((b) => b.protocol === port.protocol && b.hostPort === port.hostPort && b.hostAddress === port.hostAddress);
+  const has = (port: BoundPort, among: readonly BoundPort[] = bound): boolean => among.some((one) => collides(one, port));
   for (const { protocol, containerPort, hostAddress, hostPort, hostPortEnd = hostPort } of wantedPorts(container)) {
     const addresses = hostAddress === undefined || hostAddress === '' ? everywhere(core) : [hostAddress];
     const at = (port: number): BoundPort[] => addresses.map((address) => ({ protocol, hostAddress: address, hostPort: port, containerPort }));
@@ -97,7 +103,9 @@ export async function choosePorts(core: Core, container: Connected, { explain = 
       const { from, to } = hostPort && hostPortEnd ? { from: hostPort, to: hostPortEnd } : RANDOM;
       const count = to - from + 1;
       const first = hostPort ? 0 : randomInt(count);
-      const isFree = (port: BoundPort): boolean => !has(port) && core.parts.native.isPortFree(protocol, port.hostAddress, port.hostPort);
+      // others that start just now bind theirs in a moment; of all ports there are, nobody else draws the same
+      const claimed = hostPort ? core.parts.state.endpoints.list().flatMap((endpoint) => endpoint.ports) : [];
+      const isFree = (port: BoundPort): boolean => !has(port) && !has(port, claimed) && core.parts.native.isPortFree(protocol, port.hostAddress, port.hostPort);
       let found: BoundPort[] | undefined;
       for (let i = 0; i < count && !found; i++) {
         const tried = at(from + ((first + i) % count));

@@ -105,24 +105,25 @@ export class Sandboxes {
     const found = this.#ready.find((p) => p.key === key) ?? this.#ready.find((p) => p.loose === loose);
     if (!found) return undefined;
     this.#ready.splice(this.#ready.indexOf(found), 1);
-    if (found.removals !== state.removals() || native.processStartTime(found.pid) !== found.startTime || !(await isConnected(this.#core, found.made.endpoints))) {
-      await this.drop(found);
-      return undefined;
+    let made: Made | undefined;
+    try {
+      const isSound = found.removals === state.removals() && native.processStartTime(found.pid) === found.startTime && (await isConnected(this.#core, found.made.endpoints).catch(() => false));
+      if (isSound) made = await this.#madeFor(found, key, name, make);
+    } finally {
+      if (!made) await this.drop(found);
     }
-    const { id } = found.made.record;
-    const created = this.#core.now().toISOString();
-    if (found.key === key && performance.now() - found.at < TRUST) return this.#taken(found, { ...found.made, record: { ...found.made.record, name, created } });
-    const made = await make(found.made);
-    const { run, names, endpoints, places } = found.made;
-    const wanted = made && renamed(made, { id, run, names, endpoints, places, name, created });
-    if (wanted && covers(found.made, wanted)) return this.#taken(found, wanted);
-    await this.drop(found);
-    return undefined;
-  }
-
-  #taken(sandbox: Prepared, made: Made): { readonly sandbox: Prepared; readonly made: Made } {
+    if (!made) return undefined;
     this.#used++;
-    return { sandbox, made };
+    return { sandbox: found, made };
+  }
+  /** Undefined: it does not fit. */
+  async #madeFor({ made: mine, key: own, at }: Prepared, key: string, name: string, make: (sandbox: Made) => Promise<Made | undefined>): Promise<Made | undefined> {
+    const { record: { id }, run, names, endpoints, places } = mine;
+    const created = this.#core.now().toISOString();
+    if (own === key && performance.now() - at < TRUST) return { ...mine, record: { ...mine.record, name, created } };
+    const made = await make(mine);
+    const wanted = made && renamed(made, { id, run, names, endpoints, places, name, created });
+    return wanted && covers(mine, wanted) ? wanted : undefined;
   }
 
   /** Give up those that `which` says, all without it. */

@@ -27,7 +27,7 @@ describe('volumes and names', () => {
   });
   it('of containers and volumes', () => {
     expect(newId()).toMatch(/^[0-9a-f]{64}$/);
-    expect(randomName(() => false)).toMatch(/^[a-z]+_[a-z]+$/);
+    expect(randomName(undefined, () => false)).toMatch(/^[a-z]+_[a-z]+$/);
     for (const bad of ['', 'a', '.x', 'a/b', 'a b']) invalid(() => checkName('volume', bad));
     checkName('container', 'a.b-c_D1');
   });

@@ -32,10 +32,12 @@ const TRUST = 1000;
 const MAX_SHAPES = 64;
 const HOOKS: readonly HookName[] = ['compile', 'create', 'configure', 'prepareRootfs', 'createNamespaces', 'applyLimits', 'attachNetwork', 'beforeStart'];
 
-const tokensOf = ({ record: { id }, run, names, places }: Pick<Made, 'run' | 'names' | 'places'> & { readonly record: Pick<ContainerRecord, 'id'> }): string[] => [id, id.slice(0, 12), run, ...names, ...(places ?? [])];
-/** See {@link Made.places}. An address stands in text in one of two ways only: in a hosts file, or between quotes. */
-export function placesOf(endpoints: readonly Endpoint[], networks: readonly OpenNetwork[]): readonly string[] | undefined {
+const tokensOf = ({ record: { id }, run, names }: Pick<Made, 'run' | 'names'> & { readonly record: Pick<ContainerRecord, 'id'> }): string[] => [id, id.slice(0, 12), run, ...names];
+/** See {@link Made.places}. An address stands in text in one of two ways only: in a hosts file, or between quotes; a name as ContainerNames has it. */
+export function placesOf(endpoints: readonly Endpoint[], networks: readonly OpenNetwork[], name: string): readonly string[] | undefined {
   const all: string[] = [];
+  if (networks.some(({ dns }) => dns)) all.push(`"name":"${name}"`, `["${name}",`);
+  if (networks.some(({ dns }) => dns?.entry.manifest.repeatable === false)) return undefined;
   for (const endpoint of endpoints) {
     const network = networks.find(({ record }) => record.id === endpoint.network);
     const link = network?.managed.tokens?.(endpoint);
@@ -56,12 +58,19 @@ export interface Identity extends Pick<Made, 'run' | 'names' | 'endpoints' | 'pl
 export function renamed(made: Made, to: Identity): Made | undefined {
   const record = { ...made.record, id: to.id, name: to.name, created: to.created };
   const { run, names, endpoints, places } = to;
-  const [from, into] = [tokensOf(made), tokensOf({ run, names, places, record })];
-  if (from.length !== into.length || from.some((token, i) => token.length !== into[i]?.length)) return undefined;
+  const [from, into] = [tokensOf(made), tokensOf({ run, names, record })];
+  const [all, others] = [[...from, ...(made.places ?? [])], [...into, ...(places ?? [])]];
+  if (all.length !== others.length || all.some((token, i) => token.length !== others[i]?.length)) return undefined;
   return {
     record, run, names, endpoints, places, text: exchange(made.text, from, into),
-    plan: { ...made.plan, bytes: Buffer.from(exchange(Buffer.from(made.plan.bytes).toString('latin1'), from, into), 'latin1') },
+    plan: { ...made.plan, bytes: Buffer.from(exchange(Buffer.from(made.plan.bytes).toString('latin1'), all, others), 'latin1') },
   };
+}
+
+/** Do two differ in nothing but what was made for each alone? */
+function becomes(one: Made, { record: { id, name, created }, run, names, endpoints, places, text, plan }: Made): boolean {
+  const again = renamed(one, { id, run, names, endpoints, places, name, created });
+  return again !== undefined && again.text === text && Buffer.from(plan.bytes).equals(again.plan.bytes);
 }
 
 /** JSON of a row without what is said anew for each: so that it compares. */
@@ -82,12 +91,13 @@ export class Shapes {
 
   /** Undefined: plans of such requests are made in full each time. */
   key(request: ContainerRequest, found: FoundImage | undefined, options: StartOptions): string | undefined {
+    const network = findNetwork(this.#core, request.network);
     const plain = request.ports.every(({ hostPort, hostPortEnd = hostPort }) => hostPort && hostPort === hostPortEnd) && !request.publishAll && !request.endpoints;
-    if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || request.network.includes(':') || findNetwork(this.#core, request.network)?.predefined === false || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
+    if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || request.network.includes(':') || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
     this.#plain ??= this.#isPlain();
     if (!this.#plain) return undefined;
     const { name: _, ...rest } = request;
-    return toJson([rest, found.image.id, options.attach ?? null, options.windowSize ?? null]);
+    return toJson([rest, network?.id ?? null, found.image.id, options.attach ?? null, options.windowSize ?? null]);
   }
   /** Taps of plugins that want to be asked each time. */
   #isPlain(): boolean {
@@ -105,14 +115,17 @@ export class Shapes {
   take(shape: Made, to: Omit<Identity, 'names' | 'created'>): Made | undefined {
     return renamed(shape, { ...to, names: shape.names.map(() => randomBytes(8).toString('hex')), created: this.#core.now().toISOString() });
   }
+  /** A network has another bridge: what plans say of it is not true any more. */
+  forget(): void {
+    this.#shapes.clear();
+  }
   /** What was made in full. */
   learn(key: string, made: Made, drivers: ContainerDrivers): void {
     if (!entriesOf(drivers).every((e) => e.manifest.repeatable) || made.plan.deadlines.size > 0) return;
     const before = this.#shapes.get(key)?.made;
-    const { record: { id, name, created }, run, names, endpoints, places } = made;
-    if (!places) return;
-    const again = before && renamed(before, { id, run, names, endpoints, places, name, created });
-    const proven = again !== undefined && again.text === made.text && Buffer.from(made.plan.bytes).equals(again.plan.bytes);
+    if (!made.places) return;
+    // both ways: what a user wrote may look like one of the tokens of either
+    const proven = before !== undefined && becomes(before, made) && becomes(made, before);
     this.#shapes.delete(key);
     this.#shapes.set(key, { made, at: performance.now(), proven });
     for (const old of this.#shapes.keys()) if (this.#shapes.size > MAX_SHAPES) this.#shapes.delete(old);

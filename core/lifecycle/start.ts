@@ -6,7 +6,7 @@ import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
 import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
-import { claimEndpoints } from './endpoints.ts';
+import { claimEndpoints, endEndpoints } from './endpoints.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
 import { traceOperations } from '../state/helper.ts';
@@ -148,7 +148,8 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     const record = state.containers.resolve(id);
     const view = state.runs.find(id);
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
-    if (view) await collectLocked(core, id);
+    // without one there may still be what an engine has claimed for it that was killed then
+    await (view ? collectLocked(core, id) : endEndpoints(core, id));
     let endpoints: readonly Endpoint[] = [];
     try {
       const run = newRunId();

@@ -7,7 +7,7 @@ import { type Core } from './core.ts';
 /** A network by name or id; undefined: it is a mode, or nothing. */
 export function findNetwork({ parts: { state }, designed }: Core, ref: string): NetworkRecord | undefined {
   const drawn = [...designed.values()].find(({ name, id }) => name === ref || id === ref);
-  return state.networks.byName(ref) ?? state.networks.get(ref) ?? drawn ?? (/^[0-9a-f]{4,}$/.test(ref) && state.networks.list().some(({ id }) => id.startsWith(ref)) ? state.networks.resolve(ref) : undefined);
+  return state.networks.get(ref) ?? state.networks.byName(ref) ?? drawn ?? (/^[0-9a-f]{4,}$/.test(ref) && state.networks.list().some(({ id }) => id.startsWith(ref)) ? state.networks.resolve(ref) : undefined);
 }
 
 const asksForMore = (wish: EndpointWish): boolean => wish.aliases.length > 0 || [wish.ip, wish.ip6, wish.mac].some((w) => w !== undefined);

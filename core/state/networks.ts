@@ -28,12 +28,17 @@ export function networkTable(db: Database): NetworkTable {
 }
 
 const TAKEN = Symbol('an address is taken');
+/** Inside a write: nobody may come to a network that was removed a moment ago. */
+export function requireNetwork(db: Database, id: string): void {
+  if (!db.get('SELECT 1 FROM networks WHERE id = ?', id)) throw fail('ERR_NO_SUCH_NETWORK', `network ${id.slice(0, 12)} not found: it has been removed`, { path: id, hint: 'see: engine network ls' });
+}
 
 /** Rows of endpoints and leases, inside a write. */
 function endpointRows(db: Database) {
   return {
     insert(endpoint: Endpoint): void {
       const { network, container, run } = endpoint;
+      requireNetwork(db, network);
       for (const { address, family } of endpoint.addresses) {
         if (db.run('INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?)', network, address, container, run) === 0) throw TAKEN;
         db.run('INSERT INTO last_addresses VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET address = excluded.address', network, family, address);
@@ -50,9 +55,9 @@ function endpointRows(db: Database) {
 export function endpointTable(db: Database): EndpointTable {
   const rows = endpointRows(db);
   return {
-    of: (container) => db.all('SELECT record FROM endpoints WHERE container = ? AND ended = 0', container).map(toEndpoint).sort((a, b) => (a.interface < b.interface ? -1 : 1)),
+    of: (container) => db.all('SELECT record FROM endpoints WHERE container = ? AND ended = 0', container).map(toEndpoint).sort((a, b) => a.interface.length - b.interface.length || (a.interface < b.interface ? -1 : 1)),
     list: () => db.all('SELECT record FROM endpoints WHERE ended = 0').map(toEndpoint),
-    ended: (limit = -1) => db.all('SELECT record FROM endpoints WHERE ended = 1 LIMIT ?', limit).map(toEndpoint),
+    ended: (networks, limit = -1) => db.all(`SELECT record FROM endpoints WHERE ended = 1 AND network IN (${networks.map(() => '?').join()}) LIMIT ?`, ...networks, limit).map(toEndpoint),
     holder(network, address) {
       const row = db.get('SELECT e.record FROM leases l JOIN endpoints e ON e.container = l.container AND e.run = l.run AND e.network = l.network WHERE l.network = ? AND l.address = ?', network, address);
       return row && toEndpoint(row);
@@ -83,7 +88,7 @@ export function endpointTable(db: Database): EndpointTable {
 }
 
 /** Row changes of networks inside a transaction; `check` at its end. */
-export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'insertNetwork' | 'deleteNetwork' | 'updateEndpoint' | 'deleteEndpoint'>; check(): void } {
+export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'insertNetwork' | 'deleteNetwork' | 'updateEndpoint'>; check(): void } {
   const gone = new Map<string, string>();
   return {
     rows: {
@@ -101,7 +106,6 @@ export function networkChanges(db: Database): { readonly rows: Pick<Rows, 'inser
         gone.set(id, name);
       },
       updateEndpoint: (endpoint) => void db.run('UPDATE endpoints SET record = ? WHERE container = ? AND run = ? AND network = ?', toJson(endpoint), endpoint.container, endpoint.run, endpoint.network),
-      deleteEndpoint: (endpoint) => endpointRows(db).delete(endpoint),
     },
     check() {
       for (const [id, name] of gone) {

@@ -3,7 +3,7 @@ import { fail } from '../errors/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type PluginState } from '../contracts/common/index.ts';
 import { fromJson, isConstraint, toJson, type Database } from './database.ts';
-import { networkChanges } from './networks.ts';
+import { networkChanges, requireNetwork } from './networks.ts';
 import { type Containers, type Rows, type VolumeRecord, type VolumeTable } from './types.ts';
 
 type Row = Record<string, unknown>;
@@ -126,7 +126,10 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
     db.run('DELETE FROM container_volumes WHERE container = ?', record.id);
     for (const { name } of record.volumes) db.run('INSERT OR IGNORE INTO container_volumes VALUES (?, ?)', record.id, name);
     db.run('DELETE FROM container_networks WHERE container = ?', record.id);
-    for (const { network } of record.networks) db.run('INSERT OR IGNORE INTO container_networks VALUES (?, ?)', record.id, network);
+    for (const { network } of record.networks) {
+      requireNetwork(db, network);
+      db.run('INSERT OR IGNORE INTO container_networks VALUES (?, ?)', record.id, network);
+    }
   };
   const networks = networkChanges(db);
   const rows: Rows = {

@@ -81,13 +81,13 @@ export interface EndpointTable {
   of(container: string): readonly Endpoint[];
   /** All that have not ended. */
   list(): readonly Endpoint[];
-  /** Their run is over; they keep their addresses as long as their links may be there. At most `limit`. */
-  ended(limit?: number): readonly Endpoint[];
+  /** Of these networks; their run is over, they keep their addresses as long as their links may be there. At most `limit`. */
+  ended(networks: readonly string[], limit?: number): readonly Endpoint[];
   /** Who has this address on a network. */
   holder(network: string, address: string): Endpoint | undefined;
   /** The address that was given out last, so that the next is another. */
   last(network: string, family: 4 | 6): string | undefined;
-  /** Forget those that are `gone`, and write these down all together, with their leases; false when one of the addresses has been taken meanwhile: nothing is written then. */
+  /** Forget those that are `gone`, and write these down all together, with their leases; false when one of the addresses has been taken meanwhile: nothing is written then. Errors: ERR_NO_SUCH_NETWORK. */
   claim(endpoints: readonly Endpoint[], gone: readonly Endpoint[]): Promise<boolean>;
   /** Their run is over. `isGone`: for good. */
   end(endpoints: readonly Endpoint[], isGone: (endpoint: Endpoint) => boolean): Promise<void>;
@@ -122,7 +122,6 @@ export interface Rows {
   deleteNetwork(network: Pick<NetworkRecord, 'id' | 'name'>): void;
   /** A running container has one less, or another one has the default route. */
   updateEndpoint(endpoint: Endpoint): void;
-  deleteEndpoint(endpoint: Endpoint): void;
   /** An image goes. */
   countRemoval(): void;
 }
