@@ -1,6 +1,6 @@
 /** Docker, podman and the engine on one machine at the same time: whoever comes first, and whatever happens to the rules. */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -12,6 +12,7 @@ import { until } from '../helpers/wait.ts';
 import { client, makeWorld, type Host, type World } from '../helpers/world.ts';
 
 const missing = missingPeers('docker', 'dockerd', 'containerd', 'podman', 'runc', 'iptables');
+if (!['/usr/lib/cni/bridge', '/opt/cni/bin/bridge'].some((path) => existsSync(path))) missing.push('CNI plugins');
 if (missing.length > 0) console.error(`not tried beside others, missing: ${missing.join(', ')}`);
 const run = promisify(execFile);
 
@@ -115,6 +116,14 @@ class PodmanPeer implements Peer {
   async close(): Promise<void> {
     await this.podman('rm', '-f', '-t', '0', 'theirs').catch(() => {});
     this.#podman.close();
+    // kept by the CNI library itself, whatever roots podman is given
+    for (const folder of ['/var/lib/cni/results', '/var/lib/cni']) {
+      try {
+        rmdirSync(folder);
+      } catch {
+        // others use it, or it was never made
+      }
+    }
   }
 }
 
