@@ -144,6 +144,12 @@ describe('verbs', () => {
   });
   const ports: BoundPort[] = [{ protocol: 'tcp', hostAddress: '::', hostPort: 8080, containerPort: 80 }, { protocol: 'tcp', hostAddress: '0.0.0.0', hostPort: 8080, containerPort: 80 }, { protocol: 'udp', hostAddress: '127.0.0.1', hostPort: 53, containerPort: 53 }];
   const endpoint = { network: 'a', ports } as unknown as Endpoint;
+  const container = (name: string, over: object, endpoints?: readonly unknown[]): unknown => ({
+    record: { id: name.repeat(64), name, created: `2026-01-0${name}`, request: { network: 'a', ports: [], mounts: [], labels: {}, ...over }, image: { id: 'sha256:1', name: 'test' }, imageConfig: { ExposedPorts: { '80/tcp': {}, '443/udp': {}, 'nonsense': {} } }, spec: {}, volumes: [], networks: over === none ? [] : [{ network: 'a'.repeat(64) }, { network: 'b'.repeat(64) }] },
+    state: 'running', run: { startedAt: '2026-01-01' }, ...(endpoints ? { endpoints } : {}),
+  });
+  const none = { network: 'none' };
+  const containers = [container('1', { expose: ['99/tcp'] }, [endpoint]), container('2', none), container('3', { ports: [{ containerPort: 81, hostPort: 8181, protocol: 'tcp' }] })];
   const networks = [network('b', { labels: { x: 'y' }, internal: true }), network('a', { predefined: true })];
   const info = (record: NetworkRecord): NetworkInfo => ({ record, containers: [] });
   const find = (ref: string): NetworkRecord => {
@@ -155,7 +161,7 @@ describe('verbs', () => {
   async function cli(argv: readonly string[], input = ''): Promise<{ code: number; out: string; err: string; asked: unknown[] }> {
     const asked: unknown[] = [];
     const engine = {
-      containers: { resolve: async () => ({ endpoints: [endpoint] }) },
+      containers: { resolve: async () => ({ endpoints: [endpoint] }), list: async () => containers },
       networks: {
         create: async (wanted: NetworkRequest) => (asked.push(wanted), info(network('c'))), list: async () => networks.map(info), inspect: async (ref: string) => ({ Name: find(ref).name }), remove: async (ref: string) => find(ref),
         prune: async ({ filter }: { filter(record: NetworkRecord): boolean }) => networks.filter((n) => filter(n)).map(({ name }) => name), connect: async (...of: unknown[]) => void asked.push(of), disconnect: async (...of: unknown[]) => void asked.push(of),
@@ -208,6 +214,19 @@ describe('verbs', () => {
   it('connect and disconnect', async () => {
     expect((await cli(['network', 'connect', '--alias', 'q', '--ip', '10.0.0.9', '--ip6', 'fd00::9', '--driver-opt', 'a=b', 'n', 'c'])).asked).toEqual([['n', 'c', { aliases: ['q'], ip: '10.0.0.9', ip6: 'fd00::9', options: { a: 'b' } }]]);
     expect((await cli(['network', 'disconnect', '-f', 'n', 'c'])).asked).toEqual([['n', 'c', { force: true }]]);
+  });
+  it('show who is where in ps', async () => {
+    const ps = async (...argv: string[]): Promise<string[]> => (await cli(['ps', '--format', '{{.Names}}|{{.Ports}}|{{.Networks}}', ...argv])).out.trimEnd().split('\n');
+    const [three, two, one] = ['3||a,b', '2||none', '1|127.0.0.1:53->53/udp, 99/tcp, 443/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp|a,b'];
+    expect(await ps()).toEqual([three, two, one]);
+    for (const value of ['b', 'b'.repeat(12)]) expect(await ps('-f', `network=${value}`)).toEqual([three, one]);
+    expect(await ps('-f', 'network=none')).toEqual([two]);
+    expect(await ps('-f', 'publish=8080')).toEqual([one]);
+    expect(await ps('-f', 'publish=8100-8200/tcp')).toEqual([three]);
+    expect(await ps('-f', 'publish=53')).toEqual(['']);
+    expect(await ps('-f', 'publish=53/udp', '-f', 'expose=99')).toEqual([one]);
+    expect(await ps('-f', 'expose=81')).toEqual([three]);
+    expect((await cli(['ps', '-f', 'publish=x'])).err).toContain('invalid port range (x)');
   });
   it('say ports', async () => {
     expect((await cli(['port', 'c'])).out).toBe('53/udp -> 127.0.0.1:53\n80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n');
