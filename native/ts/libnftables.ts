@@ -36,7 +36,7 @@ function libnftables(): Library<typeof table> {
 }
 
 export interface NftOptions {
-  /** Read the answer as JSON: `nft -j`. */
+  /** Read the answer as JSON: `nft -j`. Not of whole rulesets: with 1.0.6 that damages the heap where a table has flags; see nft-ruleset.ts. */
   readonly json?: boolean;
   /** With the handles of rules and chains: `nft -a`. */
   readonly handles?: boolean;

@@ -4,8 +4,8 @@ import { decodeChain, nfgenmsg, NFPROTO, NFT_MSG, type NftFamily } from './nfnet
 import { type Ruleset, type RulesetChain, type RulesetRule } from './foreign-chains.ts';
 
 /**
- * The ruleset that is there, by netlink: as far as one has to know others' rules. libnftables reads all of it, but old versions of it end the process over rules that they do not
- * understand ("rule without statements" of 1.0.6 damages the heap), and other programs write such rules.
+ * The ruleset that is there, by netlink: as far as one has to know others' rules. Not `list ruleset` of libnftables with JSON: 1.0.6 (Debian 12) damages its heap over every
+ * table with flags (`owner`, `dormant`), whoever made it, and ends the process some time later.
  */
 
 const NFT_MSG_NEWRULE = 0xa06;

@@ -5,8 +5,7 @@ import { type FirewallDriver, type FirewallNetwork } from '@engine/core/contract
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseRuleset } from '@engine/native/foreign-chains';
-import { runNft } from '@engine/native/libnftables';
+import { readRuleset } from '@engine/native/nft-ruleset';
 import { addressBytes } from '@engine/native/netlink';
 import { createNftables } from '@engine/native/nfnetlink';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
@@ -49,7 +48,7 @@ export function createFirewallIptables({ instance, machine, serviceFolder }: Pic
   const rulesOf = (): RuleReader => (reader ??= createReader((installed() ?? fallen()).variant));
   const foreignOf = (): Foreign => {
     const nftables = createNftables();
-    return (foreign ??= createForeign({ instance, variant: (installed() ?? fallen()).variant, nft: findProgram('nft'), chains: () => nftables.chains(), ruleset: () => parseRuleset(runNft('list ruleset', { json: true })) }));
+    return (foreign ??= createForeign({ instance, variant: (installed() ?? fallen()).variant, nft: findProgram('nft'), chains: () => nftables.chains(), ruleset: readRuleset }));
   };
   const fallen = (): never => {
     throw fail('ERR_DRIVER_UNAVAILABLE', `iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`, { operation: 'iptables', hint: 'install iptables, or choose another firewall driver' });

@@ -38,7 +38,7 @@ export function guardBatch(instance: string): Uint8Array {
     ])),
     message(NFT_MSG_NEWRULE, [
       attribute(NFTA_RULE.TABLE, table), attribute(NFTA_RULE.CHAIN, 'prerouting'),
-      // `ct state invalid`, in full: nft 1.0.6 breaks down over a rule that it cannot show
+      // `ct state invalid`, in full: `nft list` has no words for a rule that only loads something
       attribute(NFTA_RULE.EXPRESSIONS, [
         expression('ct', attribute(NFTA_CT.DREG, be32(NFT_REG_1)), attribute(NFTA_CT.KEY, be32(NFT_CT_STATE))),
         expression('bitwise', attribute(NFTA_BITWISE.SREG, be32(NFT_REG_1)), attribute(NFTA_BITWISE.DREG, be32(NFT_REG_1)), attribute(NFTA_BITWISE.LEN, be32(4)), value(NFTA_BITWISE.MASK, STATE_INVALID), value(NFTA_BITWISE.XOR, 0)),
