@@ -169,6 +169,7 @@ export async function claimEndpoints(core: Core, container: Connected, run: stri
   if (!explain) await ensureNetworks(core, networks);
   const way = networks.findIndex(({ record }) => !record.internal);
   const ports = way < 0 ? [] : await choosePorts(core, container, { explain });
+  if (way < 0 && wantedPorts(container).length > 0) core.parts.log.warn(`container ${container.name} is on internal networks only: its ports are not published`);
   const make = (isGone: (endpoint: Endpoint) => boolean): Endpoint[] | undefined => {
     const made = networks.map((network, i) => placeOn(core, network, wishes[i] as EndpointWish, {
       container: id, run, interface: interfaceName(network, i), link: linkName(i, run), isDefault: i === way, ports: i === way ? ports : [],

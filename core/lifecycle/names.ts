@@ -27,7 +27,7 @@ export function randomName(length: number | undefined, isTaken: (name: string) =
 
 /** Errors: ERR_INVALID_VALUE. */
 export function checkName(kind: 'container' | 'volume' | 'network', name: string): void {
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/.test(name) || name.length > 255) {
+  if (!(kind === 'network' ? /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/ : /^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/).test(name) || name.length > 255) {
     throw fail('ERR_INVALID_VALUE', `invalid ${kind} name (${name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`, { path: name, ...(name.length < 2 ? { hint: 'it takes two characters at least' } : name.length > 255 ? { hint: 'it may have 255 characters' } : {}) });
   }
 }
