@@ -287,6 +287,35 @@ describe('what is put back', () => {
     assert.notEqual(stampOf(folder), stamp);
     rmSync(folder, { recursive: true });
   });
+  it('is nothing any more when the last network was removed meanwhile', () => {
+    const folder = folderWith([network(1)], {});
+    const ran: string[] = [];
+    const restorer = createRestorer({
+      instance: 'engine-00000001', folder, nftables: { hasElement: () => false, listElements: () => [] }, ruleset: () => ({ tables: [], chains: [] }),
+      run(text) {
+        ran.push(text);
+        rmSync(join(folder, 'networks', `${network(1).id}.json`), { force: true });
+      },
+    });
+    restorer.restore();
+    assert.deepEqual(ran.map((text) => [text.startsWith('add table'), text.includes('chain')]), [[true, true], [true, false]]);
+    rmSync(folder, { recursive: true });
+  });
+  it('is of single bindings only what is missing still when it is looked at again', () => {
+    const folder = folderWith([network(1)], { 'a-eth0': 'any4 tcp . 1 : 10.1.0.2 . 80\nany4 tcp . 2 : 10.1.0.2 . 80\nany4 tcp . 3 : 10.1.0.2 . 80\n' });
+    const there = new Set<number>([1]);
+    const ran: string[] = [];
+    const elementOf = (n: number): { key: Buffer; data: Buffer; flags: number } => ({ key: Buffer.from([6, 0, 0, 0, 0, n, 0, 0]), data: Buffer.from([10, 1, 0, 2, 0, 80, 0, 0]), flags: 0 });
+    const nftables: Pick<Nftables, 'hasElement' | 'listElements'> = { hasElement: () => true, listElements: () => [...there].map(elementOf) };
+    const restorer = createRestorer({ instance: 'engine-00000001', folder, nftables, ruleset: () => ({ tables: [], chains: [] }), run: (text) => void ran.push(text) });
+    const missing = restorer.missing();
+    assert.deepEqual([...missing], ['any4 tcp . 2 : 10.1.0.2 . 80', 'any4 tcp . 3 : 10.1.0.2 . 80']);
+    there.add(2); // its run was just starting
+    writeFileSync(join(folder, 'bindings', 'b-eth0'), 'any4 tcp . 4 : 10.1.0.2 . 80\n'); // and this one is now
+    assert.equal(restorer.complete(missing), 1);
+    assert.deepEqual(ran, ['add element inet engine-00000001 any4 { tcp . 3 : 10.1.0.2 . 80 }\n']);
+    rmSync(folder, { recursive: true });
+  });
   it('is one transaction, made again when the files changed meanwhile, and without others\' chains when these have gone', () => {
     const folder = folderWith([network(1)], {});
     const ran: string[] = [];

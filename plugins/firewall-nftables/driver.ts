@@ -110,10 +110,12 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       const legacy = legacyPrograms((path) => machine.read(path));
       const text = `${hasTable ? addText(table, members) : tableText(table, [versionMember, ...allMembers(serviceFolder, [network])])}${accepts}`;
       // what was there before stays: the undo of a table that was put back for others too takes this network out of it alone
-      const undo = [...(others || hasTable ? takeOut(members) : [runText(deleteText(table))]), ...(accepts === '' ? [] : [forgetAccepts(program(), comment)])];
+      const forgotten = op.unlink({ path: file }, { okMissing: true });
+      // the file first, so that the service does not put back what is on its way out
+      const undo = [forgotten, ...(others || hasTable ? takeOut(members) : [runText(deleteText(table))]), ...(accepts === '' ? [] : [forgetAccepts(program(), comment)])];
       return [
         ensureFolder(serviceFolder), ensureFolder(networksFolder(serviceFolder)), ensureFolder(bindingsFolder(serviceFolder)),
-        effect(op.writeFile({ path: file, data: Buffer.from(JSON.stringify(network)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), known ? { none: 'it was there before' } : op.unlink({ path: file }, { okMissing: true })),
+        effect(op.writeFile({ path: file, data: Buffer.from(JSON.stringify(network)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), known ? { none: 'it was there before' } : forgotten),
         effect(runText(text), known ? { none: 'it was there before' } : undo),
         ...(legacy.length ? [effect(legacyAccepts('add', network.link, comment, legacy), legacyAccepts('remove', network.link, comment, legacy))] : []),
       ];

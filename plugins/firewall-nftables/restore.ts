@@ -4,7 +4,7 @@ import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { linkKey, readKey } from './bindings.ts';
 import { allMembers, readBindings, readNetworks, stampOf } from './files.ts';
 import { acceptText, commentOf, neededAccepts } from './foreign.ts';
-import { CHAINS, digestOf, MAPS, tableText, versionMember, type Member } from './ruleset.ts';
+import { addText, CHAINS, deleteText, digestOf, MAPS, tableText, versionMember, type Member } from './ruleset.ts';
 
 export interface RestoreParts {
   /** Name of the table. */
@@ -27,12 +27,14 @@ export function createRestorer({ instance, folder, nftables, ruleset, run }: Res
     const chains = ruleset().chains.filter(({ family, table }) => family === 'inet' && table === instance);
     return CHAINS.every(({ name, rules }) => chains.find((chain) => chain.name === name)?.rules.length === rules.length);
   }
-  function hasBindings(bindings: readonly Member[]): boolean {
-    return Object.keys(MAPS).every((map) => {
+  const nameOf = ({ set, text }: Member): string => `${set} ${text}`;
+  function missingBindings(): readonly Member[] {
+    const bindings = readBindings(folder);
+    return Object.keys(MAPS).flatMap((map) => {
       const wanted = bindings.filter(({ set }) => set === map);
-      if (wanted.length === 0) return true;
+      if (wanted.length === 0) return [];
       const there = new Set(nftables.listElements(instance, map).map(({ key, data }) => Buffer.concat([key, data ?? Buffer.alloc(0)]).toString('hex')));
-      return wanted.every((member) => there.has(readKey(member)));
+      return wanted.filter((member) => !there.has(readKey(member)));
     });
   }
   /** What is missing in chains of others, as text for nft. */
@@ -44,22 +46,33 @@ export function createRestorer({ instance, folder, nftables, ruleset, run }: Res
     get needed(): boolean {
       return readNetworks(folder).length > 0;
     },
-    /** Why the table must be made again; undefined: it is whole. */
+    /** Why the table must be made again; undefined: it is whole, but for bindings. */
     damage(): string | undefined {
       const networks = readNetworks(folder);
       if (networks.length === 0) return undefined;
       if (!has(versionMember.text.slice(1, -1))) return 'the table is gone';
       const missing = networks.find((network) => !has(digestOf(network)));
       if (missing) return `network ${missing.name} is missing`;
-      if (!hasChains()) return 'rules are missing';
-      return hasBindings(readBindings(folder)) ? undefined : 'published ports are missing';
+      return hasChains() ? undefined : 'rules are missing';
+    },
+    /** Bindings that the table lacks: of runs that are just starting, too. */
+    missing: (): ReadonlySet<string> => new Set(missingBindings().map(nameOf)),
+    /** Put back those that are missing still; how many. */
+    complete(names: ReadonlySet<string>): number {
+      const members = missingBindings().filter((member) => names.has(nameOf(member)));
+      if (members.length > 0) run(addText(instance, members));
+      return members.length;
     },
     /** Everything in one transaction, from files that did not change meanwhile. */
     restore(): void {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         const stamp = stampOf(folder);
         const networks = readNetworks(folder);
-        if (networks.length === 0) return;
+        if (networks.length === 0) {
+          // the last one was removed while its rules were put back
+          if (attempt > 0) run(deleteText(instance));
+          return;
+        }
         const text = tableText(instance, [versionMember, ...allMembers(folder)]);
         const accepts = missingAccepts(networks);
         try {

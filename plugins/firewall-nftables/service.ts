@@ -7,12 +7,12 @@ import { holdGuard } from './guard.ts';
 import { createRestorer } from './restore.ts';
 import { MAPS } from './ruleset.ts';
 
-/** Elements of the maps come and go with containers; whether one was taken by somebody else is looked at when it is quiet. */
-const QUIET = 500;
+/** Elements of the maps come and go with containers, their files a moment before: what is missing twice, this far apart, was taken by somebody else. */
+const ELEMENTS_DELAY = 200;
 /** Others change their rules in many small steps. */
 const FOREIGN_DELAY = 50;
-/** Share of the time that looking at others' rules may take: their rulesets can be large. */
-const FOREIGN_SHARE = 10;
+/** Looking at others' rules, or at all elements, takes at most this part of the time: there may be many. */
+const SHARE = 10;
 /** Who takes our rules away again and again is not fought at full speed. */
 const FIGHT = { within: 1000, most: 20, pause: 1000 } as const;
 const LONGEST_PAUSE = 60_000;
@@ -28,13 +28,12 @@ export default defineService({
     let pause: number = FIGHT.pause;
     let stopped = false;
     let recent: number[] = [];
-    let foreignFrom = 0;
+    const from = { foreign: 0, elements: 0 };
     const timers = new Map<string, NodeJS.Timeout>();
 
-    /** One of each kind at a time; the first one counts, or with `again` the last. */
-    function later(name: string, delay: number, work: () => void, again = false): void {
-      if (stopped || (timers.has(name) && !again)) return;
-      clearTimeout(timers.get(name));
+    /** One of each kind at a time. */
+    function later(name: string, delay: number, work: () => void): void {
+      if (stopped || timers.has(name)) return;
       timers.set(name, setTimeout(() => {
         timers.delete(name);
         attempt(name, work);
@@ -75,28 +74,48 @@ export default defineService({
       restorer.restore();
       log.warn({ took: Math.round(performance.now() - now) }, `nftables: ${damage}: table inet ${instance} was put back`);
     }
-    function checkForeign(): void {
+    /** Not again before ten times as long has passed as it took. */
+    function sparingly(what: keyof typeof from, work: () => void): void {
       const before = performance.now();
-      if (restorer.passForeign()) log.info('nftables: another firewall\'s chain was told to let our networks pass');
-      foreignFrom = performance.now() + FOREIGN_SHARE * (performance.now() - before);
+      try {
+        work();
+      } finally {
+        from[what] = performance.now() + SHARE * (performance.now() - before);
+      }
     }
+    const checkForeign = (): void => sparingly('foreign', () => {
+      if (restorer.passForeign()) log.info('nftables: another firewall\'s chain was told to let our networks pass');
+    });
+    const checkElements = (): void => sparingly('elements', () => {
+      if (restorer.damage() !== undefined) return check();
+      const missing = restorer.missing();
+      if (missing.size > 0) later('complete', ELEMENTS_DELAY, () => {
+        const count = restorer.damage() === undefined ? restorer.complete(missing) : 0;
+        if (count > 0) log.warn(`nftables: ${count} published ports were missing in table inet ${instance} and were put back`);
+      });
+    });
+    const soon = (what: keyof typeof from, delay: number): void => later(what, Math.max(delay, from[what] - performance.now()), what === 'foreign' ? checkForeign : checkElements);
     function seen({ kind, table, name, family }: NftablesEvent): void {
       const own = table === instance && (family === undefined || family === AF_INET);
       if (kind === 'lost') {
         later('restore', 0, check);
-        later('foreign', FOREIGN_DELAY, checkForeign);
-      } else if (own && kind.endsWith('element')) {
-        if (kind === 'delelement') later(name !== undefined && name in MAPS ? 'elements' : 'restore', name !== undefined && name in MAPS ? QUIET : 0, check, name !== undefined && name in MAPS);
+        soon('foreign', FOREIGN_DELAY);
+        soon('elements', ELEMENTS_DELAY);
+      } else if (own && kind === 'newelement') {
+        return;
+      } else if (own && kind === 'delelement' && name !== undefined && name in MAPS) {
+        soon('elements', ELEMENTS_DELAY);
       } else if (own) {
         later('restore', 0, check);
       } else if (table !== undefined && !isEngineTable('', table) && /^(?:new|del)(?:table|chain|rule)$/.test(kind)) {
-        later('foreign', Math.max(FOREIGN_DELAY, foreignFrom - performance.now()), checkForeign);
+        soon('foreign', FOREIGN_DELAY);
       }
     }
 
     const watch = watchNftables(seen);
     attempt('restore', check);
     attempt('foreign', checkForeign);
+    attempt('elements', checkElements);
     return {
       async stop() {
         stopped = true;
