@@ -11,7 +11,7 @@ import { type Contracts } from '../plugin/index.ts';
 import { type Core } from './core.ts';
 import { isGoing } from './finish.ts';
 import { type ResolvedDriver } from './parts.ts';
-import { choosePorts, collides } from './ports.ts';
+import { choosePorts, wantedPorts, collides } from './ports.ts';
 
 /** A network with the drivers that made it. */
 export interface OpenNetwork {
