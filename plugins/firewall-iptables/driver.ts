@@ -7,7 +7,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRuleset } from '@engine/native/nft-ruleset';
 import { addressBytes } from '@engine/native/netlink';
-import { createNftables } from '@engine/native/nfnetlink';
+import { createNftables, type ListedChain } from '@engine/native/nfnetlink';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
 import { createForeign, type Foreign } from './foreign.ts';
 import { findProgram, findPrograms, type Programs, type Variant } from './programs.ts';
@@ -47,8 +47,18 @@ export function createFirewallIptables({ instance, machine, serviceFolder }: Pic
   const installed = (): Programs | undefined => (programs ??= findPrograms(wanted));
   const rulesOf = (): RuleReader => (reader ??= createReader((installed() ?? fallen()).variant));
   const foreignOf = (): Foreign => {
+    if (foreign) return foreign;
+    const { variant } = installed() ?? fallen();
     const nftables = createNftables();
-    return (foreign ??= createForeign({ instance, variant: (installed() ?? fallen()).variant, nft: findProgram('nft'), chains: () => nftables.chains(), ruleset: readRuleset }));
+    const chains = (): readonly ListedChain[] => {
+      try {
+        return nftables.chains();
+      } catch (error) {
+        if (variant === 'legacy') return []; // a kernel without nf_tables
+        throw error;
+      }
+    };
+    return (foreign = createForeign({ instance, variant, nft: findProgram('nft'), chains, ruleset: readRuleset }));
   };
   const fallen = (): never => {
     throw fail('ERR_DRIVER_UNAVAILABLE', `iptables${wanted === 'auto' ? '' : `-${wanted}`}-restore is not installed`, { operation: 'iptables', hint: 'install iptables, or choose another firewall driver' });

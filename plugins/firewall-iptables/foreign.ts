@@ -26,6 +26,7 @@ export interface ForeignDeps {
 }
 
 const HOOKS: readonly (number | undefined)[] = [1, 2];
+const HOOKED: readonly (string | undefined)[] = ['input', 'forward'];
 const DEADLINE = 10_000;
 /** Rules are deleted by handles, which nobody knows beforehand; once more when somebody changed them in between. */
 const FORGET = `
@@ -68,7 +69,7 @@ export function createForeign({ instance, variant, chains, ruleset, nft }: Forei
       return [effect(op.execHost({ argv: [nft, '-f', '-'], stdin: Buffer.from(text), deadline: DEADLINE }), forget(nft, network))];
     },
     remove(network) {
-      const isMarked = (): boolean => ruleset().chains.some(({ rules }) => rules.some((rule) => rule.comment === comment(network)));
+      const isMarked = (): boolean => ruleset().chains.some((chain) => HOOKED.includes(chain.hook) && chain.rules.some((rule) => rule.comment === comment(network)));
       return nft !== undefined && isAny() && isMarked() ? [effect(forget(nft, network), { none: 'the network goes' })] : [];
     },
     why: (network, family) => needed(network).filter(({ chain }) => chain.hook === 'forward' && chain.family !== (family === 4 ? 'ip6' : 'ip')).map(({ chain, match, there }) => {
