@@ -1,34 +1,47 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { fail } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
 import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
 import { type Endpoint, type NetworkTarget } from '../contracts/network/index.ts';
-import { type Effect } from '../plan/index.ts';
+import { decodePlan, encodePlan, forgiving, RUN_FILES, type Effect, type PlannedStep } from '../plan/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { claimEndpoint, endEndpoints, ensureNetworks, namesOf, networksOf, openNetwork, type OpenNetwork } from './endpoints.ts';
 import { settled } from './finish.ts';
 import { changedFiles } from './network-files.ts';
-import { viewContainer } from './running.ts';
+import { notRunning, viewContainer } from './running.ts';
 import { checkWish } from './wishes.ts';
 
 type Group = { readonly plugin: string; readonly effects: readonly Effect[] };
 
-/** What changes for those who ask for names, and for the container that asks. */
-async function renamed(core: Core, container: ContainerRecord, before: readonly Endpoint[], after: readonly Endpoint[]): Promise<Group[]> {
-  const [old, now] = await Promise.all([before, after].map(async (endpoints) => namesOf(container, endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))))));
+type Running = { readonly id: string; readonly pid: number; readonly startTime: bigint; readonly folder: string };
+
+/** What changes for those who ask for names, and for the container that asks. A run that began without names has them to undo from now on. */
+async function renamed(core: Core, container: ContainerRecord, { id: run, folder }: Running, before: readonly Endpoint[], after: readonly Endpoint[]): Promise<Group[]> {
+  const { folders: { instance }, runs } = core.parts.state;
+  const [old = [], now = []] = await Promise.all([before, after].map(async (endpoints) => namesOf(container, endpoints, await networksOf(core, endpoints))));
   const nothing = { container: container.id, servers: [], endpoints: [] };
-  const drivers = new Map([...(old ?? []), ...(now ?? [])].map(({ dns }) => [dns.driver, dns.choice.plugin]));
-  const of = (told: typeof now, driver: DnsDriver): ContainerNames => told?.find(({ dns }) => dns.driver === driver)?.names ?? nothing;
-  const names = [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver), of(old, driver)) }));
+  const drivers = new Map([...old, ...now].map(({ dns }) => [dns.driver, dns.choice.plugin]));
+  const of = (told: typeof now, driver: DnsDriver): ContainerNames | undefined => told.find(({ dns }) => dns.driver === driver)?.names;
+  const undo = now.filter(({ dns }) => !of(old, dns.driver)).flatMap(({ dns: { driver, choice }, names }) =>
+    driver.planNames(names, { container: container.id, run, instance, runFolder: folder, explain: false })
+      .flatMap((step) => step.undo.map((operation): PlannedStep => ({ slot: 'after.undo', operation: forgiving(operation), undo: [], origin: { plugin: choice.plugin, hook: 'connect' } }))));
+  if (undo.length > 0) {
+    const { steps, registers } = decodePlan(readFileSync(path.join(folder, RUN_FILES.plan)));
+    await runs.amend(container.id, encodePlan({ steps: [...steps, ...undo] }, registers));
+  }
+  const names = [...drivers].map(([driver, plugin]) => ({ plugin, effects: driver.change(of(now, driver) ?? nothing, of(old, driver) ?? nothing) }));
   return [...names, ...(await changedFiles(core, container, before, after))];
 }
 
-type Running = { readonly id: string; readonly pid: number; readonly startTime: bigint };
 const targetOf = ({ id }: ContainerRecord, { id: run, pid, startTime }: Running): NetworkTarget => ({ container: id, run, pid, startTime });
 
 /** The default route goes by this endpoint now. */
 async function promotion(core: Core, endpoint: Endpoint, target: NetworkTarget): Promise<Group[]> {
-  const [open] = await networksOf(core, [{ network: endpoint.network, aliases: [] }]);
-  return open?.managed.promote ? [{ plugin: open.network.choice.plugin, effects: open.managed.promote(endpoint, open.record, target) }] : [];
+  const [open] = await networksOf(core, [endpoint]);
+  // by then it may have ended
+  const effects = open?.managed.promote?.(endpoint, open.record, target).map((one): Effect => ({ ...one, operation: { ...one.operation, flags: { ...one.operation.flags, optional: true } } }));
+  return open && effects ? [{ plugin: open.network.choice.plugin, effects }] : [];
 }
 
 /** Runs `change` with the container, its lock held; `running`: the run it is in. */
@@ -43,7 +56,7 @@ async function changing(core: Core, ref: string, change: (record: ContainerRecor
 export async function connectContainer(core: Core, ref: string, container: string, asked: Omit<EndpointWish, 'network'>): Promise<void> {
   const { state } = core.parts;
   const found = state.networks.resolve(ref);
-  const wish: EndpointWish = { ...asked, network: found.id };
+  const wish: EndpointWish = { ...asked, network: found.id, ...(asked.mac !== undefined && { mac: asked.mac.toLowerCase() }) };
   await changing(core, container, async (record, running) => {
     await core.request('network connect', { container: record.id, ...wish });
     checkWish(wish, found);
@@ -60,13 +73,13 @@ export async function connectContainer(core: Core, ref: string, container: strin
       await core.transact(`connect container ${record.name} to network ${found.name}`, async (transaction) => {
         if (running && endpoint) {
           const { choice } = network.network;
-          await transaction.runAll([{ plugin: choice.plugin, effects: network.managed.connect(endpoint, found, targetOf(record, running)) }, ...(await renamed(core, record, before, [...before, endpoint]))]);
+          await transaction.runAll([{ plugin: choice.plugin, effects: network.managed.connect(endpoint, found, targetOf(record, running)) }, ...(await renamed(core, record, running, before, [...before, endpoint]))]);
         }
         await transaction.commit((rows) => rows.updateContainer(after));
       });
     } catch (error) {
       if (endpoint) await endEndpoints(core, record.id, (e) => e.network === found.id);
-      throw error;
+      throw running && core.parts.native.processStartTime(running.pid) !== running.startTime ? notRunning(record, 'connect it to a network') : error;
     }
     core.emit('network', 'connect', found.id, { ...eventAttributes(record), container: record.id, name: found.name });
   });
@@ -76,7 +89,7 @@ export async function connectContainer(core: Core, ref: string, container: strin
 function unpublish({ firewall, wall }: OpenNetwork, endpoint: Endpoint, runFolder: string, instance: string): Group[] {
   if (endpoint.ports.length === 0) return [];
   const steps = firewall.driver.planPorts(endpoint, wall, { container: endpoint.container, run: endpoint.run, instance, runFolder, explain: false });
-  const undo = [...steps].reverse().flatMap((step) => step.undo.map((operation): Effect => ({ operation: { ...operation, flags: { ...operation.flags, okMissing: true } }, undo: [], noUndo: 'the port goes with the network' })));
+  const undo = [...steps].reverse().flatMap((step) => step.undo.map((operation): Effect => ({ operation: forgiving(operation), undo: [], noUndo: 'the port goes with the network' })));
   return [{ plugin: firewall.choice.plugin, effects: undo }];
 }
 
@@ -89,24 +102,30 @@ export async function disconnectContainer(core: Core, ref: string, container: st
     const after: ContainerRecord = { ...record, networks: record.networks.filter(({ network }) => network !== found.id) };
     const before = state.endpoints.of(record.id);
     const endpoint = running && before.find((e) => e.network === found.id);
-    await core.transact(`disconnect container ${record.name} from network ${found.name}`, async (transaction) => {
+    const what = `disconnect container ${record.name} from network ${found.name}`;
+    let gone: Group[] = [];
+    let isDone = (): boolean => true;
+    await core.transact(what, async (transaction) => {
       let next: Endpoint | undefined;
       if (running && endpoint) {
         const network = await openNetwork(core, found);
-        const { folders } = state;
         const left = before.filter((e) => e !== endpoint);
         next = endpoint.isDefault ? left.find((e) => e.addresses.some((a) => a.gateway !== undefined)) : undefined;
-        await transaction.runAll([
-          ...(await renamed(core, record, before, left)), ...unpublish(network, endpoint, `${folders.runRoot}/runs/${record.id}`, folders.instance),
-          { plugin: network.network.choice.plugin, effects: network.managed.disconnect(endpoint, found) }, ...(next ? await promotion(core, next, targetOf(record, running)) : []),
-        ]);
+        await transaction.runAll(await renamed(core, record, running, before, left));
+        // what nothing brings back comes when it is certain
+        gone = [...unpublish(network, endpoint, running.folder, state.folders.instance), { plugin: network.network.choice.plugin, effects: network.managed.disconnect(endpoint, found) }, ...(next ? await promotion(core, next, targetOf(record, running)) : [])];
+        for (const { plugin, effects } of gone) transaction.effects(plugin).onCommit(effects);
+        isDone = () => network.managed.isGone(endpoint);
       }
       await transaction.commit((rows) => {
         rows.updateContainer(after);
-        if (endpoint) rows.deleteEndpoint(endpoint);
         if (next) rows.updateEndpoint({ ...next, isDefault: true });
       });
     });
+    // once more, and this time it says why
+    if (!isDone()) await core.transact(what, (transaction) => transaction.runAll(gone).then(() => transaction.commit(() => {})));
+    // not before its link is gone
+    await endEndpoints(core, record.id, (e) => e.network === found.id);
     core.emit('network', 'disconnect', found.id, { ...eventAttributes(record), container: record.id, name: found.name });
   });
 }

@@ -42,7 +42,7 @@ function recordOf(core: Core, id: string): NetworkRecord {
   if (!record) throw fail('ERR_NO_SUCH_NETWORK', `network ${id.slice(0, 12)} not found`, { path: id, hint: 'it has just been removed' });
   return record;
 }
-export const networksOf = (core: Core, wishes: readonly EndpointWish[]): Promise<OpenNetwork[]> => Promise.all(wishes.map(({ network }) => openNetwork(core, recordOf(core, network))));
+export const networksOf = (core: Core, wishes: readonly Pick<EndpointWish, 'network'>[]): Promise<OpenNetwork[]> => Promise.all(wishes.map(({ network }) => openNetwork(core, recordOf(core, network))));
 
 type Groups = { readonly plugin: string; readonly effects: readonly Effect[] }[];
 /** What is missing of a network on this machine. */
@@ -76,7 +76,7 @@ export async function ensureNetworks(core: Core, networks: readonly OpenNetwork[
 
 /** Are these links, and all that their networks need, still there? */
 export async function isConnected(core: Core, endpoints: readonly Endpoint[]): Promise<boolean> {
-  const networks = await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] })));
+  const networks = await networksOf(core, endpoints);
   const missing = await Promise.all(networks.map(missingOf));
   return missing.every((groups) => groups.length === 0) && endpoints.every((endpoint, i) => !networks[i]?.managed.isGone(endpoint));
 }
@@ -131,14 +131,11 @@ function placeOn(core: Core, network: OpenNetwork, wish: EndpointWish, own: Pick
 async function claim(core: Core, networks: readonly OpenNetwork[], make: (isGone: (endpoint: Endpoint) => boolean) => readonly Endpoint[] | undefined): Promise<readonly Endpoint[]> {
   const { endpoints } = core.parts.state;
   const isOver = (endpoint: Endpoint): boolean => networks.find(({ record }) => record.id === endpoint.network)?.managed.isGone(endpoint) ?? false;
-  let caughtUp = false;
-  for (const end = performance.now() + PATIENCE; ; ) {
+  for (let caughtUp = false, end = performance.now() + PATIENCE; ; ) {
     const gone = endpoints.ended(networks.map(({ record }) => record.id), MANY).filter(isOver);
     const isGone = (endpoint: Endpoint): boolean => {
       if (gone.some((g) => g.run === endpoint.run && g.network === endpoint.network)) return true;
-      const isFree = !endpoints.of(endpoint.container).some((e) => e.run === endpoint.run) && isOver(endpoint);
-      if (isFree) gone.push(endpoint);
-      return isFree;
+      return !endpoints.of(endpoint.container).some((e) => e.run === endpoint.run) && isOver(endpoint) && gone.push(endpoint) > 0;
     };
     let made;
     try {

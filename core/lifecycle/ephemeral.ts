@@ -45,7 +45,7 @@ async function make(core: Core, draft: Draft, run: string, endpoints: readonly E
   });
   return { ...value, names, endpoints, places: await placesOn(core, endpoints, draft.record.name), text: rowText(value.record) };
 }
-const placesOn = async (core: Core, endpoints: readonly Endpoint[], name: string): Promise<Made['places']> => placesOf(endpoints, await networksOf(core, endpoints.map(({ network }) => ({ network, aliases: [] }))), name);
+const placesOn = async (core: Core, endpoints: readonly Endpoint[], name: string): Promise<Made['places']> => placesOf(endpoints, await networksOf(core, endpoints), name);
 
 /** What is known of a request before anything is made. */
 interface Asked { readonly request: ContainerRequest; readonly name: string; readonly image: FoundImage | undefined; readonly key: string | undefined; readonly loose: string }

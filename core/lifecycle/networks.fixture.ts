@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { BITS, effect, op, step } from '../plan/index.ts';
-import { type DnsDriver } from '../contracts/dns/index.ts';
+import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
 import { type FirewallDriver } from '../contracts/firewall/index.ts';
 import { type IpamDriver } from '../contracts/ipam/index.ts';
 import { type Endpoint, type NetworkDriver, type NetworkRecord } from '../contracts/network/index.ts';
@@ -65,7 +65,10 @@ export function fakeNetworks(folder: string, hosts = 250): { readonly network: N
   const dns: DnsDriver = {
     name: 'fake', features: new Set(), probe: available, resolvers: ({ pools }) => pools.map((p) => p.gateway), ensure: () => [], remove: () => [],
     planNames: (told) => [{ slot: 'shim.links', ...file(names(told.container), JSON.stringify(told)) }],
-    change: (told) => [effect(op.writeFile({ path: names(told.container), data: Buffer.from(JSON.stringify(told)), how: BITS.WRITE.create | BITS.WRITE.truncate, mode: 0o600 }), none)],
+    change(told, before) {
+      const tell = (what: ContainerNames) => (what.endpoints.length === 0 ? op.unlink({ path: names(told.container) }, { okMissing: true }) : op.writeFile({ path: names(told.container), data: Buffer.from(JSON.stringify(what)), how: BITS.WRITE.create | BITS.WRITE.truncate, mode: 0o600 }));
+      return [effect<'unlink' | 'writeFile'>(tell(told), tell(before))];
+    },
   };
   return { network, ipam, firewall, dns, links, conflicts };
 }

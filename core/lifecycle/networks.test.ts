@@ -48,7 +48,7 @@ describe('networks', () => {
     await end(test, ...sessions.map((s) => s.container));
     await Promise.all(sessions.map((s) => s.gone));
     expect(left(test)).toEqual([]);
-    expect(test.state.endpoints.ended()).toEqual([]);
+    expect(test.state.endpoints.ended(test.state.networks.list().map((n) => n.id))).toEqual([]);
     await test.engine.close();
   });
 

@@ -135,13 +135,10 @@ export function createNetworks(core: Core): Networks {
       const removed: string[] = [];
       for (const record of state.networks.list()) {
         if ((record.predefined && !predefined) || !filter(record) || state.networks.users(record.id).length > 0) continue;
-        try {
-          await removeNetwork(core, record);
-          removed.push(record.name);
-        } catch (error) {
+        await removeNetwork(core, record).then(() => removed.push(record.name), (error: unknown) => {
           // somebody came to it, or has removed it
           if (!isEngineError(error, 'ERR_IN_USE') && !isEngineError(error, 'ERR_NO_SUCH_NETWORK')) throw error;
-        }
+        });
       }
       return removed;
     },

@@ -48,9 +48,8 @@ export const heldTokens = (endpoint: Endpoint): readonly Uint8Array[] => (endpoi
 }));
 
 const isWild = (address: string): boolean => address === '0.0.0.0' || address === '::';
-type At = Pick<BoundPort, 'protocol' | 'hostAddress' | 'hostPort'>;
 /** Can the host give only one of them? */
-export const collides = (a: At, b: At): boolean => a.protocol === b.protocol && a.hostPort === b.hostPort
+export const collides = (a: Omit<BoundPort, 'containerPort'>, b: Omit<BoundPort, 'containerPort'>): boolean => a.protocol === b.protocol && a.hostPort === b.hostPort
   && (a.hostAddress === b.hostAddress || ((isWild(a.hostAddress) || isWild(b.hostAddress)) && a.hostAddress.includes(':') === b.hostAddress.includes(':')));
 
 /** Both families, where the host has both. */

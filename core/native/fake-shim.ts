@@ -274,6 +274,9 @@ export class FakeShim {
   }
   async #finish(): Promise<void> {
     const failures: unknown[] = [];
+    // as it is now: it may have been amended since the start
+    const file = join(this.#folder, RUN_FILES.plan);
+    if (fs.existsSync(file)) this.#plan = fs.readFileSync(file);
     for (const step of decodePlan(this.#plan).steps.filter((candidate) => candidate.part === 'after')) {
       try {
         if ((await this.#timed(step, () => this.#perform(step, 'after'))) === null) return this.kill();
@@ -301,7 +304,6 @@ export class FakeShim {
       case FRAME.signal: return session?.signal(frame.argument);
       case FRAME.barrierReply: return this.#barrier?.(frame);
       case FRAME.amend:
-        this.#plan = fs.readFileSync(join(this.#folder, RUN_FILES.plan));
         return peer.send(FRAME.ok, { session: id });
       case FRAME.state: {
         const sessions = [...this.#sessions.keys()].map((number) => ({ session: number, pid: this.#pid + number }));
