@@ -73,7 +73,8 @@ export class EngineContestant implements Contestant {
   async close(): Promise<string[]> {
     const log = existsSync(join(this.engine.runRoot, 'engined.log')) ? readFileSync(join(this.engine.runRoot, 'engined.log'), 'utf8').trim() : '';
     try {
-      return await this.engine.close();
+      // the default network's table is gone with the network namespace
+      return (await this.engine.close()).filter((line) => !this.#bridge || !line.startsWith('tables: '));
     } catch (error) {
       // the folder goes in any case: nobody is to serve it any more
       await this.engine.stopEngined('SIGKILL');

@@ -64,6 +64,8 @@ function iperfTar(folder: string): string {
 }
 
 const SECONDS = 2;
+const BARE = 'a bare veth pair';
+const ROUTED = 'two bare pairs, routed by this host';
 /** Gbit/s of one TCP stream. */
 async function iperf(argv: readonly string[], address: string, port = 5201): Promise<number> {
   const [program, ...args] = [...argv, 'iperf3', '-c', address, '-p', String(port), '-t', String(SECONDS), '-J'];
@@ -88,9 +90,9 @@ const throughput: NetworkScenario = {
     }
     const { engine } = contestant;
     const tar = iperfTar(arena.folder);
-    const [client, server] = [await Side.make(), await Side.make()];
+    const [client, server, routed] = [await Side.make(), await Side.make(), await Side.make()];
     const docker = arena.docker;
-    const bare = spawn('nsenter', [`--net=/proc/${server.pid}/ns/net`, '--', 'iperf3', '-s'], { stdio: 'ignore' });
+    const servers = [server, routed].map((side) => spawn('nsenter', [`--net=/proc/${side.pid}/ns/net`, '--', 'iperf3', '-s'], { stdio: 'ignore' }));
     try {
       // the pair that is bare, and the cable to this machine
       run(['ip', 'link', 'add', 'bare0', 'netns', String(client.pid), 'type', 'veth', 'peer', 'name', 'bare1', 'netns', String(server.pid)]);
@@ -99,6 +101,10 @@ const throughput: NetworkScenario = {
       run(['ip', 'link', 'add', 'cable', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(client.pid)]);
       run(['sh', '-ec', 'ip address add 203.0.113.1/24 dev cable; ip link set cable up']);
       client.sh('ip address add 203.0.113.2/24 dev eth0; ip link set eth0 up; ip route add default via 203.0.113.1');
+      // the same way as through a published port, and nothing of ours on it
+      run(['ip', 'link', 'add', 'routed', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(routed.pid)]);
+      run(['sh', '-ec', 'ip address add 192.0.2.1/24 dev routed; ip link set routed up']);
+      routed.sh('ip address add 192.0.2.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.1');
 
       await engine.ok('import', '-c', 'ENV PATH=/bin:/usr/bin', tar, 'iperf');
       await engine.ok('run', '-d', '--name', 'iperf-server', '--network', 'bridge', '-p', '5201:5201', 'iperf', 'iperf3', '-s');
@@ -111,27 +117,29 @@ const throughput: NetworkScenario = {
         docker.docker('run', '-d', '--name', 'iperf-server', '-p', '5202:5201', 'iperf', 'iperf3', '-s');
       }
       const ways: readonly { readonly name: string; readonly own: boolean; readonly from: readonly string[]; readonly address: string; readonly port?: number }[] = [
-        { name: 'a bare veth pair', own: false, from: client.enter(), address: '198.51.100.2' },
-        { name: 'published port, from another host', own: true, from: client.enter(), address: '203.0.113.1' },
+        { name: BARE, own: false, from: client.enter(), address: '198.51.100.2' },
         { name: 'published port, from this host', own: true, from: [], address: '203.0.113.1' },
         { name: 'container to container', own: true, from: inside, address },
+        { name: ROUTED, own: false, from: client.enter(), address: '192.0.2.2' },
+        { name: 'published port, from another host', own: true, from: client.enter(), address: '203.0.113.1' },
         ...(docker ? [{ name: 'docker: published port, from another host', own: false, from: client.enter(), address: '203.0.113.1', port: 5202 }] : []),
       ];
       for (const way of ways) await listens(way.from, way.address, way.port ?? 5201);
       const found = new Map<string, number[]>(ways.map(({ name }) => [name, []]));
       for (let round = 0; round < Math.max(3, arena.settings.rounds); round++) for (const way of ways) found.get(way.name)?.push(await iperf(way.from[0] === undefined ? ['env'] : way.from, way.address, way.port));
-      const reference = found.get('a bare veth pair') ?? [];
+      const part = (measured: readonly number[], of: string): number => median(measured.map((value, i) => value / (found.get(of)?.[i] ?? NaN)));
       const rows = ways.map(({ name, own }): Row => {
         const measured = found.get(name) ?? [];
-        return { name, own, runs: measured.length, gigabits: median(measured), ...(measured === reference ? {} : { share: median(measured.map((value, i) => value / (reference[i] ?? NaN))) }) };
+        return { name, own, runs: measured.length, gigabits: median(measured), ...(name === BARE ? {} : { share: part(measured, BARE), shareRouted: part(measured, ROUTED) }) };
       });
-      return { scenario: 'throughput', kind: 'throughput', title: 'throughput of one TCP stream, iperf3', note: `${SECONDS} s each, by turns; the median of what part of the bare pair's it is in the same round`, rows };
+      return { scenario: 'throughput', kind: 'throughput', title: 'throughput of one TCP stream, iperf3', note: `${SECONDS} s each, by turns; the median of what part of the bare pair's it is in the same round, and of what goes through this host without anything of ours: from another host there is one more pair on the way`, rows };
     } finally {
-      bare.kill('SIGKILL');
+      for (const one of servers) one.kill('SIGKILL');
       for (const name of ['iperf-server', 'iperf-client']) await engine.run(['rm', '-f', name]);
       if (docker) run(['sh', '-c', `DOCKER_HOST=${docker.env['DOCKER_HOST'] ?? ''} docker rm -f iperf-server || true`]);
       client.end();
       server.end();
+      routed.end();
     }
   },
 };

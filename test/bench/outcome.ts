@@ -14,9 +14,10 @@ export interface Row {
   /** ms of the first ten starts and of the last ten. */
   readonly first?: number;
   readonly last?: number;
-  /** Gbit/s, and as a part of a bare veth pair's. */
+  /** Gbit/s, and as a part of a bare veth pair's, and of two that this host routes between. */
   readonly gigabits?: number;
   readonly share?: number;
+  readonly shareRouted?: number;
   /** ms by a number: of ports that are published. */
   readonly by?: readonly (readonly [number, number])[];
   /** ms that something took once, the slowest. */

@@ -34,7 +34,7 @@ function outcomeTable(outcome: Outcome): string {
     case 'many':
       return table(['', 'first ten', 'last ten', 'last ÷ first'], rows.map((row) => [shown(row), format(row.first), format(row.last), format((row.last ?? NaN) / (row.first ?? NaN))]));
     case 'throughput':
-      return table(['', 'Gbit/s', 'of a bare pair'], rows.map((row) => [row.name, format(row.gigabits), row.share === undefined ? '' : `${(row.share * 100).toFixed(1)} %`]));
+      return table(['', 'Gbit/s', 'of a bare pair', 'of two, routed'], rows.map((row) => [row.name, format(row.gigabits), ...[row.share, row.shareRouted].map((part) => (part === undefined ? '' : `${(part * 100).toFixed(1)} %`))]));
     case 'by': {
       const numbers = rows[0]?.by?.map(([n]) => n) ?? [];
       return table(['', ...numbers.map(String), 'last ÷ first'], rows.map((row) => [row.name, ...(row.by ?? []).map(([, ms]) => format(ms)), format((row.by?.at(-1)?.[1] ?? NaN) / (row.by?.[0]?.[1] ?? NaN))]));
