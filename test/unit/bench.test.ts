@@ -11,6 +11,12 @@ import { between, markdown, plain } from '../bench/report.ts';
 const row = (name: string, p50: number, more: Partial<Row> = {}): Row => ({ name, own: name.startsWith('engine'), runs: 10, answered: { p50, p99: p50 * 2 }, gone: { p50: p50 + 1, p99: p50 * 2 + 1 }, ...more });
 const idle: Outcome = { scenario: 'idle-none', kind: 'latency', title: 'idle', note: 'in ms', rows: [row('engine, pooled', 3), row('engine', 5), row('engine, cold', 50), row('docker', 240), row('crun', 10)] };
 const eight: Outcome = { scenario: 'eight', kind: 'rate', title: '8 clients', rows: [row('engine', 20, { rate: 300 }), row('docker', 2000, { rate: 4 })] };
+const network: readonly Outcome[] = [
+  { scenario: 'idle-bridge', kind: 'latency', title: 'bridge', rows: [row('engine', 6, { plain: 5 }), row('docker', 330, { plain: 240 })] },
+  { scenario: 'throughput', kind: 'throughput', title: 'throughput', rows: [{ name: 'a bare veth pair', own: false, gigabits: 20 }, { name: 'container to container', own: true, gigabits: 19, share: 0.96, shareRouted: 1.2 }] },
+  { scenario: 'ports', kind: 'by', title: 'ports', rows: [{ name: 'engine', own: true, by: [[1, 6], [100, 6], [500, 9]] }] },
+  { scenario: 'restore', kind: 'took', title: 'restore', rows: [{ name: 'engine, 400 containers with a published port', own: true, took: 300 }] },
+];
 const report: Report = { machine: '2 cores', versions: ['crun 1.8'], date: '2026-01-01', rounds: 10, absent: ['podman: podman not installed'], outcomes: [idle, eight] };
 
 describe('the numbers of the bench', () => {
@@ -28,6 +34,17 @@ describe('the numbers of the bench', () => {
     expect(found.get('cold, `--no-daemon`: at most 4 times crun')).toMatchObject({ met: false, found: '5.00' });
     expect(found.get("8 clients, fully gone: at least 40 times docker's rate, unpooled")).toMatchObject({ met: true, found: '75.0' });
     expect(found.get('a shim takes at most 100 KB (PSS)')).toMatchObject({ met: undefined, found: 'not measured' });
+  });
+
+  it('of networks have goals and tables too', () => {
+    const found = new Map(goals(network).map((goal) => [goal.text, goal]));
+    expect(found.get('bridge: at most 1.5 ms more than none, unpooled')).toMatchObject({ met: true, found: '1.00' });
+    expect(found.get("bridge: docker's takes at least 50 times as long as unpooled")).toMatchObject({ met: true, found: '55.0' });
+    expect(found.get('container to container: at least 0.95 of it')).toMatchObject({ met: true, found: '0.960' });
+    expect(found.get('with a port, unpooled: beside 500 published ports at most 1.1 times as long as beside one')).toMatchObject({ met: false, found: '1.50' });
+    expect(found.get('the rules of 400 containers are back in less than 1,000 ms')).toMatchObject({ met: true, found: '300' });
+    const text = markdown({ ...report, outcomes: network });
+    for (const line of ['| container to container | 19.0 | 96.0 % | 120.0 % |', '| engine | 6.00 | 6.00 | 9.00 | 1.50 |', '| engine, 400 containers with a published port | 300 |']) expect(text).toContain(line);
   });
 
   it('become a page and a table for terminals', () => {
