@@ -35,7 +35,7 @@ const endpoint = (ports: readonly BoundPort[], addresses = ['10.1.0.2', 'fd00:1:
 const run = { container: 'c', run: '0123456789abcdef', instance: 'engine-00000001', runFolder: '/run/x', explain: false };
 /** A kernel without rules, in which elements are what a test says. */
 const kernel = (elements: ReadonlySet<string> = new Set()): Required<Pick<NftablesOptions, 'nftables' | 'ruleset' | 'rtnetlink' | 'program'>> => ({
-  nftables: { hasElement: (_table, set, key) => elements.has(`${set} ${Buffer.from(key).toString('latin1').replace(/\0+$/, '')}`), generation: () => 1, chains: () => [] },
+  nftables: { hasElement: (_table, set, key) => elements.has(`${set} ${Buffer.from(key).toString('latin1').replace(/\0+$/, '')}`), hasTable: () => elements.size > 0, generation: () => 1, chains: () => [] },
   ruleset: () => ({ tables: [], chains: [] }), rtnetlink: { addresses: () => [] }, program: '/usr/sbin/nft',
 });
 const create = (deps: DriverDeps): ReturnType<typeof createNftablesFirewall> => createNftablesFirewall(deps, kernel());
@@ -51,7 +51,7 @@ describe('the ruleset', () => {
   it('is one table: its rules are fixed, what varies lies in sets', () => {
     expect(tableText('engine-00000001', members)).toMatchInlineSnapshot(`
       "add table inet engine-00000001
-      delete table inet engine-00000001
+      flush table inet engine-00000001
       table inet engine-00000001 {
       	set known {
       		type ifname
@@ -141,6 +141,8 @@ describe('the ruleset', () => {
     const listed = nft(text + text, 'nft list ruleset');
     for (const { rules } of CHAINS) for (const rule of rules) assert.ok(listed.includes(rule), rule);
     nft(listed, 'true');
+    nft(tableText('engine-00000001', members.slice(0, 9)) + tableText('engine-00000001', members.slice(9)), 'test $(nft list ruleset | grep -c "drop$") = 5');
+    nft(text + tableText('engine-00000001', members, { anew: true }), 'true');
     nft(tableText('engine-00000001', [versionMember]) + addText('engine-00000001', members) + addText('engine-00000001', members), 'true');
   });
   it('has another digest for every setting that makes other rules', () => {
@@ -205,19 +207,25 @@ describe('the driver', () => {
     const known = new Set<string>();
     const driver = createNftablesFirewall(bench.deps, kernel(known));
     const text = async (n: FirewallNetwork): Promise<string> => (await driver.ensure(n)).flatMap(({ operation }) => (operation.name === 'execHost' ? [Buffer.from(operation.args['stdin'] as Uint8Array).toString()] : [])).join('');
-    assert.match(await text(network(1)), /^add table inet \S+\ndelete table/);
+    assert.match(await text(network(1)), /^add table inet \S+\nflush table/);
     await apply(bench, await driver.ensure(network(1)));
     // another one, with the table there
     known.add('known ruleset-1').add(`known ${digestOf(network(1))}`);
     assert.deepEqual(await driver.ensure(network(1)), []);
-    assert.match(await text(network(2)), /^add element/);
-    // flushed: all of them come back
+    assert.match(await text(network(2)), /flush table[^]*"en-2"/);
+    assert.doesNotMatch(await text(network(2)), /"en-1"/);
+    // its settings are others now, or somebody has taken something out: nothing old may stay
+    assert.match(await text(network(1, { icc: false })), /delete table[^]*"en-1"/);
+    // the table of another version of the program
+    known.delete('known ruleset-1');
+    assert.match(await text(network(2)), /delete table[^]*"en-1"[^]*"en-2"/);
+    // flushed: all of them come back, and one that comes up at the same time is not lost
     known.clear();
-    assert.match(await text(network(2)), /delete table[^]*"en-2"/);
-    assert.match(await text(network(1)), /delete table[^]*"en-1"/);
+    assert.match(await text(network(2)), /flush table[^]*"en-1"[^]*"en-2"/);
+    assert.match(await text(network(1)), /flush table[^]*"en-1"/);
     // the last one takes the table along
     const removal = await driver.remove(network(1));
-    assert.match(Buffer.from(removal.find(({ operation }) => operation.args['stdin'])?.operation.args['stdin'] as Uint8Array).toString(), /^add table \S+ \S+\ndelete table \S+ \S+\n$/);
+    assert.ok(removal.some(({ operation }) => JSON.stringify(operation.args['argv'] ?? '').includes('delete table')));
     await applyOnCommit(bench, removal.filter(({ operation }) => operation.name !== 'execHost'));
     assert.deepEqual(readNetworks(bench.deps.serviceFolder), []);
     await bench.close();
@@ -230,7 +238,7 @@ describe('the driver', () => {
     };
     assert.deepEqual((await reasons({}))[0], true);
     assert.match((await reasons({}, { ...bench.deps.machine, kernel: [5, 4] })).join(), /false,needs Linux 5\.7/);
-    const broken = { hasElement: () => { throw new Error('EPROTONOSUPPORT'); }, generation: () => 0, chains: () => [] };
+    const broken = { hasTable: () => false, hasElement: () => { throw new Error('EPROTONOSUPPORT'); }, generation: () => 0, chains: () => [] };
     assert.match((await reasons({ nftables: broken })).join(), /false,.*EPROTONOSUPPORT/);
     await bench.close();
   });
@@ -325,12 +333,12 @@ describe('what is put back', () => {
       run(text) {
         ran.push(text);
         if (ran.length === 1) writeFileSync(join(folder, 'networks', `${network(2).id}.json`), JSON.stringify(network(2)));
-        if (text.includes('insert rule ip filter') && ran.length === 2) throw new Error('no such chain');
+        if (text.includes('insert rule ip filter') && ran.length > 1) throw new Error('no such chain');
       },
     });
     assert.equal(restorer.damage(), 'the table is gone');
     restorer.restore();
-    assert.deepEqual(ran.map((text) => [text.includes('"en-1"'), text.includes('"en-2"'), text.includes('insert rule')]), [[true, false, true], [true, true, true], [true, true, false]]);
+    assert.deepEqual(ran.map((text) => [text.includes('"en-1"'), text.includes('"en-2"'), text.includes('insert rule')]), [[true, false, true], [true, true, true], [true, true, true], [true, true, false]]);
     rmSync(folder, { recursive: true });
     assert.equal(restorer.damage(), undefined);
     assert.equal(restorer.needed, false);

@@ -10,9 +10,9 @@ import { readRuleset } from '@engine/native/nft-ruleset';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
 import { bindingLines, bindingsOf, linkKey, PROTOCOLS, tokensOf } from './bindings.ts';
 import { allMembers, bindingsFile, bindingsFolder, networkFile, networksFolder, readNetworks } from './files.ts';
-import { acceptText, commentOf, forgetAccepts, isEngineTable, legacyAccepts, legacyPrograms, neededAccepts } from './foreign.ts';
+import { acceptText, commentOf, ENVIRONMENT, forgetAccepts, isEngineTable, legacyAccepts, legacyPrograms, neededAccepts } from './foreign.ts';
 import { addBatch, isTolerant, removeOperations, type Element } from './messages.ts';
-import { addText, deleteText, digestOf, isLinkName, membersOf, tableText, versionMember, type Member } from './ruleset.ts';
+import { deleteText, digestOf, isLinkName, membersOf, tableText, versionMember, type Member } from './ruleset.ts';
 import { explain } from './why.ts';
 
 const PLUGIN = 'firewall-nftables';
@@ -22,11 +22,12 @@ const NEEDS = [5, 7] as const;
 /** Numbers of netfilter's hooks. */
 const INPUT = 1;
 const FORWARD = 2;
+const DELETE_WHEN_EMPTY = 'if [ -z "$(ls "$1" 2>/dev/null)" ]; then printf "add table inet %s\\ndelete table inet %s\\n" "$2" "$2" | "$0" -f -; fi';
 const REMOVAL = { none: 'a removal is repeated until it is done' } as const;
 
 export interface NftablesOptions {
   /** How the kernel is read; default: netlink, in the net namespace of the process. */
-  readonly nftables?: Pick<Nftables, 'hasElement' | 'generation' | 'chains'>;
+  readonly nftables?: Pick<Nftables, 'hasTable' | 'hasElement' | 'generation' | 'chains'>;
   /** The live ruleset. */
   readonly ruleset?: () => Ruleset;
   readonly rtnetlink?: Pick<Rtnetlink, 'addresses'>;
@@ -103,16 +104,18 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       if (known && nftables.hasElement(table, 'known', linkKey(digestOf(network)))) return passForeign(network);
 
       const members = membersOf(network);
-      const hasTable = !known && nftables.hasElement(table, 'known', linkKey(versionMember.text.slice(1, -1)));
+      const isCurrent = nftables.hasElement(table, 'known', linkKey(versionMember.text.slice(1, -1)));
+      const grows = isCurrent && !known;
       const others = readNetworks(serviceFolder).some(({ id }) => id !== network.id);
       const comment = commentOf(table, network.link);
       const accepts = acceptText(neededAccepts(live(), network), comment);
       const legacy = legacyPrograms((path) => machine.read(path));
-      const text = `${hasTable ? addText(table, members) : tableText(table, [versionMember, ...allMembers(serviceFolder, [network])])}${accepts}`;
+      // rules again even so: whoever removes the last network takes the table along
+      const text = `${grows ? tableText(table, [versionMember, ...members]) : tableText(table, [versionMember, ...allMembers(serviceFolder, [network])], { anew: isCurrent || nftables.hasTable(table) })}${accepts}`;
       // what was there before stays: the undo of a table that was put back for others too takes this network out of it alone
       const forgotten = op.unlink({ path: file }, { okMissing: true });
       // the file first, so that the service does not put back what is on its way out
-      const undo = [forgotten, ...(others || hasTable ? takeOut(members) : [runText(deleteText(table))]), ...(accepts === '' ? [] : [forgetAccepts(program(), comment)])];
+      const undo = [forgotten, ...(others || grows ? takeOut(members) : [runText(deleteText(table))]), ...(accepts === '' ? [] : [forgetAccepts(program(), comment)])];
       return [
         ensureFolder(serviceFolder), ensureFolder(networksFolder(serviceFolder)), ensureFolder(bindingsFolder(serviceFolder)),
         effect(op.writeFile({ path: file, data: Buffer.from(JSON.stringify(network)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), known ? { none: 'it was there before' } : forgotten),
@@ -128,7 +131,9 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
       const legacy = legacyPrograms((path) => machine.read(path));
       const operations: Operation[] = [
         forgiving(op.unlink({ path: networkFile(serviceFolder, network.id) })),
-        ...(last ? [runText(deleteText(table))] : takeOut(membersOf(network))),
+        ...takeOut(membersOf(network)),
+        // unless another one has come since
+        ...(last ? [op.execHost({ argv: ['/bin/sh', '-c', DELETE_WHEN_EMPTY, program(), networksFolder(serviceFolder), table], env: ENVIRONMENT, deadline: 10_000 })] : []),
         forgetAccepts(program(), comment),
         ...(legacy.length ? [legacyAccepts('remove', network.link, comment, legacy)] : []),
       ];

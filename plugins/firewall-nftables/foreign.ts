@@ -32,7 +32,8 @@ export function acceptText(needed: readonly NeededAccept[], comment: string): st
   return needed.filter(({ there }) => !there).map(({ chain: { family, table, chain }, match }) => `insert rule ${family} ${table} ${chain} ${conditions(match)} counter accept comment "${comment}"\n`).join('');
 }
 
-const ENVIRONMENT = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin', 'LC_ALL=C'];
+/** Of a shell and what it starts. */
+export const ENVIRONMENT = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin', 'LC_ALL=C'];
 const shell = (script: string, ...args: string[]): Operation => op.execHost({ argv: ['/bin/sh', '-c', script, 'sh', ...args], env: ENVIRONMENT, deadline: 10_000 });
 
 /** Rules are deleted by handles, which nobody knows beforehand. Tried twice: somebody may change the ruleset in between. */

@@ -17,6 +17,17 @@ export interface RestoreParts {
   run(text: string): void;
 }
 const ATTEMPTS = 5;
+/** The first of these that succeeds. Errors: that of the last. */
+function firstOf(ways: readonly (() => void)[]): void {
+  for (const [i, way] of ways.entries()) {
+    try {
+      return way();
+    } catch (error) {
+      if (i === ways.length - 1) throw error;
+    }
+  }
+}
+
 
 /** Puts back what is missing of the rules, by the files. */
 export function createRestorer({ instance, folder, nftables, ruleset, run }: RestoreParts) {
@@ -73,15 +84,10 @@ export function createRestorer({ instance, folder, nftables, ruleset, run }: Res
           if (attempt > 0) run(deleteText(instance));
           return;
         }
-        const text = tableText(instance, [versionMember, ...allMembers(folder)]);
+        const text = (anew: boolean): string => tableText(instance, [versionMember, ...allMembers(folder)], { anew });
         const accepts = missingAccepts(networks);
-        try {
-          run(text + accepts);
-        } catch (error) {
-          // somebody may have taken the foreign chain away since it was read
-          if (accepts === '' || attempt === ATTEMPTS - 1) throw error;
-          run(text);
-        }
+        // somebody may have taken a foreign chain away since it was read; and what stands in the table may not go with what is to come
+        firstOf([() => run(text(false) + accepts), () => run(text(true) + accepts), () => run(text(true))]);
         if (stampOf(folder) === stamp) return;
       }
     },

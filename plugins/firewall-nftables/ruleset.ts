@@ -124,8 +124,11 @@ function grouped(members: Iterable<Member>): Map<SetName, string[]> {
   return sets;
 }
 
-/** The table, in full: in one transaction it takes the place of whatever there is. */
-export function tableText(table: string, members: Iterable<Member>): string {
+/**
+ * The table, in full, as one transaction. It goes into what is there: rules are written again, members of others (networks that come up at the same time) stay.
+ * `anew`: it takes the place of whatever there is.
+ */
+export function tableText(table: string, members: Iterable<Member>, { anew = false } = {}): string {
   const elements = grouped(members);
   const body: string[] = [];
   for (const [kind, entries] of [['set', SETS], ['map', MAPS]] as const) {
@@ -135,8 +138,8 @@ export function tableText(table: string, members: Iterable<Member>): string {
     }
   }
   for (const { name, base, rules } of CHAINS) body.push(`\tchain ${name} {\n${[...(base ? [base] : []), ...rules].map((line) => `\t\t${line}\n`).join('')}\t}`);
-  // added first, so that its deletion succeeds whether it was there or not
-  return `add table inet ${table}\ndelete table inet ${table}\ntable inet ${table} {\n${body.join('\n')}\n}\n`;
+  // added first, so that what follows succeeds whether it was there or not
+  return `add table inet ${table}\n${anew ? 'delete' : 'flush'} table inet ${table}\ntable inet ${table} {\n${body.join('\n')}\n}\n`;
 }
 
 /** Members into a table that is there; those that are there already are no error. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { cutEverywhere } from '../common/checks.ts';
-import { type SuiteCase } from '../common/suite.ts';
+import { apply, type SuiteCase } from '../common/suite.ts';
 import { type FirewallContext, type PacketHost } from './suite.ts';
 import { type BoundPort } from '../network/records.ts';
 
@@ -33,6 +33,16 @@ export const packetCases: readonly SuiteCase<FirewallContext>[] = [
       for (const network of [one, two, two]) await c.remove(network);
       assert.equal(await rules(c.world.machine), before);
       assert.deepEqual(c.files().filter((path) => path.includes('/')), files);
+    },
+  },
+  {
+    name: 'of two networks that come up at the same time both are there',
+    needs,
+    async run(c) {
+      const [one, two] = [c.network(1), c.network(2)];
+      const plans = [await c.driver.ensure(one), await c.driver.ensure(two)];
+      for (const plan of plans) await apply(c.bench, plan);
+      for (const network of [one, two]) assert.deepEqual(await c.driver.ensure(network), []);
     },
   },
   {
