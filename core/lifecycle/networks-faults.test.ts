@@ -197,6 +197,14 @@ describe('networks', () => {
     await test.engine.close();
   });
 
+  it('go although sandboxes wait on them', async () => {
+    const test = await engineWith();
+    expect(await test.engine.containers.prepare(rm())).toBe(true);
+    expect(await test.engine.networks.prune({ predefined: true })).toEqual(['wire']);
+    expect([...files('wires'), ...left(test)]).toEqual([]);
+    await test.engine.close();
+  });
+
   it('of the engine are made when something is first connected with them', async () => {
     const test = await engineWith();
     await test.engine.networks.create(network('net'));

@@ -78,7 +78,7 @@ export async function ensurePredefined(core: Core, { network, endpoints }: Pick<
 
 async function removeNetwork(core: Core, record: NetworkRecord): Promise<void> {
   const { state } = core.parts;
-  await catchUpEndpoints(core);
+  await Promise.all([core.sandboxes.release(({ made }) => made.endpoints.some(({ network }) => network === record.id)), catchUpEndpoints(core)]);
   await core.locked([['network', 'all'], ['network', record.id]], async () => {
     state.networks.resolve(record.id); // somebody else may have been faster
     const users = state.networks.users(record.id);
