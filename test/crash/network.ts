@@ -21,7 +21,7 @@ async function runs(engine: Engine, over: Partial<ContainerRequest>): Promise<vo
 function agree(condition: boolean, what: string): void {
   if (!condition) throw new Error(`neither the state before nor the state after: ${what}`);
 }
-const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8' });
+const ip = (...args: string[]): string => execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
 /** Links in the container's network namespace. */
 const linksOf = (pid: number): string[] => execFileSync('nsenter', [`--net=/proc/${pid}/ns/net`, 'ip', '-o', 'link'], { encoding: 'utf8' }).split('\n').filter(Boolean).map((line) => /^\d+: ([^:@]+)/.exec(line)?.[1] ?? '');
 

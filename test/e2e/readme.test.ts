@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar, importBusybox } from '../helpers/busybox.ts';
-import { type Result, TestEngine } from '../helpers/engine.ts';
+import { type Result, type TestEngine } from '../helpers/engine.ts';
 import { makeBusyboxImage } from '../helpers/images.ts';
+import { makeWorld, type World } from '../helpers/world.ts';
 
 const home = join(import.meta.dirname, '../..');
 
@@ -16,12 +17,14 @@ function commands(page: string): string[] {
 /** Words of a line as a shell splits them. */
 const words = (line: string): string[] => [...line.matchAll(/'([^']*)'|"([^"]*)"|(\S+)/g)].map((match) => match[1] ?? match[2] ?? match[3] ?? '');
 
+let world: World;
 let engine: TestEngine;
 beforeAll(async () => {
-  engine = new TestEngine();
+  world = await makeWorld({ hosts: ['other'] });
+  engine = world.engine({ resident: 'off' });
   await importBusybox(engine, 'image-of-yours', ['CMD ["sh", "-c", "echo serving; exec sleep 1000"]']);
 });
-afterAll(async () => expect(await engine.close()).toEqual([]));
+afterAll(async () => expect(await world.close()).toEqual([]));
 
 const replaced: Readonly<Record<string, () => string>> = { IMAGE: () => 'image-of-yours', 'image.tar': makeBusyboxImage, 'rootfs.tar': busyboxTar };
 /** Run a line that begins with bin/engine, its stand-ins replaced by what there is. */
@@ -40,7 +43,7 @@ async function typed(line: string, input: string, output: RegExp): Promise<void>
 /** How each line is tried. A line that is not here fails: a command in the documents is a promise. */
 const tried: Readonly<Record<string, (line: string) => Promise<void>>> = {
   'npm start': async () => {
-    const output = execFileSync('npm', ['start'], { cwd: home, encoding: 'utf8', env: { ...process.env, ...engine.env, HOME: process.env['HOME'] ?? '/root' }, stdio: ['ignore', 'pipe', 'inherit'] });
+    const output = execFileSync('npm', ['start'], { cwd: home, encoding: 'utf8', env: { ...process.env, ...engine.env, ENGINE_DRIVERS_NETWORK: 'none', HOME: process.env['HOME'] ?? '/root' }, stdio: ['ignore', 'pipe', 'inherit'] });
     expect(output).toMatch(/^ +hostname +in-a-container/m);
     expect(output).toMatch(/^ +wrote .* no such file$/m);
   },
@@ -68,6 +71,18 @@ const tried: Readonly<Record<string, (line: string) => Promise<void>>> = {
     expect(await engine.ok('inspect', '-f', '{{.HostConfig.RestartPolicy.Name}} {{.State.Running}}', id)).toBe('unless-stopped true');
     await engine.ok('rm', '-f', id);
   },
+  'bin/engine run -d -p 8080:80 IMAGE': async (line) => {
+    await succeeds(line, /^[0-9a-f]{64}\n$/);
+    expect(await engine.ok('ps', '-n', '1', '--format', '{{.Ports}}')).toContain('0.0.0.0:8080->80/tcp');
+  },
+  'bin/engine network create shop': (line) => succeeds(line, /^[0-9a-f]{64}\n$/),
+  'bin/engine run -d --name redis --network shop IMAGE': (line) => succeeds(line, /^[0-9a-f]{64}\n$/),
+  'bin/engine run -d --network shop -p 127.0.0.1:5000:5000 IMAGE': async (line) => {
+    await succeeds(line, /^[0-9a-f]{64}\n$/);
+    const [id = ''] = (await engine.ok('ps', '-q', '-n', '1')).split('\n');
+    expect(await engine.ok('exec', id, 'ping', '-c', '1', '-W', '5', 'redis')).toContain('1 packets received');
+  },
+  'bin/engine network why 5000': (line) => succeeds(line, /127\.0\.0\.1/),
   'bin/engine doctor': (line) => succeeds(line, /storage[^]*overlay/),
   'bin/engine import rootfs.tar mine': (line) => succeeds(line, /^sha256:[0-9a-f]{64}\n$/),
   'bin/engine run --rm mine echo hello': (line) => succeeds(line, /^hello\n$/),
