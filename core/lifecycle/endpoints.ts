@@ -95,15 +95,12 @@ function freeAddress(core: Core, { record, ipam }: OpenNetwork, at: number, wish
   const { endpoints } = core.parts.state;
   const pool = record.pools[at] as NetworkRecord['pools'][number];
   const wished = pool.family === 4 ? wish.ip : wish.ip6;
-  const isFree = (address: string): boolean => {
-    const holder = endpoints.holder(record.id, address);
-    return !holder || isGone(holder);
-  };
+  const isFree = (address: string, holder = endpoints.holder(record.id, address)): boolean => !holder || (holder.ended && isGone(holder.endpoint));
   if (wished !== undefined) {
     const address = ipam.driver.check(pool, wished);
     if (isFree(address)) return address;
     const holder = endpoints.holder(record.id, address);
-    if (holder && endpoints.of(holder.container).some((e) => e.run === holder.run)) throw fail('ERR_ADDRESS_TAKEN', `address ${address} is in use by container ${nameOf(core, holder.container)}`, { operation: 'ipam', path: address });
+    if (holder?.ended === false) throw fail('ERR_ADDRESS_TAKEN', `address ${address} is in use by container ${nameOf(core, holder.endpoint.container)}`, { operation: 'ipam', path: address });
     return undefined;
   }
   for (const address of ipam.driver.candidates(pool, endpoints.last(record.id, pool.family))) if (isFree(address)) return address;
@@ -131,12 +128,9 @@ function placeOn(core: Core, network: OpenNetwork, wish: EndpointWish, own: Pick
 async function claim(core: Core, networks: readonly OpenNetwork[], make: (isGone: (endpoint: Endpoint) => boolean) => readonly Endpoint[] | undefined): Promise<readonly Endpoint[]> {
   const { endpoints } = core.parts.state;
   const isOver = (endpoint: Endpoint): boolean => networks.find(({ record }) => record.id === endpoint.network)?.managed.isGone(endpoint) ?? false;
-  for (let caughtUp = false, end = performance.now() + PATIENCE; ; ) {
+  for (let caughtUp = false, pause = 10, end = performance.now() + PATIENCE; ; ) {
     const gone = endpoints.ended(networks.map(({ record }) => record.id), MANY).filter(isOver);
-    const isGone = (endpoint: Endpoint): boolean => {
-      if (gone.some((g) => g.run === endpoint.run && g.network === endpoint.network)) return true;
-      return !endpoints.of(endpoint.container).some((e) => e.run === endpoint.run) && isOver(endpoint) && gone.push(endpoint) > 0;
-    };
+    const isGone = (endpoint: Endpoint): boolean => gone.some((g) => g.run === endpoint.run && g.network === endpoint.network) || (isOver(endpoint) && gone.push(endpoint) > 0);
     let made;
     try {
       made = make(isGone);
@@ -151,7 +145,8 @@ async function claim(core: Core, networks: readonly OpenNetwork[], make: (isGone
       continue;
     }
     if (performance.now() > end) throw fail('ERR_NO_ADDRESS', `no address is free on network ${networks.map(({ record: { name, pools } }) => `${name} (${pools.map((p) => p.range ?? p.subnet).join(', ')})`).join(', ')}`, { operation: 'ipam' });
-    if (!made) await sleep(20);
+    // less and less often: to look through a large network takes a while
+    if (!made) await sleep((pause = Math.min(pause * 2, 400)));
   }
 }
 

@@ -69,6 +69,24 @@ describe('leases', () => {
     await test.engine.close();
   });
 
+  it('stay with one that is connected again, whoever has just seen it gone', async () => {
+    const test = await engineWith();
+    const { id } = (await test.engine.networks.create(network('net'))).record;
+    const { endpoints } = test.state;
+    const first = abandoned(id, '10.1.0.2');
+    const again = abandoned(id, '10.1.0.3');
+    await endpoints.claim([first], []);
+    await endpoints.end([first], () => false);
+    await endpoints.claim([again], []);
+    expect(endpoints.of(first.container)).toEqual([again]);
+    await endpoints.claim([abandoned(id, '10.1.0.4', 'e'.repeat(64))], [first]);
+    expect(endpoints.of(first.container)).toEqual([again]);
+    expect(endpoints.holder(id, '10.1.0.3')).toMatchObject({ ended: false });
+    await endpoints.end([again], () => true);
+    expect([endpoints.holder(id, '10.1.0.2'), endpoints.holder(id, '10.1.0.3')]).toEqual([undefined, undefined]);
+    await test.engine.close();
+  });
+
   it('are not given for a network that is removed meanwhile, and it is not made again', async () => {
     const test = await engineWith();
     await test.engine.networks.create(network('net'));

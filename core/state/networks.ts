@@ -43,11 +43,12 @@ function endpointRows(db: Database) {
         if (db.run('INSERT OR IGNORE INTO leases VALUES (?, ?, ?, ?)', network, address, container, run) === 0) throw TAKEN;
         db.run('INSERT INTO last_addresses VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET address = excluded.address', network, family, address);
       }
-      db.run('INSERT INTO endpoints VALUES (?, ?, ?, 0, ?)', container, run, network, toJson(endpoint));
+      // one that was disconnected, whose link is still there, has the same name: the kernel says so
+      db.run('INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, 0, ?)', container, run, network, toJson(endpoint));
     },
-    delete({ container, run, network }: Endpoint): void {
-      db.run('DELETE FROM leases WHERE container = ? AND run = ? AND network = ?', container, run, network);
-      db.run('DELETE FROM endpoints WHERE container = ? AND run = ? AND network = ?', container, run, network);
+    delete({ container, run, network }: Endpoint, ended: 0 | 1): void {
+      const found = db.run('DELETE FROM endpoints WHERE container = ? AND run = ? AND network = ? AND ended = ?', container, run, network, ended);
+      if (found > 0) db.run('DELETE FROM leases WHERE container = ? AND run = ? AND network = ?', container, run, network);
     },
   };
 }
@@ -59,8 +60,8 @@ export function endpointTable(db: Database): EndpointTable {
     list: () => db.all('SELECT record FROM endpoints WHERE ended = 0').map(toEndpoint),
     ended: (networks, limit = -1) => db.all(`SELECT record FROM endpoints WHERE ended = 1 AND network IN (${networks.map(() => '?').join()}) LIMIT ?`, ...networks, limit).map(toEndpoint),
     holder(network, address) {
-      const row = db.get('SELECT e.record FROM leases l JOIN endpoints e ON e.container = l.container AND e.run = l.run AND e.network = l.network WHERE l.network = ? AND l.address = ?', network, address);
-      return row && toEndpoint(row);
+      const row = db.get('SELECT e.record, e.ended FROM leases l JOIN endpoints e ON e.container = l.container AND e.run = l.run AND e.network = l.network WHERE l.network = ? AND l.address = ?', network, address);
+      return row && { ended: row['ended'] === 1, get endpoint() { return toEndpoint(row); } };
     },
     last(network, family) {
       const row = db.get('SELECT address FROM last_addresses WHERE network = ? AND family = ?', network, family);
@@ -69,7 +70,8 @@ export function endpointTable(db: Database): EndpointTable {
     async claim(endpoints, gone) {
       try {
         await db.write(() => {
-          for (const endpoint of gone) rows.delete(endpoint);
+          // one that had ended may be in use again, when a container was connected once more
+          for (const endpoint of gone) rows.delete(endpoint, 1);
           for (const endpoint of endpoints) rows.insert(endpoint);
         });
         return true;
@@ -80,7 +82,7 @@ export function endpointTable(db: Database): EndpointTable {
     },
     end: (endpoints, isGone) => db.write(() => {
       for (const endpoint of endpoints) {
-        if (isGone(endpoint)) rows.delete(endpoint);
+        if (isGone(endpoint)) rows.delete(endpoint, 0);
         else db.run('UPDATE endpoints SET ended = 1 WHERE container = ? AND run = ? AND network = ?', endpoint.container, endpoint.run, endpoint.network);
       }
     }),

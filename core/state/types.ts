@@ -84,7 +84,7 @@ export interface EndpointTable {
   /** Of these networks; their run is over, they keep their addresses as long as their links may be there. At most `limit`. */
   ended(networks: readonly string[], limit?: number): readonly Endpoint[];
   /** Who has this address on a network. */
-  holder(network: string, address: string): Endpoint | undefined;
+  holder(network: string, address: string): { readonly endpoint: Endpoint; readonly ended: boolean } | undefined;
   /** The address that was given out last, so that the next is another. */
   last(network: string, family: 4 | 6): string | undefined;
   /** Forget those that are `gone`, and write these down all together, with their leases; false when one of the addresses has been taken meanwhile: nothing is written then. Errors: ERR_NO_SUCH_NETWORK. */
