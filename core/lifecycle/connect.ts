@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type ContainerRecord, type EndpointWish } from '../api/index.ts';
 import { type ContainerNames, type DnsDriver } from '../contracts/dns/index.ts';
 import { type Endpoint, type NetworkTarget } from '../contracts/network/index.ts';
@@ -79,7 +79,7 @@ export async function connectContainer(core: Core, ref: string, container: strin
       });
     } catch (error) {
       if (endpoint) await endEndpoints(core, record.id, (e) => e.network === found.id);
-      throw running && core.parts.native.processStartTime(running.pid) !== running.startTime ? notRunning(record, 'connect it to a network') : error;
+      throw isEngineError(error) && error.operation === 'openNamespace' && error.errno === 'ESRCH' ? notRunning(record, 'connect it to a network') : error;
     }
     core.emit('network', 'connect', found.id, { ...eventAttributes(record), container: record.id, name: found.name });
   });

@@ -315,6 +315,16 @@ describe('ports', () => {
   });
 });
 
+it('doctor does not take for left behind what is just being undone', async () => {
+  const test = await engineWith();
+  const found = { kind: 'run', path: '/run/x', owner: 'container x' } as const;
+  const spy = vi.spyOn(test.state, 'orphans').mockResolvedValueOnce([found]).mockResolvedValueOnce([found]);
+  expect((await test.engine.system.doctor({ fix: false })).orphans).toEqual([]);
+  spy.mockResolvedValue([found]);
+  expect((await test.engine.system.doctor({ fix: false })).orphans).toEqual([{ ...found, fixed: false }]);
+  await test.engine.close();
+});
+
 it('a database of the schema before is brought up to date: containers without networks start, and may not be connected', async () => {
   const first = await engineWith();
   await first.engine.containers.create(request({ name: 'old', command: ['/bin/wait'], restart: { policy: 'no' } } as never));

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type System } from '../api/index.ts';
 import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
@@ -37,7 +38,13 @@ export function createSystem(core: Core): System {
       const none = (error: unknown): readonly never[] => (core.parts.log.warn({ err: error }, 'what was left behind is not known in full'), []);
       const layers = (await orphanLayers(core).catch(none)).map(({ storage, chainID }) => ({ kind: 'layer', path: `${storage.choice.driver} ${chainID}`, owner: 'no image', fixed: fix }));
       const groups = (await orphanGroups(core).catch(none)).map(({ cgroup, run }) => ({ kind: 'cgroup', path: `${cgroup.choice.driver} ${run}`, owner: 'no run', fixed: fix }));
-      const before = await state.orphans();
+      let before = await state.orphans();
+      // what is just being undone is not left behind
+      for (let i = 0; i < 20 && before.length > 0; i++) {
+        await sleep(25);
+        const still = new Set((await state.orphans()).map(({ path }) => path));
+        before = before.filter(({ path }) => still.has(path));
+      }
       if (fix) {
         await state.reconcile({ fix: true });
         await catchUp(core);
