@@ -2,7 +2,7 @@ import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
 import { addressBytes } from '@engine/native/netlink';
 import { interfaceKey } from '@engine/native/nfnetlink';
 import { type Element } from './messages.ts';
-import { type MAPS, type Member, type SetName } from './ruleset.ts';
+import { type MAPS, type Member, type RELAYED, type SetName } from './ruleset.ts';
 
 /** A binding as an element of a map, in both its forms: bytes for the kernel, text for nft. */
 export interface Binding extends Element, Member { readonly set: keyof typeof MAPS; readonly port: BoundPort }
@@ -48,6 +48,17 @@ export function bindingsOf({ addresses, ports }: Pick<Endpoint, 'addresses' | 'p
   });
 }
 
+/** A port that the socket passes on, as an element of a set. */
+export interface Relayed extends Element, Member { readonly set: keyof typeof RELAYED }
+/** Elements for what an endpoint without IPv6 publishes by IPv6; not for ::1, where nobody but the host itself asks. */
+export function relayedOf({ addresses, ports }: Pick<Endpoint, 'addresses' | 'ports'>): readonly Relayed[] {
+  if (addresses.some(({ family }) => family === 6)) return [];
+  return ports.filter(({ hostAddress }) => hostAddress.includes(':') && hostAddress !== '::1').map(({ protocol, hostAddress, hostPort }) => {
+    const any = ANY.has(hostAddress);
+    return { set: any ? 'relayed' : 'relayed6', text: `${protocol} . ${any ? '' : `${hostAddress} . `}${hostPort}`, key: fields(PROTOCOLS[protocol], any ? NOTHING : addressBytes(hostAddress), hostPort) };
+  });
+}
+
 /** Where planPorts has the endpoint's addresses: in the data of elements, with the attribute's header before them, and in the lines of the file. */
 export const tokensOf = ({ addresses }: Pick<Endpoint, 'addresses'>): readonly Uint8Array[] => addresses.flatMap(({ address }) => {
   const bytes = addressBytes(address);
@@ -61,9 +72,9 @@ export function linkKey(link: string, twice = false): Uint8Array {
 }
 
 /** What is kept of a run's bindings, so that they can be put back: a line per element, `any4 tcp . 8080 : 10.208.0.2 . 80`. */
-export const bindingLines = (bindings: readonly Binding[]): string => bindings.map(({ set, text }) => `${set} ${text}\n`).join('');
+export const bindingLines = (bindings: readonly Member[]): string => bindings.map(({ set, text }) => `${set} ${text}\n`).join('');
 
-const LINE = /^((?:ports|any)[46]) ((?:tcp|udp|sctp)(?: \. [0-9a-f.:]+)? \. \d{1,5} : [0-9a-f.:]+ \. \d{1,5})$/;
+const LINE = /^((?:ports|any)[46](?=.* : )|relayed6?(?!.* : )) ((?:tcp|udp|sctp)(?: \. [0-9a-f.:]+)? \. \d{1,5}(?: : [0-9a-f.:]+ \. \d{1,5})?)$/;
 /** The reverse. Lines that are none (a file cut short) are left out. */
 export function readBindingLines(text: string): readonly Member[] {
   return text.split('\n').flatMap((line) => {
@@ -77,6 +88,7 @@ export function readKey({ set, text }: Member): string {
   const [key = '', data = ''] = text.split(' : ');
   const fields = key.split(' . ');
   const [address = '', port = ''] = data.split(' . ');
+  if (data === '') return Buffer.from(relayedOf({ addresses: [], ports: [{ protocol: fields[0] as BoundPort['protocol'], hostAddress: fields.length === 3 ? fields[1] ?? '' : '::', hostPort: Number(fields.at(-1)), containerPort: 0 }] })[0]?.key ?? NOTHING).toString('hex');
   const [element] = bindingsOf({
     addresses: [{ family: address.includes(':') ? 6 : 4, address, prefix: 0 }],
     ports: [{ protocol: fields[0] as BoundPort['protocol'], hostAddress: set.startsWith('any') ? (set === 'any4' ? '0.0.0.0' : '::') : fields[1] ?? '', hostPort: Number(fields.at(-1)), containerPort: Number(port) }],

@@ -15,7 +15,7 @@ import { encodePlan, type Step } from '@engine/core/plan';
 import { parseRuleset, type Ruleset } from '@engine/native/foreign-chains';
 import { decodeElements, type Nftables } from '@engine/native/nfnetlink';
 import { decodeMessages } from '@engine/native/netlink-codec';
-import { bindingLines, bindingsOf, readBindingLines, readKey } from './bindings.ts';
+import { bindingLines, bindingsOf, readBindingLines, readKey, relayedOf } from './bindings.ts';
 import { createNftablesFirewall, type NftablesOptions } from './driver.ts';
 import { allMembers, readBindings, readNetworks, stampOf } from './files.ts';
 import { acceptText, legacyPrograms, neededAccepts } from './foreign.ts';
@@ -55,7 +55,7 @@ describe('the ruleset', () => {
       table inet engine-00000001 {
       	set known {
       		type ifname
-      		elements = { "ruleset-1", "1a6e6dd65ce71e", "7b01c505dea007" }
+      		elements = { "ruleset-2", "b91d7669c7f089", "bc6544fdf0f56b" }
       	}
       	set links {
       		type ifname
@@ -80,6 +80,12 @@ describe('the ruleset', () => {
       		type ifname
       		elements = { "en-1" }
       	}
+      	set relayed {
+      		type inet_proto . inet_service
+      	}
+      	set relayed6 {
+      		type inet_proto . ipv6_addr . inet_service
+      	}
       	map ports4 {
       		type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service
       		elements = { udp . 192.0.2.1 . 53 : 10.1.0.2 . 80 }
@@ -99,6 +105,8 @@ describe('the ruleset', () => {
       		type filter hook prerouting priority raw; policy accept;
       		iifname != "lo" ip daddr 127.0.0.0/8 drop
       		iifname != "lo" ip saddr 127.0.0.0/8 drop
+      		iifname @links ip6 saddr != :: fib saddr . iif oif missing drop
+      		iifname @links meta nfproto ipv4 fib saddr . iif oif missing drop
       	}
       	chain published {
       		dnat ip to meta l4proto . ip daddr . th dport map @ports4
@@ -122,15 +130,33 @@ describe('the ruleset', () => {
       		oifname @links ip saddr 127.0.0.0/8 masquerade
       		iifname @masqueraded oifname != @links masquerade
       	}
+      	chain input {
+      		type filter hook input priority filter; policy accept;
+      		iifname @internal meta nfproto ipv6 meta l4proto . th dport @relayed drop
+      		iifname @internal meta l4proto . ip6 daddr . th dport @relayed6 drop
+      	}
       	chain forward {
       		type filter hook forward priority filter; policy accept;
       		iifname . oifname @within accept
       		iifname @internal drop
       		oifname @internal drop
       		ct state established,related accept
-      		iifname @open oifname @open accept
       		ct status dnat accept
+      		iifname . oifname @pairs drop
+      		iifname @open oifname @open accept
       		oifname @links drop
+      		iifname @links jump foreign
+      	}
+      	chain foreign {
+      		oifname "docker0" drop
+      		oifname "br-*" drop
+      		oifname "docker_gwbridge" drop
+      		oifname "podman*" drop
+      		oifname "cni-podman*" drop
+      		oifname "virbr*" drop
+      		oifname "lxcbr*" drop
+      		oifname "lxdbr*" drop
+      		oifname "incusbr*" drop
       	}
       }
       "
@@ -141,7 +167,7 @@ describe('the ruleset', () => {
     const listed = nft(text + text, 'nft list ruleset');
     for (const { rules } of CHAINS) for (const rule of rules) assert.ok(listed.includes(rule), rule);
     nft(listed, 'true');
-    nft(tableText('engine-00000001', members.slice(0, 9)) + tableText('engine-00000001', members.slice(9)), 'test $(nft list ruleset | grep -c "drop$") = 5');
+    nft(tableText('engine-00000001', members.slice(0, 9)) + tableText('engine-00000001', members.slice(9)), 'test $(nft list ruleset | grep -c "drop$") = 19');
     nft(text + tableText('engine-00000001', members, { anew: true }), 'true');
     nft(tableText('engine-00000001', [versionMember]) + addText('engine-00000001', members) + addText('engine-00000001', members), 'true');
   });
@@ -168,6 +194,15 @@ describe('bindings', () => {
     assert.equal(Buffer.from(one?.key ?? []).toString('hex'), '11000000' + 'c0000201' + '00350000');
     assert.equal(Buffer.from(one?.data ?? []).toString('hex'), '0a010002' + '14e90000');
   });
+  it('that the socket relays are elements of sets, and come back out of lines too', () => {
+    const ports = [port(1), port(1, { hostAddress: '::' }), port(2, { hostAddress: '::1' }), port(3, { hostAddress: '2001:db8::1', protocol: 'udp' })];
+    assert.deepEqual(relayedOf(endpoint(ports)), []);
+    const relayed = relayedOf(endpoint(ports, ['10.1.0.2']));
+    assert.deepEqual(relayed.map(({ set, text }) => `${set} ${text}`), ['relayed tcp . 1', 'relayed6 udp . 2001:db8::1 . 3']);
+    const read = readBindingLines(`${bindingLines(relayed)}relayed tcp . 1 : 10.0.0.1 . 80\nrelayed tcp . 1 } ; flush ruleset\nrelayed7 tcp . 1`);
+    assert.deepEqual(read, relayed.map(({ set, text }) => ({ set, text })));
+    assert.deepEqual(read.map(readKey), relayed.map(({ key }) => Buffer.from(key).toString('hex')));
+  });
   it('come back out of their lines, and what is no line is left out', () => {
     const bindings = bindingsOf(endpoint([port(1), port(2, { hostAddress: '192.0.2.1', protocol: 'udp' }), port(3, { hostAddress: '::' }), port(4, { hostAddress: '2001:db8::1', protocol: 'sctp' })]));
     const read = readBindingLines(`${bindingLines(bindings)}nonsense\nany4 tcp . 1 : 10.0.0.1\nany4 tcp . 1 : 10.0.0.1 . 80 } ; flush ruleset\nany4 tc`);
@@ -184,7 +219,9 @@ describe('the driver', () => {
     const steps = driver.planPorts(endpoint([port(80), port(53, { protocol: 'udp' }), port(53, { protocol: 'udp', hostAddress: '::' }), port(54, { protocol: 'udp', hostAddress: '192.0.2.1' })]), network(1), run);
     assert.deepEqual(plan(steps), ['shim.links writeFile', 'shim.attach netlink', 'shim.attach forgetFlows', 'shim.attach forgetFlows']);
     assert.deepEqual(steps.map(({ undo }) => undo.map(({ name }) => name)), [['unlink'], ['unlink', 'netlink', 'forgetFlows', 'forgetFlows'], [], []]);
-    assert.deepEqual(driver.planPorts(endpoint([port(80, { hostAddress: '::' })], ['10.1.0.2']), network(1), run), []);
+    // the socket serves it, and the firewall knows whom not
+    assert.deepEqual(plan(driver.planPorts(endpoint([port(80, { hostAddress: '::' })], ['10.1.0.2']), network(1), run)), ['shim.links writeFile', 'shim.attach netlink']);
+    assert.deepEqual(driver.planPorts(endpoint([port(80, { hostAddress: '::1' })], ['10.1.0.2']), network(1), run), []);
     const messages = decodeMessages(steps[1]?.operation.args['messages'] as Uint8Array);
     assert.deepEqual(messages.map(({ type }) => type.toString(16)), ['10', 'a1e', 'a1e', 'a1e', 'a0c', 'a0c', 'a0c', '11']);
     assert.deepEqual(messages.filter(({ type }) => type === 0xa0c).flatMap(({ body }) => decodeElements(body)).map(({ key, data }) => `${key.toString('hex')} ${data?.toString('hex')}`), [
@@ -210,14 +247,14 @@ describe('the driver', () => {
     assert.match(await text(network(1)), /^add table inet \S+\nflush table/);
     await apply(bench, await driver.ensure(network(1)));
     // another one, with the table there
-    known.add('known ruleset-1').add(`known ${digestOf(network(1))}`);
+    known.add('known ruleset-2').add(`known ${digestOf(network(1))}`);
     assert.deepEqual(await driver.ensure(network(1)), []);
     assert.match(await text(network(2)), /flush table[^]*"en-2"/);
     assert.doesNotMatch(await text(network(2)), /"en-1"/);
     // its settings are others now, or somebody has taken something out: nothing old may stay
     assert.match(await text(network(1, { icc: false })), /delete table[^]*"en-1"/);
     // the table of another version of the program
-    known.delete('known ruleset-1');
+    known.delete('known ruleset-2');
     assert.match(await text(network(2)), /delete table[^]*"en-1"[^]*"en-2"/);
     // flushed: all of them come back, and one that comes up at the same time is not lost
     known.clear();
@@ -360,7 +397,7 @@ describe('why', () => {
         "by element tcp . 8080 of map any4, rule with handle 12 in chain published of table inet engine-00000001: the container sees the client's own address",
         "127.0.0.1 of this host: by the same rule; the container sees the gateway 10.1.0.1 (rule with handle 12 in chain postrouting)",
         "containers of network net1, through an address of this host: they appear as the gateway; those of other networks keep their address",
-        "forwarded by rule with handle 15 in chain forward of table inet engine-00000001",
+        "forwarded by rule with handle 14 in chain forward of table inet engine-00000001",
       ]
     `);
     expect(explain(facts(port(8080, { hostAddress: '127.0.0.1' })))).toMatchInlineSnapshot(`

@@ -8,7 +8,7 @@ import { addressBytes, NETLINK_NETFILTER } from '@engine/native/netlink';
 import { createNftables, type Nftables } from '@engine/native/nfnetlink';
 import { readRuleset } from '@engine/native/nft-ruleset';
 import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
-import { bindingLines, bindingsOf, linkKey, PROTOCOLS, tokensOf } from './bindings.ts';
+import { bindingLines, bindingsOf, linkKey, PROTOCOLS, relayedOf, tokensOf } from './bindings.ts';
 import { allMembers, bindingsFile, bindingsFolder, networkFile, networksFolder, readNetworks } from './files.ts';
 import { acceptText, commentOf, ENVIRONMENT, forgetAccepts, isEngineTable, legacyAccepts, legacyPrograms, neededAccepts } from './foreign.ts';
 import { addBatch, isTolerant, removeOperations, type Element } from './messages.ts';
@@ -143,18 +143,19 @@ export function createNftablesFirewall(deps: Deps, options: NftablesOptions = {}
     planPorts(endpoint, network, run) {
       check(network);
       const bindings = bindingsOf(endpoint);
-      if (bindings.length === 0) return [];
+      const elements = [...bindings, ...relayedOf(endpoint)];
+      if (elements.length === 0) return [];
       const path = bindingsFile(serviceFolder, run.run, endpoint.interface);
       // holdPort came first, so the port is ours: an element in its place is a dead run's. SCTP is not held where the kernel has no such sockets
-      const instead = tolerant ? bindings.filter(({ port }) => port.protocol !== 'sctp') : [];
+      const instead = tolerant ? elements.filter(({ text }) => !text.startsWith('sctp')) : [];
       // one walk through conntrack serves all that stand in a row; those of all addresses are the same for both families
       const datagrams = new Map(bindings.filter(({ port }) => port.protocol === 'udp').map(({ port: { hostAddress, hostPort }, set }) => [`${set.startsWith('any') ? '' : hostAddress} ${hostPort}`, { hostPort, ...(set.startsWith('any') ? {} : { hostAddress }) }] as const));
       const flows = [...datagrams.values()].map(({ hostPort, hostAddress }) => op.forgetFlows({ protocol: PROTOCOLS.udp, port: hostPort, ...(hostAddress === undefined ? {} : { address: addressBytes(hostAddress) }) }));
       const forgotten = op.unlink({ path }, { okMissing: true });
       return [
-        step('shim.links', op.writeFile({ path, data: Buffer.from(bindingLines(bindings)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), forgotten),
+        step('shim.links', op.writeFile({ path, data: Buffer.from(bindingLines(elements)), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.atomic }), forgotten),
         // the file goes first, so that the service does not put back what is on its way out
-        step('shim.attach', op.netlink({ protocol: NETLINK_NETFILTER, messages: addBatch(table, bindings, instead) }), [forgotten, ...removeOperations(table, bindings, tolerant), ...flows]),
+        step('shim.attach', op.netlink({ protocol: NETLINK_NETFILTER, messages: addBatch(table, elements, instead) }), [forgotten, ...removeOperations(table, elements, tolerant), ...flows]),
         // clients that sent before the port was published have a flow to the host itself, which would go on there
         ...flows.map((operation) => step('shim.attach', operation)),
       ];

@@ -4,7 +4,7 @@ import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { linkKey, readKey } from './bindings.ts';
 import { allMembers, readBindings, readNetworks, stampOf } from './files.ts';
 import { acceptText, commentOf, neededAccepts } from './foreign.ts';
-import { addText, CHAINS, deleteText, digestOf, MAPS, tableText, versionMember, type Member } from './ruleset.ts';
+import { addText, CHAINS, deleteText, digestOf, MAPS, RELAYED, tableText, versionMember, type Member } from './ruleset.ts';
 
 export interface RestoreParts {
   /** Name of the table. */
@@ -41,7 +41,7 @@ export function createRestorer({ instance, folder, nftables, ruleset, run }: Res
   const nameOf = ({ set, text }: Member): string => `${set} ${text}`;
   function missingBindings(): readonly Member[] {
     const bindings = readBindings(folder);
-    return Object.keys(MAPS).flatMap((map) => {
+    return Object.keys({ ...MAPS, ...RELAYED }).flatMap((map) => {
       const wanted = bindings.filter(({ set }) => set === map);
       if (wanted.length === 0) return [];
       const there = new Set(nftables.listElements(instance, map).map(({ key, data }) => Buffer.concat([key, data ?? Buffer.alloc(0)]).toString('hex')));

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 
 /** Of the ruleset below; with every change of it the table of an older program is replaced at the next start. */
-export const RULESET_VERSION = 1;
+export const RULESET_VERSION = 2;
 
 interface StaticChain { readonly name: string; readonly base?: string; readonly rules: readonly string[] }
 
@@ -21,6 +21,11 @@ export const SETS = {
   open: 'type ifname',
   masqueraded: 'type ifname',
 } as const;
+/** Published by IPv6, of containers without: the socket that holds the port passes them on, as if the host itself asked. On all addresses, and on one. */
+export const RELAYED = {
+  relayed: 'type inet_proto . inet_service',
+  relayed6: 'type inet_proto . ipv6_addr . inet_service',
+} as const;
 export const MAPS = {
   /** Published on one address of the host. */
   ports4: 'type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service',
@@ -29,7 +34,7 @@ export const MAPS = {
   any4: 'type inet_proto . inet_service : ipv4_addr . inet_service',
   any6: 'type inet_proto . inet_service : ipv6_addr . inet_service',
 } as const;
-export type SetName = keyof typeof SETS | keyof typeof MAPS;
+export type SetName = keyof typeof SETS | keyof typeof RELAYED | keyof typeof MAPS;
 
 /** Rules that explanations name. */
 export const DNAT: Readonly<Record<keyof typeof MAPS, string>> = {
@@ -42,11 +47,18 @@ export const FROM_LOOPBACK = 'oifname @links ip saddr 127.0.0.0/8 masquerade';
 export const INTO_INTERNAL = 'oifname @internal drop';
 export const TO_PUBLISHED = 'ct status dnat accept';
 
+/** Bridges of other software; ours are no matter here any more. */
+const FOREIGN = ['docker0', 'br-*', 'docker_gwbridge', 'podman*', 'cni-podman*', 'virbr*', 'lxcbr*', 'lxdbr*', 'incusbr*'];
+
 export const CHAINS: readonly StaticChain[] = [
   {
     // CVE-2020-8558: with route_localnet (which 127.0.0.1 needs for DNAT to a bridge) the kernel would take 127/8 from the wire
     name: 'martians', base: 'type filter hook prerouting priority raw; policy accept;',
-    rules: ['iifname != "lo" ip daddr 127.0.0.0/8 drop', 'iifname != "lo" ip saddr 127.0.0.0/8 drop'],
+    rules: [
+      'iifname != "lo" ip daddr 127.0.0.0/8 drop', 'iifname != "lo" ip saddr 127.0.0.0/8 drop',
+      // with a foreign address a container could be any client of a published port, and speak in the connections of other networks; NET_RAW, which containers have by default, is enough for it
+      'iifname @links ip6 saddr != :: fib saddr . iif oif missing drop', 'iifname @links meta nfproto ipv4 fib saddr . iif oif missing drop',
+    ],
   },
   {
     name: 'published',
@@ -69,17 +81,27 @@ export const CHAINS: readonly StaticChain[] = [
     ],
   },
   {
+    // nothing goes from an internal network to another one's ports, nor by way of the host's own sockets
+    name: 'input', base: 'type filter hook input priority filter; policy accept;',
+    rules: ['iifname @internal meta nfproto ipv6 meta l4proto . th dport @relayed drop', 'iifname @internal meta l4proto . ip6 daddr . th dport @relayed6 drop'],
+  },
+  {
     name: 'forward', base: 'type filter hook forward priority filter; policy accept;',
     rules: [
       'iifname . oifname @within accept',
       'iifname @internal drop',
       INTO_INTERNAL,
       'ct state established,related accept',
-      'iifname @open oifname @open accept',
       TO_PUBLISHED,
+      // icc=false, by way of the gateway
+      'iifname . oifname @pairs drop',
+      'iifname @open oifname @open accept',
       'oifname @links drop',
+      'iifname @links jump foreign',
     ],
   },
+  // what they publish is for everybody, what they don't is behind their own isolation, which our accept in their chains would open
+  { name: 'foreign', rules: FOREIGN.map((name) => `oifname "${name}" drop`) },
 ];
 
 /** A member of a set, as nft writes it: `"en-1"`, `"en-1" . "en-1"`, `tcp . 0.0.0.0 . 80 : 10.0.0.2 . 80`. */
@@ -131,7 +153,7 @@ function grouped(members: Iterable<Member>): Map<SetName, string[]> {
 export function tableText(table: string, members: Iterable<Member>, { anew = false } = {}): string {
   const elements = grouped(members);
   const body: string[] = [];
-  for (const [kind, entries] of [['set', SETS], ['map', MAPS]] as const) {
+  for (const [kind, entries] of [['set', SETS], ['set', RELAYED], ['map', MAPS]] as const) {
     for (const [name, type] of Object.entries(entries)) {
       const list = elements.get(name as SetName);
       body.push(`\t${kind} ${name} {\n\t\t${type}\n${list ? `\t\telements = { ${[...new Set(list)].join(', ')} }\n` : ''}\t}`);

@@ -5,7 +5,7 @@ import { createNftables, watchNftables, type NftablesEvent } from '@engine/nativ
 import { isEngineTable } from './foreign.ts';
 import { holdGuard } from './guard.ts';
 import { createRestorer } from './restore.ts';
-import { MAPS } from './ruleset.ts';
+import { MAPS, RELAYED } from './ruleset.ts';
 
 /** Elements of the maps come and go with containers, their files a moment before: what is missing twice, this far apart, was taken by somebody else. */
 const ELEMENTS_DELAY = 200;
@@ -103,7 +103,7 @@ export default defineService({
         soon('elements', ELEMENTS_DELAY);
       } else if (own && kind === 'newelement') {
         return;
-      } else if (own && kind === 'delelement' && name !== undefined && name in MAPS) {
+      } else if (own && kind === 'delelement' && name !== undefined && (name in MAPS || name in RELAYED)) {
         soon('elements', ELEMENTS_DELAY);
       } else if (own) {
         later('restore', 0, check);
