@@ -15,6 +15,8 @@ const IDLE = 10_000;
 const MOST_BYTES = 4096;
 const MOST_PENDING = 16;
 const MOST_STREAMS = 128;
+/** Of one client: he shall not take them from the others. */
+const MOST_OF_A_CLIENT = 24;
 /** Longest time that those who are being answered may take when it ends, ms. */
 const DRAIN = 1000;
 
@@ -84,6 +86,9 @@ export function createListener({ network, address, port = PORT, resolve, log, on
     const from = socket.remoteAddress ?? '';
     let input: Buffer = Buffer.alloc(0);
     let waiting = 0;
+    let others = 0;
+    for (const { remoteAddress } of streams) if (remoteAddress === from) others++;
+    if (others >= MOST_OF_A_CLIENT) return void socket.on('error', () => {}).destroy();
     streams.add(socket);
     socket.setTimeout(IDLE, () => socket.destroy());
     socket.on('error', () => {});
