@@ -29,7 +29,10 @@ list=
 for n in 0 1 2 3 4 5 6 7 8 9; do list="$list$n $(readlink /proc/$$/fd/$n || :)
 "; done
 echo "$list" >fds
-grep -E '^(Umask|Sig(Blk|Ign)|CapInh|CapAmb|Cpus_allowed_list|Groups|NSsid)' /proc/$$/status >status
+# by the shell itself: while it starts a program, its signals are blocked
+while IFS= read -r line; do
+  case $line in Umask:* | SigBlk:* | SigIgn:* | CapInh:* | CapAmb:* | Cpus_allowed_list:* | Groups:* | NSsid:*) echo "$line" ;; esac
+done </proc/$$/status >status
 cat /proc/$$/stat >stat; cat /proc/$$/limits >limits; cat /proc/$$/cgroup >cgroup; cat /proc/$$/oom_score_adj >oom; cat /proc/$$/timerslack_ns >slack 2>&1
 echo trouble >&2
 echo $$ >>${home.folder}/pids
