@@ -6,6 +6,9 @@ import { same, sh, type Case, type Step } from '../helpers/pair.ts';
 
 const up = (name: string, ...command: string[]): Step => ['run', '-d', '--name', name, 'busybox', ...(command.length ? command : ['sleep', '1000'])];
 const state = (name: string): Step => ['inspect', '-f', '{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}}', name];
+/** Both sides are on one machine: what one has the other cannot have. */
+const anyPort = (text: string): string => text.replaceAll(/:(49|5\d|6\d)\d{3}\b/g, ':PORT');
+const anyAddress = (text: string): string => text.replaceAll(/\b10\.\d+\.\d+\.\d+/g, 'IPV4').replaceAll(/\bfd[0-9a-f:]+/g, 'IPV6');
 const alike = (text: string): string => text.replaceAll(/"(LowerDir|MergedDir|UpperDir|WorkDir)": "[^"]*"/g, '"$1": "DIR"');
 
 /** Every verb in normal use, with what is special about it. A verb without an entry fails the test; its help and the common errors are tried for all alike. */
@@ -79,6 +82,15 @@ export const verbs: Readonly<Record<string, readonly Case[]>> = {
   'volume ls': [same('all ways', ['volume', 'ls'], ['volume', 'create', '-l', 'a=b', 'v3'], ['volume', 'ls'], ['volume', 'ls', '-q', '-f', 'label=a=b'], ['volume', 'ls', '--format', 'json'], ['volume', 'ls', '-f', 'x=y'], ['volume', 'rm', 'v3'])],
   'volume inspect': [same('one and none', ['volume', 'create', 'v4'], ['volume', 'inspect', 'v4', 'nope'], ['volume', 'inspect', '-f', '{{.Mountpoint}}', 'v4'], ['volume', 'rm', 'v4'])],
   'volume rm': [same('used, unused, missing', ['volume', 'create', 'v5'], ['create', '--name', 'vu', '-v', 'v5:/v', 'busybox'], ['volume', 'rm', 'v5'], ['rm', 'vu'], ['volume', 'rm', 'v5', 'v5'], ['volume', 'rm', '-f', 'v5'])],
+  port: [{ ...same('of one with ports, without, of none', ['network', 'create', 'pn'], ['run', '-d', '--name', 'pp', '--network', 'pn', '-p', '80', 'busybox', 'sleep', '1000'], ['port', 'pp'], ['port', 'pp', '80'], ['port', 'pp', '81'], ['ps', '--format', '{{.Ports}}'], ['rm', '-f', 'pp'], ['port', 'pp'], ['network', 'rm', 'pn']), but: anyPort }],
+  'network create': [same('with flags, twice, and what is refused', ['network', 'create', '--internal', '--label', 'a=b', 'n1'], ['network', 'create', 'n1'], ['network', 'create', '--subnet', 'nope', 'n2'], ['network', 'create', '-d', 'nope', 'n2'], ['network', 'create', '-o', 'nope=1', 'n2'], ['network', 'create', 'host'], ['network', 'ls', '-q'], ['network', 'rm', 'n1'])],
+  'network ls': [same('all ways', ['network', 'ls'], ['network', 'create', '--label', 'x=y', 'n3'], ['network', 'ls'], ['network', 'ls', '-f', 'label=x=y', '--format', '{{.Name}} {{.Driver}} {{.Internal}}'], ['network', 'ls', '-f', 'nope=1'], ['network', 'ls', '--format', 'json'], ['network', 'rm', 'n3'])],
+  'network inspect': [{ ...same('one and none', ['network', 'create', '--ipv6', 'n4'], ['network', 'inspect', 'n4', 'nope'], ['network', 'inspect', '-f', '{{.Name}} {{.EnableIPv6}}', 'n4'], ['network', 'rm', 'n4']), but: anyAddress }],
+  'network rm': [same('used, unused, missing', ['network', 'create', 'n5'], ['create', '--name', 'nu', '--network', 'n5', 'busybox'], ['network', 'rm', 'n5'], ['rm', 'nu'], ['network', 'rm', 'n5', 'n5'], ['network', 'rm', '-f', 'n5'])],
+  'network prune': [same('what nobody uses', ['network', 'create', 'n6'], ['network', 'create', '--label', 'keep=1', 'n7'], ['network', 'prune', '-f', '--filter', 'label!=keep=1'], ['network', 'prune', '-f'], ['network', 'prune', '-f'])],
+  'network connect': [{ ...same('and disconnect, running and not', ['network', 'create', 'n8'], ['network', 'create', 'n9'], ['create', '--name', 'nc', '--network', 'n8', 'busybox', 'sleep', '1000'], ['network', 'connect', '--alias', 'other', 'n9', 'nc'], ['network', 'connect', 'n9', 'nc'], ['start', 'nc'], ['exec', 'nc', 'ls', '/sys/class/net'], ['network', 'disconnect', 'n9', 'nc'], ['exec', 'nc', 'ls', '/sys/class/net'], ['network', 'connect', 'n9', 'nc'], ['inspect', '-f', '{{range $name, $n := .NetworkSettings.Networks}}{{$name}} {{end}}', 'nc'], ['network', 'connect', 'nope', 'nc'], ['network', 'connect', 'n8', 'nope'], ['rm', '-f', 'nc'], ['network', 'rm', 'n8', 'n9']), but: anyAddress }],
+  'network disconnect': [same('of what is not on it', ['network', 'create', 'nd'], up('dn'), ['network', 'disconnect', 'nd', 'dn'], ['network', 'connect', 'nd', 'dn'], ['network', 'disconnect', 'nd', 'nope'], ['rm', '-f', 'dn'], ['network', 'rm', 'nd'])],
+  'network why': [same('a port that nobody has, and what is none', ['network', 'why', '1'], ['network', 'why', '1/udp'], ['network', 'why', 'x'], ['network', 'why', '70000'])],
   info: [{ ...same('all of it', ['info'], ['info', '-f', '{{.Driver}} {{.Containers}}'], ['info', '-f', '{{'], ['info', '-f', '{{.Nope}}']), but: (text) => text.replace(', Pool', '').replaceAll(/^(Sandboxes|Pool|Resident|Memory|Engined|ConfigSources|Plans|Watchdog): .*\n/gm, '') }],
   doctor: [same('and --fix', ['doctor'], ['doctor', '--fix'], ['doctor', '--format', 'json'])],
   version: [same('all ways', ['version'], ['version', '-f', 'json'], ['version', '-f', '{{.Version}}'], ['--version'], ['-v'])],

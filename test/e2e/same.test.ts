@@ -1,6 +1,8 @@
 /** The resident engine changes nothing but the time: every verb gives the same, to the byte, with it and without. */
+import { execFileSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { hostCommands } from '../../config/host-commands.ts';
+import { enterNetns } from '../../native/ts/testing-netns.ts';
 import { commandNames, commands, groups } from '../../plugins/frontend-cli/commands/index.ts';
 import { makeBusyboxImage } from '../helpers/images.ts';
 import { compare, Side, type Case, type Step } from '../helpers/pair.ts';
@@ -11,7 +13,11 @@ import { worlds } from './same-worlds.ts';
 let resident: Side;
 let alone: Side;
 let engined: number;
+let back: () => void;
 beforeAll(async () => {
+  // networks that are made here are not the machine's
+  back = enterNetns();
+  execFileSync('ip', ['link', 'set', 'lo', 'up']);
   [resident, alone] = [new Side('auto'), new Side('off')];
   for (const side of [resident, alone]) await side.ok('load', '-q', '-i', makeBusyboxImage());
   engined = await resident.startEngined();
@@ -21,6 +27,7 @@ afterEach(() => Promise.all([resident.tidy(), alone.tidy()]));
 afterAll(async () => {
   const served = resident.engined;
   expect(await Promise.all([resident.close(), alone.close()])).toEqual([[], []]);
+  back();
   expect(served, 'one engined has served all').toBe(engined);
 });
 

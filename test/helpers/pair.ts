@@ -54,6 +54,8 @@ export class Side extends TestEngine {
   async tidy(): Promise<void> {
     const ids = entries(join(this.root, 'containers'));
     if (ids.length) await super.run(['rm', '-fv', ...ids]);
+    const networks = (await super.run(['network', 'ls', '-q'])).stdout.split('\n').filter(Boolean);
+    if (networks.length) await super.run(['network', 'prune', '-af']);
     this.byItself();
   }
 
@@ -69,6 +71,7 @@ export class Side extends TestEngine {
       .replaceAll(/(?<!sha256:)\b(?=[0-9a-f]*\d)[0-9a-f]{12}\b/g, 'SHORT')
       .replaceAll(/(Less than a second|About an? \w+|\d+ \w+) ago/g, 'AGO')
       .replaceAll(/Up (Less than a second|About an? \w+|\d+ \w+)/g, 'Up SO LONG')
+      .replaceAll(/\/proc\/\d+\/ns\/net/g, 'NETNS')
       .replaceAll(/"Pid": [1-9]\d*/g, '"Pid": PID')
       .replaceAll(/\b[a-z]{3,9}_[a-z]{3,9}\d*\b/g, 'NAME')
       .replaceAll(/[ ]{2,}/g, ' ');
