@@ -15,7 +15,7 @@ for (let i = 0; i < Number(count); i++) {
     effect(op.mkdir({ path, mode: 0o700 }), op.removeTree({ path })),
     effect(op.writeFile({ path: `${path}/file`, data: Buffer.from('x'), how: 1, mode: 0o600 }), op.unlink({ path: `${path}/file` })),
   ]);
-  await create.commit((rows) => rows.insertContainer({ id, name: id, created: '', networks: [], volumes: [] as ContainerRecord['volumes'] } as ContainerRecord));
+  await create.commit((rows) => rows.insertContainer({ id, name: id, created: '', networks: [], volumes: [] as ContainerRecord['volumes'] } as unknown as ContainerRecord));
   if (i % 2 === 0) continue;
   const trash = `${folder}/work/trash-${id}`;
   const remove = state.begin(`remove ${id}`);
