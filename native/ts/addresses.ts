@@ -1,28 +1,9 @@
 /** IP addresses and subnets as text, bytes and numbers. Pure functions. Errors: RangeError for text that is none. */
 
-export type Family = 4 | 6;
+import { addressBytes } from '@engine/core/contracts/common';
 
-/** An address of 4 or 16 bytes from its text. No leading zeros (octal to some), no zone. */
-export function addressBytes(address: string): Buffer {
-  if (/^\d+\.\d+\.\d+\.\d+$/.test(address)) {
-    const parts = address.split('.');
-    if (parts.some((part) => part.length > 3 || Number(part) > 255 || (part.length > 1 && part.startsWith('0')))) throw new RangeError(`not an address: ${address}`);
-    return Buffer.from(parts.map(Number));
-  }
-  const v4 = /^(.*:)(\d+\.\d+\.\d+\.\d+)$/.exec(address);
-  if (v4) {
-    const tail = addressBytes(v4[2] as string);
-    return addressBytes(`${v4[1]}${tail.readUInt16BE(0).toString(16)}:${tail.readUInt16BE(2).toString(16)}`);
-  }
-  const halves = address.split('::');
-  const groups = halves.map((half) => (half === '' ? [] : half.split(':')));
-  const missing = 8 - groups.reduce((sum, half) => sum + half.length, 0);
-  const all = halves.length === 2 ? [...(groups[0] as string[]), ...Array<string>(Math.max(0, missing)).fill('0'), ...(groups[1] as string[])] : (groups[0] as string[]);
-  if (halves.length > 2 || (halves.length === 2 && missing < 1) || all.length !== 8 || all.some((group) => !/^[0-9a-f]{1,4}$/i.test(group))) throw new RangeError(`not an address: ${address}`);
-  const bytes = Buffer.alloc(16);
-  all.forEach((group, i) => bytes.writeUInt16BE(Number.parseInt(group, 16), i * 2));
-  return bytes;
-}
+export { addressBytes };
+export type Family = 4 | 6;
 
 /** The one text of an address: RFC 5952 for IPv6 (addresses that hold an IPv4 one with it: `::ffff:10.0.0.1`). `bytes`: 4 or 16 of them. */
 export function addressText(bytes: Uint8Array): string {

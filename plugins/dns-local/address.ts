@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { addressBytes } from '@engine/core/contracts/common';
 
 /** One text for each address, whatever the spelling; undefined: it is none. */
 export function addressKey(text: string): string | undefined {
@@ -6,7 +7,8 @@ export function addressKey(text: string): string | undefined {
   const family = isIP(plain);
   if (family === 4) return plain;
   if (family !== 6) return undefined;
-  const groups = ipv6Groups(plain);
+  const bytes = addressBytes(plain);
+  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(2 * i));
   // an IPv4 client of an IPv6 socket
   if (groups.slice(0, 5).every((group) => group === 0) && groups[5] === 0xffff) {
     const [high = 0, low = 0] = groups.slice(6);
@@ -14,14 +16,6 @@ export function addressKey(text: string): string | undefined {
   }
   return groups.map((group) => group.toString(16)).join(':');
 }
-function ipv6Groups(text: string): number[] {
-  const plain = text.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, a: string, b: string, c: string, d: string) => `${((Number(a) << 8) | Number(b)).toString(16)}:${((Number(c) << 8) | Number(d)).toString(16)}`);
-  const [head = '', tail] = plain.split('::');
-  const groups = (half: string): number[] => half.split(':').filter(Boolean).map((group) => parseInt(group, 16));
-  const [left, right] = [groups(head), groups(tail ?? '')];
-  return tail === undefined ? left : [...left, ...Array<number>(Math.max(0, 8 - left.length - right.length)).fill(0), ...right];
-}
-
 /** Key of the address that a name of in-addr.arpa or ip6.arpa stands for; undefined: it is no such name, or not a whole address. */
 export function reverseAddress(name: string): string | undefined {
   const four = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/.exec(name);

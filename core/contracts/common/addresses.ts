@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 
-/** An address of 4 or 16 bytes, in network order, from its text. Errors: RangeError. */
+/** An address of 4 or 16 bytes, in network order, from its text. No leading zeros (octal to some), no zone. Errors: RangeError. */
 export function addressBytes(text: string): Buffer {
   const family = isIP(text);
   if (family === 4) return Buffer.from(text.split('.').map(Number));
