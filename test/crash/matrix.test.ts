@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar } from '../helpers/busybox.ts';
 import { makeArchive } from '../bench/archive.ts';
-import { buildVictim, Matrix } from './matrix.ts';
+import { buildVictim, cutAll, Matrix } from './matrix.ts';
 import { scenarios } from './scenario.ts';
 
 /** All of it takes some minutes; `CRASH_SAMPLE=n` takes every nth case (the virtual machines of the stock-kernel tier). */
@@ -38,11 +38,6 @@ describe.each(Object.keys(scenarios))('killed at any instant of %s', (scenario) 
     const cases = ((await lanes[0]?.enumerate(scenario)) ?? []).filter((_, i) => i % every === 0);
     expect(cases.length).toBeGreaterThan(0);
     console.log(`${scenario}: ${cases.length} cases`);
-    const wrong: string[] = [];
-    await Promise.all(lanes.map(async (lane) => {
-      for (let one = cases.shift(); one; one = cases.shift()) wrong.push(...(await lane.run(scenario, one)));
-      wrong.push(...(await lane.finish(scenario)));
-    }));
-    expect(wrong).toEqual([]);
+    expect(await cutAll(lanes, scenario, cases)).toEqual([]);
   });
 });

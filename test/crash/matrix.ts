@@ -226,6 +226,17 @@ export class Matrix {
   }
 }
 
+/** All cases of a scenario, each in the next lane that is free; what was wrong afterwards. */
+export async function cutAll(lanes: readonly Matrix[], scenario: string, cases: readonly Case[]): Promise<string[]> {
+  const left = [...cases];
+  const wrong: string[] = [];
+  await Promise.all(lanes.map(async (lane) => {
+    for (let one = left.shift(); one; one = left.shift()) wrong.push(...(await lane.run(scenario, one)));
+    wrong.push(...(await lane.finish(scenario)));
+  }));
+  return wrong;
+}
+
 function isAlive(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));

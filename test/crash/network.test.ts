@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { enterNetns } from '../../native/ts/testing-netns.ts';
 import { busyboxTar } from '../helpers/busybox.ts';
 import { missingPeers } from '../helpers/peers.ts';
-import { buildVictim, Matrix, type Case } from './matrix.ts';
+import { buildVictim, cutAll, Matrix, type Case } from './matrix.ts';
 import { networkScenarios } from './network.ts';
 
 const every = Number(process.env['CRASH_SAMPLE'] ?? 1);
@@ -42,11 +42,6 @@ describe.skipIf(missing.length > 0).each(Object.keys(networkScenarios))('killed 
     const cases = ((await lanes[0]?.enumerate(scenario)) ?? []).filter(ofNetworks).filter((_, i) => i % every === 0);
     expect(cases.length).toBeGreaterThan(0);
     console.log(`${scenario}: ${cases.length} cases`);
-    const wrong: string[] = [];
-    await Promise.all(lanes.map(async (lane) => {
-      for (let one = cases.shift(); one; one = cases.shift()) wrong.push(...(await lane.run(scenario, one)));
-      wrong.push(...(await lane.finish(scenario)));
-    }));
-    expect(wrong).toEqual([]);
+    expect(await cutAll(lanes, scenario, cases)).toEqual([]);
   });
 });
