@@ -159,6 +159,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       config: { sources: ['built-in', ...config.files], result: value },
       wake: ({ request }) => wakeCommand(value, (request.restart?.policy ?? 'no') !== 'no', state.folders),
       keep: createKeep(value, state.folders, plugins, { log }),
+      ...(real.uid === 0 ? {} : { explainOnly: true }),
       // a resident engine is told, or started, at the end of the command
       ...(options.passing && value.resident === 'off' ? { passing: true } : {}),
       ...(options.caller ? { caller: options.caller } : {}),

@@ -286,6 +286,12 @@ describe('explain', () => {
       'after.undo cgroupKill groups', 'after.undo unlink nets', 'after.undo cgroupRemove groups',
     ]);
   });
+  it.each([[true, []], [false, ['reconcile']]])('is all that one who is not root can have done (%s): nothing is reconciled', async (explainOnly, expected) => {
+    const called: string[] = [];
+    const { engine } = await testEngine({ parts: { explainOnly }, extra: (hooks) => (hooks.tapFor('watch')('reconcile', () => void called.push('reconcile')), []) });
+    expect((await engine.containers.explain(request())).steps.length).toBeGreaterThan(0);
+    expect(called).toEqual(expected);
+  });
   it('knows the layers of the image', async () => {
     const { engine } = await start();
     const record = await engine.containers.create(request());

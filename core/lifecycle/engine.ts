@@ -107,8 +107,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
   await hooks.call('configResolved', { config: parts.config.result });
   await hooks.call('pluginsReady', {});
   hooks.seal();
-  // without root nothing can be undone, and explain needs none
-  if (parts.machine.uid === 0) {
+  if (!parts.explainOnly) {
     const undone = [...(await state.reconcile()), ...(await catchUp(core)), ...(await sweepContainers(core))];
     // a load that was killed may have left layers
     if (undone.some((line) => line.startsWith('undone: '))) undone.push(...(await sweepLayers(core)));

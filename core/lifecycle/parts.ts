@@ -66,6 +66,8 @@ export interface EngineParts {
   caller?(): { readonly uid: number; readonly pid: number };
   /** What a shim is to start when it ends with no engine at its control connection, so that its run is collected. */
   wake?(container: ContainerRecord): readonly string[] | undefined;
+  /** Without root nothing can be undone: runs are explained, as root would run them, and what an earlier engine left is for root to end. */
+  readonly explainOnly?: boolean;
   /** This process serves one command: what is due after the end of a run is for the one whom the shim wakes. */
   readonly passing?: boolean;
   /** Have the services of plugins run (PluginManifest.service). Asked at every start on a network: microseconds when they do; else resolves when they do. Never throws. */
