@@ -283,7 +283,7 @@ describe('a sandbox that waits', () => {
       'echo == status; grep -v -e ctxt -e Vm -e Rss -e HugetlbPages -e Cpus_allowed -e Mems -e Speculation -e x86 /proc/1/status',
       'echo == limits; cat /proc/1/limits', 'echo == ps; ps -o pid,ppid,user,args', 'echo == rest; cat /proc/1/oom_score_adj /proc/1/cgroup /proc/1/comm /proc/1/loginuid /proc/1/sessionid /proc/1/personality /proc/1/timerslack_ns 2>&1',
       'echo == mounts; sed "s/^[0-9]* [0-9]* [0-9:]* //; s/[0-9a-f]\\{16,\\}/ID/g; s/shared:[0-9]*//; s/master:[0-9]*//" /proc/self/mountinfo',
-      'echo == names; cat /proc/sys/kernel/hostname | wc -c; cat /etc/hostname | wc -c; diff /etc/hostname /proc/sys/kernel/hostname && echo alike; hostname | grep -c .', 'echo == ns; ls /proc/1/ns', 'echo == files; find / -xdev -newer /bin/busybox ! -path "/proc/*" ! -path "/sys/*" | sort', 'echo == stat; cut -d" " -f 4-9,18-20 /proc/1/stat; ls /proc | grep -c "^[0-9]"',
+      'echo == names; cat /proc/sys/kernel/hostname | wc -c; cat /etc/hostname | wc -c; diff /etc/hostname /proc/sys/kernel/hostname && echo alike; hostname | grep -c .', 'echo == ns; ls /proc/1/ns', 'echo == files; find / -xdev -newer /bin/busybox ! -path "/proc/*" ! -path "/sys/*" | sort', 'echo == stat; cut -d" " -f 4-9,18-20 /proc/1/stat; ls /proc > /tmp/three; grep -c "^[0-9]" /tmp/three',
     ].join('; ');
     const words = [...plain, 'sh', '-c', look];
     const anonymous = (text: string): string => text.replaceAll(/[0-9a-f]{12,64}/g, 'ID').replaceAll(engine.folder, 'FOLDER');
