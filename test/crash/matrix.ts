@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Engine } from '@engine/core/api';
 import { openEngine } from '../../config/open.ts';
 import { entries, holderOf } from '../helpers/engine.ts';
-import { snapshot } from '../helpers/leaks.ts';
+import { cgroups, mounts } from '../helpers/leaks.ts';
 import { until } from '../helpers/wait.ts';
 import { watched, type Cut, type Order } from './halting.ts';
 import { networkLeftOver, networkScenarios } from './network.ts';
@@ -219,8 +219,8 @@ export class Matrix {
       // a killed shim's container needs a moment to die
       const settled = await until('processes to end', () => shimProcesses(this.#folder).length === 0, 3000).catch(() => false);
       if (!settled) problems.push(...shimProcesses(this.#folder).map(({ pid }) => `process ${pid}`));
-      problems.push(...snapshot().cgroups.filter((path) => path.includes(this.#instance)).map((path) => `cgroup ${path}`));
-      problems.push(...snapshot().mounts.filter((path) => path.startsWith(this.#root) || path.startsWith(this.#runRoot)).map((path) => `mount ${path}`));
+      problems.push(...cgroups().filter((path) => path.includes(this.#instance)).map((path) => `cgroup ${path}`));
+      problems.push(...mounts().filter((path) => path.startsWith(this.#root) || path.startsWith(this.#runRoot)).map((path) => `mount ${path}`));
     }
     return problems;
   }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { entries, type Running, type TestEngine } from '../helpers/engine.ts';
-import { owned, snapshot } from '../helpers/leaks.ts';
+import { cgroups, owned } from '../helpers/leaks.ts';
 import { until } from '../helpers/wait.ts';
 
 /** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
@@ -77,6 +77,6 @@ export async function randomRound(engine: TestEngine, random: () => number, para
   for (const folder of ['inflight', 'trash', 'containers', 'storage-overlay/snapshots', 'storage-overlay/trash']) {
     for (const name of entries(join(engine.root, folder))) wrong.push(`left: ${folder}/${name}`);
   }
-  wrong.push(...snapshot().cgroups.filter((path) => path.includes(engine.instance)).map((path) => `left: ${path}`));
+  wrong.push(...cgroups().filter((path) => path.includes(engine.instance)).map((path) => `left: ${path}`));
   return wrong.length ? [...told.map((line) => `(${line})`), ...wrong] : [];
 }

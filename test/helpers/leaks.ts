@@ -22,7 +22,8 @@ function list(folder: string): string[] {
   }
 }
 
-function cgroups(): string[] {
+/** Folders of any engine in any hierarchy. */
+export function cgroups(): string[] {
   const found: string[] = [];
   const walk = (path: string, depth: number): void => {
     for (const name of list(path)) {
@@ -34,6 +35,9 @@ function cgroups(): string[] {
   for (const hierarchy of list('/sys/fs/cgroup')) walk(join('/sys/fs/cgroup', hierarchy), 2);
   return found;
 }
+
+/** Where something is mounted, in this process's mount namespace. */
+export const mounts = (): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean).map((line) => line.split(' ')[4] ?? '');
 
 function processes(): string[] {
   return list('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
@@ -100,9 +104,9 @@ function holds(pid: string, folder: string): boolean {
 }
 
 /** Everything of the machine that any engine could have made, as it is now. */
-export function snapshot(): Snapshot {
+function snapshot(): Snapshot {
   return {
-    mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean).map((line) => line.split(' ')[4] ?? ''),
+    mounts: mounts(),
     cgroups: cgroups(),
     links: list('/sys/class/net'),
     tables: tables(),

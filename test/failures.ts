@@ -1,0 +1,22 @@
+import { readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+
+/** What vitest's JSON report says about one file. */
+interface File {
+  readonly name: string;
+  readonly status: string;
+  readonly message: string;
+  readonly assertionResults: readonly { readonly status: string; readonly fullName: string; readonly failureMessages: readonly string[] }[];
+}
+
+/** The first lines of an error, without colours. */
+const brief = (text: string): string => text.replaceAll(/\u001B\[[\d;]*m/g, '').split('\n').slice(0, 12).map((line) => `    ${line}`).join('\n');
+
+// node test/failures.ts REPORT: the failed tests of a report, each with the beginning of its error.
+const { testResults } = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as { testResults: readonly File[] };
+for (const { name, status, message, assertionResults } of testResults) {
+  const failed = assertionResults.filter((test) => test.status === 'failed');
+  const file = relative(process.cwd(), name);
+  for (const { fullName, failureMessages } of failed) console.log(`FAIL ${file} > ${fullName}\n${failureMessages.map(brief).join('\n')}`);
+  if (failed.length === 0 && status === 'failed') console.log(`FAIL ${file}\n${brief(message)}`);
+}
