@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
-import { type Effect } from '@engine/core/plan';
+import { type Effect, type Step } from '@engine/core/plan';
 import { describeSuite } from '@engine/core/contracts/common/vitest';
 import { fakeBench } from '@engine/core/contracts/common/fake-bench';
 import { firewallSuite } from '@engine/core/contracts/firewall/suite';
@@ -79,7 +79,7 @@ describe('networks', () => {
   });
   it.each([
     ['filter', '-D FORWARD -j ENG-0a1b2c3d-FORWARD'], ['filter', '-F ENG-0a1b2c3d-Faaaaaaaaaaaa'], ['filter', '-F ENG-0a1b2c3d-FORWARD'], ['nat', '-F ENG-0a1b2c3d-SOURCE'], ['nat', '-D POSTROUTING -j ENG-0a1b2c3d-SOURCE'],
-    ['nat', '-D ENG-0a1b2c3d-SOURCE -s 10.208.10.0/24 -j ENG-0a1b2c3d-Saaaaaaaaaaaa'], ['mangle', '-F ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-D PREROUTING -j ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-F ENG-0a1b2c3d-GUARD'], ['mangle', '-F ENG-0a1b2c3d-OPEN'],
+    ['nat', '-D ENG-0a1b2c3d-SOURCE -s 10.208.10.0/24 -j ENG-0a1b2c3d-Saaaaaaaaaaaa'], ['mangle', '-F ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-D PREROUTING -j ENG-0a1b2c3d-LOOPBACK'], ['mangle', '-F ENG-0a1b2c3d-GUARD'], ['mangle', '-F ENG-0a1b2c3d-OPEN'], ['raw', '-F ENG-0a1b2c3d-INGRESS'], ['raw', '-F ENG-0a1b2c3d-Raaaaaaaaaaaa'], ['raw', '-D PREROUTING -j ENG-0a1b2c3d-INGRESS'],
   ])('what somebody took out of %s (%s) is put back, and only that', (table, line) => {
     const { tables, driver } = make();
     const open = network('a', { isolated: false });
@@ -132,7 +132,7 @@ describe('ports', () => {
     const { tables, driver } = make();
     apply(tables, sync(driver.ensure(network('a'))));
     const before = tables.all();
-    const steps = driver.planPorts(endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ protocol: 'udp', hostAddress: '192.0.2.1', hostPort: 53 }), port({ hostAddress: '::' })]), network('a'), run);
+    const steps = driver.planPorts(endpoint([port(), port({ hostAddress: '127.0.0.1', hostPort: 81 }), port({ protocol: 'udp', hostAddress: '192.0.2.1', hostPort: 53 })]), network('a'), run);
     expect(steps.map(({ slot, operation }) => [slot, operation.name])).toEqual([['shim.attach', 'execHost'], ['shim.attach', 'writeFile'], ['shim.attach', 'forgetFlows']]);
     expect(steps[2]?.operation.args).toEqual({ protocol: 17, port: 53, address: Buffer.from([192, 0, 2, 1]) });
     steps.forEach(({ operation }) => tables.run(operation));
@@ -167,6 +167,39 @@ describe('ports', () => {
     expect(readdirSync(serviceFolder)).toEqual([]);
     undo(tables, made);
     expect(tables.all()).toEqual([]);
+  });
+  it('that the held socket relays are closed to internal networks, which may come before or after', () => {
+    const { tables, driver } = make();
+    const inner = (letter: string): FirewallNetwork => network(letter, { internal: true, subnets: [`10.208.${Number.parseInt(letter, 16)}.0/24`, `fd00:${letter}::/64`], gateways: [`10.208.${Number.parseInt(letter, 16)}.1`, `fd00:${letter}::1`] });
+    const publish = (ports: BoundPort[], letter: string): readonly Step[] => {
+      const steps = driver.planPorts(endpoint(ports, { run: letter.repeat(16) }), network('a'), run);
+      steps.forEach(({ operation }) => tables.run(operation));
+      return steps;
+    };
+    apply(tables, sync(driver.ensure(network('a'))));
+    const empty = tables.all();
+    const one = publish([port({ hostAddress: '::' }), port({ hostAddress: '2001:db8::1', protocol: 'udp', hostPort: 53 }), port({ hostAddress: '::1', hostPort: 9 })], '1');
+    expect(one.map(({ operation }) => operation.name)).toEqual(['writeFile', 'execHost']);
+    expect(tables.chain(6, 'raw', 'E0a1b2c3d-11111111111111110')).toEqual(['-p tcp -m tcp --dport 8080 -j DROP', '-d 2001:db8::1 -p udp -m udp --dport 53 -j DROP']);
+    const made = sync(driver.ensure(inner('b')));
+    apply(tables, made);
+    expect(tables.chain(6, 'raw', 'ENG-0a1b2c3d-Rbbbbbbbbbbbb')).toEqual(['-m rpfilter --invert -j DROP', '-m addrtype --dst-type LOCAL -j ENG-0a1b2c3d-RELAYED']);
+    const two = publish([port({ hostAddress: '::', hostPort: 81 })], '2');
+    expect(tables.chain(6, 'raw', 'ENG-0a1b2c3d-RELAYED')).toEqual(['-j E0a1b2c3d-22222222222222220', '-j E0a1b2c3d-11111111111111110']);
+    // somebody takes them away; other networks have no use for them
+    const before = tables.all().sort();
+    tables.restore(6, '*raw\n-F ENG-0a1b2c3d-RELAYED\n-F E0a1b2c3d-11111111111111110\nCOMMIT\n');
+    expect(sync(driver.ensure(network('a')))).toEqual([]);
+    apply(tables, sync(driver.ensure(inner('b'))));
+    expect(tables.all().sort().map((line) => line.replace(/[12]{16}/, ''))).toEqual(before.map((line) => line.replace(/[12]{16}/, '')));
+    expect(sync(driver.ensure(inner('b')))).toEqual([]);
+    undo(tables, one);
+    expect(tables.chain(6, 'raw', 'ENG-0a1b2c3d-RELAYED')).toEqual(['-j E0a1b2c3d-22222222222222220']);
+    undo(tables, made);
+    undo(tables, two);
+    undo(tables, two);
+    expect(tables.all()).toEqual(empty);
+    expect(readdirSync(serviceFolder)).toEqual([]);
   });
   it('by IPv6 lead to the address that the container has there, but not ::1', () => {
     const { tables, driver } = make();

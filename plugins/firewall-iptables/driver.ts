@@ -12,7 +12,7 @@ import { createRtnetlink, type Rtnetlink } from '@engine/native/rtnetlink';
 import { createForeign, type Foreign } from './foreign.ts';
 import { findProgram, findPrograms, type Programs, type Variant } from './programs.ts';
 import { createReader, type Family, type RuleReader, type Rules } from './reader.ts';
-import { bindingRule, chainNames, familyOf, restoreText, targetOf } from './rules.ts';
+import { bindingRule, chainNames, familyOf, relayedOf, relayedRule, restoreText, targetOf } from './rules.ts';
 import { findMissing, hasHook, isPresent, removeNetwork, removeShared, type Change } from './state.ts';
 import { explain } from './why.ts';
 
@@ -31,9 +31,14 @@ for t; do case $t in
   '!'*) restore || exit 1 ;;
   '|'*) if restore 2>/dev/null; then exit 0; fi ;;
   '<'*) if [ -e "\${t#?}" ]; then "$r" --noflush -w ${PATIENCE} <"\${t#?}" || :; fi ;;
+  '+'*)
+    c=\${t%% *} f=\${t#* }
+    with() { while IFS= read -r l; do printf '%s\\n' "$l"; case $l in '*'*) printf -- '-N %s\\n' "\${c#?}" ;; esac; done; }
+    # with the chain or without: whichever it is, others may change it at any time
+    "$r" --noflush -w ${PATIENCE} <"$f" 2>/dev/null || with <"$f" | "$r" --noflush -w ${PATIENCE} 2>/dev/null || "$r" --noflush -w ${PATIENCE} <"$f" || exit 1 ;;
   *) restore 2>/dev/null || : ;;
 esac; done`;
-const SIGN = { must: '!', may: '?', all: '|', kept: '<' } as const;
+const SIGN = { must: '!', may: '?', all: '|', kept: '<', relayed: '+' } as const;
 const FAMILIES: readonly Family[] = [4, 6];
 const UDP = 17;
 
@@ -70,15 +75,40 @@ export function createFirewallIptables({ instance, machine, serviceFolder }: Pic
     return path;
   };
 
+  /** Internal networks of a family that a container doesn't have would reach its ports by way of the host's own socket. Where there are none the rules wait for them. */
+  const closeRelay = (endpoint: Endpoint, family: Family, chain: string): Step[] => {
+    const relayed = relayedOf(endpoint, family);
+    // without the program there are no networks of that family
+    if (relayed.length === 0 || (family === 6 && (installed() ?? fallen()).restore6 === undefined)) return [];
+    const path = join(serviceFolder, `${chain}.relayed${family}`);
+    const text = restoreText([{ table: 'raw', lines: [`:${chain} - [0:0]`, ...relayed.map((port) => relayedRule(chain, port)), `-I ${names.relayed} 1 -j ${chain}`] }]);
+    const dispatch = `-D ${names.relayed} -j ${chain}`;
+    const drop = [`:${chain} - [0:0]`, `-X ${chain}`];
+    const raw = (how: Change['how'], ...lines: string[]): Change => ({ how, text: restoreText([{ table: 'raw', lines }]) });
+    const remove = change(family, [
+      raw('all', dispatch, ...drop, `-X ${names.relayed}`),
+      // as with what is bound
+      raw('may', dispatch), raw('may', dispatch), raw('must', ...drop), raw('may', `-X ${names.relayed}`),
+    ]);
+    const forgotten = op.unlink({ path }, { okMissing: true });
+    return [
+      step('shim.attach', op.writeFile({ path, data: Buffer.from(text), mode: 0o600, how: BITS.WRITE.create | BITS.WRITE.truncate }), forgotten),
+      step('shim.attach', change(family, [{ how: 'relayed', text: `${names.relayed} ${path}` }]), [forgotten, remove]),
+    ];
+  };
+
   const change = (family: Family, changes: readonly Change[]): Operation<'execHost'> =>
     op.execHost({ argv: ['/bin/sh', '-c', SCRIPT, program(family), ...changes.map(({ how, text }) => `${SIGN[how]}${text}`)], deadline: DEADLINE });
   /** What a running container publishes, as it was made: for when somebody takes the rules away. */
   const keptFile = (chain: string, family: Family): string => join(serviceFolder, `${chain}.${family}`);
-  const lostPorts = (rules: Rules, family: Family): Change[] => {
-    const chains = readdirSync(serviceFolder).flatMap((name) => (name.endsWith(`.${family}`) && !name.startsWith('.') ? [name.slice(0, -2)] : []));
-    if (chains.length === 0) return [];
-    const jumps = rules.rules(family, 'nat', names.ports);
-    return chains.filter((chain) => !jumps.some((rule) => rule.mentions(chain))).map((chain) => ({ how: 'kept', text: keptFile(chain, family) }));
+  const lostPorts = (rules: Rules, family: Family, { internal }: FirewallNetwork): Change[] => {
+    const files = readdirSync(serviceFolder);
+    const lost = (suffix: string, table: 'nat' | 'raw', shared: string): Change[] => {
+      const kept = files.filter((name) => name.endsWith(suffix) && !name.startsWith('.'));
+      const jumps = kept.length === 0 ? [] : rules.rules(family, table, shared);
+      return kept.filter((name) => !jumps.some((rule) => rule.mentions(name.slice(0, -suffix.length)))).map((name) => ({ how: 'kept', text: join(serviceFolder, name) }));
+    };
+    return [...lost(`.${family}`, 'nat', names.ports), ...(internal ? lost(`.relayed${family}`, 'raw', names.relayed) : [])];
   };
   /** Generations of the rules that were found complete, by network. */
   const complete = new Map<string, string>();
@@ -104,7 +134,7 @@ export function createFirewallIptables({ instance, machine, serviceFolder }: Pic
       const rules = rulesOf().look();
       const effects = [...(isFirst ? [ensureFolder(serviceFolder)] : []), ...families(network).flatMap((family): Effect[] => {
         const { isNew, changes: missing } = findMissing(rules, family, network, names);
-        const changes = [...missing, ...(isFirst ? [] : lostPorts(rules, family))];
+        const changes = [...missing, ...(isFirst ? [] : lostPorts(rules, family, network))];
         if (changes.length === 0) return [];
         return [effect(change(family, changes), isNew ? [change(family, removeNetwork(family, network, names)), change(family, removeShared(family, names))] : { none: 'rules of a network that is there are put back' })];
       }), ...foreignOf().ensure(network)];
@@ -126,7 +156,7 @@ export function createFirewallIptables({ instance, machine, serviceFolder }: Pic
       const chain = names.endpoint(endpoint);
       return FAMILIES.flatMap((family): Step[] => {
         const bound = bindings(endpoint, family);
-        if (bound.length === 0) return [];
+        if (bound.length === 0) return closeRelay(endpoint, family, chain);
         const path = keptFile(chain, family);
         const add = restoreText([{ table: 'nat', lines: [
           `:${chain} - [0:0]`, ...bound.map(({ port, target }) => bindingRule(chain, port, target)),

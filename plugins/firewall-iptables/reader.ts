@@ -3,7 +3,7 @@ import { createLegacyReader } from './read-legacy.ts';
 import { createNftReader } from './read-nft.ts';
 
 export type Family = 4 | 6;
-export type TableName = 'filter' | 'nat' | 'mangle';
+export type TableName = 'filter' | 'nat' | 'mangle' | 'raw';
 
 /** As much of a rule as can be told from its bytes with both kinds of tables. */
 export interface Rule {

@@ -22,7 +22,11 @@ const names = (instance: string, prefix = `ENG-${instance}`) => ({
   /** Networks that are not isolated from each other. */
   open: `${prefix}-OPEN`,
   loopback: `${prefix}-LOOPBACK`,
-  network: (kind: 'F' | 'I' | 'S' | 'G', network: Pick<FirewallNetwork, 'id'>) => `${prefix}-${kind}${network.id.slice(0, 12)}`,
+  /** What may not come in, before conntrack has seen it; of raw. */
+  ingress: `${prefix}-INGRESS`,
+  /** Ports that the held socket passes on, closed to internal networks: a jump per endpoint; of raw. */
+  relayed: `${prefix}-RELAYED`,
+  network: (kind: 'F' | 'I' | 'S' | 'G' | 'R', network: Pick<FirewallNetwork, 'id'>) => `${prefix}-${kind}${network.id.slice(0, 12)}`,
   /** With the whole id of its run, for which the others' prefix leaves no room. */
   endpoint: ({ run, interface: name }: Pick<Endpoint, 'run' | 'interface'>) => `E${instance}-${run}${/\d{0,2}$/.exec(name)?.[0] ?? ''}`,
 });
@@ -36,12 +40,14 @@ export const dropDispatch = ({ from, spec }: Dispatch): string => `-D ${from} ${
 /** A chain that all networks share, with what is always in it, and from where it is reached. */
 export interface SharedChain { readonly table: TableName; readonly chain: string; readonly rules: readonly string[]; readonly hooks: readonly Dispatch[] }
 
-export function sharedChains(family: Family, { forward, input, ports, source, guard, open, loopback }: Names): readonly SharedChain[] {
+export function sharedChains(family: Family, { forward, input, ports, source, guard, open, loopback, ingress, relayed }: Names): readonly SharedChain[] {
   const hook = (table: TableName, from: string, to: string, match = '', first = true): Dispatch => ({ table, from, spec: `${match}-j ${to}`, mentions: to, first });
   // 127.0.0.1 of a packet that did not come from here is not for us to translate (CVE-2020-8558); ::1 can't be translated at all
   const notLoopback = family === 4 ? '! -d 127.0.0.0/8 ' : '! -d ::1/128 ';
   const local = '-m addrtype --dst-type LOCAL ';
   return [
+    { table: 'raw', chain: ingress, rules: [], hooks: [hook('raw', 'PREROUTING', ingress)] },
+    { table: 'raw', chain: relayed, rules: [], hooks: [] },
     { table: 'mangle', chain: guard, rules: [], hooks: [hook('mangle', 'FORWARD', guard)] },
     { table: 'mangle', chain: open, rules: [], hooks: [] },
     // route_localnet makes the kernel take such packets: it dropped them before (CVE-2020-8558)
@@ -66,9 +72,19 @@ export function networkChains(family: Family, network: FirewallNetwork, names: N
   const subnets = network.subnets.filter((subnet) => familyOf(subnet) === family);
   if (subnets.length === 0) return [];
   const gateways = network.gateways.filter((gateway) => familyOf(gateway) === family);
-  const [F, I, S, G] = (['F', 'I', 'S', 'G'] as const).map((kind) => names.network(kind, network)) as [string, string, string, string];
+  const [F, I, S, G, R] = (['F', 'I', 'S', 'G', 'R'] as const).map((kind) => names.network(kind, network)) as [string, string, string, string, string];
   const to = (table: TableName, from: string, match: string, target: string, how = '-j', first = false): Dispatch => ({ table, from, spec: `${match} ${how} ${target}`, mentions: target, first });
 
+  const ingress: NetworkChain = {
+    table: 'raw', chain: R,
+    rules: [
+      // with a foreign address a container could be any client of a published port, and speak in the connections of other networks (raw: a reset would count with conntrack); NET_RAW, which containers have by default, is enough for it
+      `-A ${R} -m rpfilter --invert -j DROP`,
+      // the relay asks as the host, which no rule of FORWARD sees
+      ...(internal ? [`-A ${R} -m addrtype --dst-type LOCAL -j ${names.relayed}`] : []),
+    ],
+    dispatch: [to('raw', names.ingress, `-i ${link}`, R)],
+  };
   const guard: NetworkChain = {
     table: 'mangle', chain: G,
     rules: [
@@ -119,16 +135,22 @@ export function networkChains(family: Family, network: FirewallNetwork, names: N
       ...subnets.map((subnet) => to('nat', names.source, `-s ${subnet}`, S)),
     ],
   };
-  return [guard, forward, ...(dns && gateways.length > 0 ? [input] : []), source];
+  return [ingress, guard, forward, ...(dns && gateways.length > 0 ? [input] : []), source];
 }
+
+/** What the held socket of an endpoint passes on to an address of the other family; but for loopback, where nobody but the host itself asks. */
+export const relayedOf = (endpoint: Pick<Endpoint, 'addresses' | 'ports'>, family: Family): readonly BoundPort[] =>
+  endpoint.ports.filter((port) => familyOf(port.hostAddress) === family && targetOf(port, endpoint) === undefined && port.hostAddress !== '::1' && !port.hostAddress.startsWith('127.'));
 
 /** The address of a container that a binding leads to; undefined: it has none of that family, and the relay serves it. */
 export const targetOf = ({ hostAddress }: BoundPort, { addresses }: Pick<Endpoint, 'addresses'>): string | undefined =>
   hostAddress === '::1' ? undefined : addresses.find(({ family }) => family === familyOf(hostAddress))?.address;
 
+const matchOf = ({ protocol, hostAddress, hostPort }: BoundPort): string =>
+  `${hostAddress === '0.0.0.0' || hostAddress === '::' ? '' : `-d ${hostAddress} `}-p ${protocol} -m ${protocol} --dport ${hostPort}`;
+
 export function bindingRule(chain: string, port: BoundPort, target: string): string {
-  const { protocol, hostAddress, hostPort, containerPort } = port;
-  const match = hostAddress === '0.0.0.0' || hostAddress === '::' ? '' : ` -d ${hostAddress}`;
-  const to = target.includes(':') ? `[${target}]:${containerPort}` : `${target}:${containerPort}`;
-  return `-A ${chain}${match} -p ${protocol} -m ${protocol} --dport ${hostPort} -j DNAT --to-destination ${to}`;
+  const to = target.includes(':') ? `[${target}]:${port.containerPort}` : `${target}:${port.containerPort}`;
+  return `-A ${chain} ${matchOf(port)} -j DNAT --to-destination ${to}`;
 }
+export const relayedRule = (chain: string, port: BoundPort): string => `-A ${chain} ${matchOf(port)} -j DROP`;

@@ -4,12 +4,12 @@ import { addDispatch, dropDispatch, networkChains, restoreText, sharedChains, ty
 
 /**
  * What a shell gives to iptables-restore. `must`: a failure ends it; `may`: it may fail because somebody was faster; `all`: when it succeeds nothing else is to be done;
- * `kept`: `text` is the path of a file, which may be gone by then.
+ * `kept`: `text` is the path of a file, which may be gone by then; `relayed`: a chain of raw, a space, and the path of a file that goes into it. Nobody else makes that chain before.
  */
-export interface Change { readonly how: 'must' | 'may' | 'all' | 'kept'; readonly text: string }
+export interface Change { readonly how: 'must' | 'may' | 'all' | 'kept' | 'relayed'; readonly text: string }
 const may = (table: TableName, ...lines: string[]): Change => ({ how: 'may', text: restoreText([{ table, lines }]) });
 
-const TABLES: readonly TableName[] = ['mangle', 'filter', 'nat'];
+const TABLES: readonly TableName[] = ['raw', 'mangle', 'filter', 'nat'];
 const byTable = <T extends { readonly table: TableName }>(list: readonly T[]): (readonly [TableName, readonly T[]])[] =>
   TABLES.map((table) => [table, list.filter((one) => one.table === table)] as const).filter(([, found]) => found.length > 0);
 
@@ -17,19 +17,22 @@ const byTable = <T extends { readonly table: TableName }>(list: readonly T[]): (
 const positions = (reader: Rules, family: Family, { table, from, mentions }: Dispatch): number[] => reader.rules(family, table, from).flatMap((rule, i) => (rule.mentions(mentions) ? [i + 1] : []));
 
 /** Chains that all networks share: what is not there. */
-function missingShared(reader: Rules, family: Family, names: Names, isOpen: boolean): Change[] {
+function missingShared(reader: Rules, family: Family, names: Names, isNeeded: (chain: string) => boolean): Change[] {
   const absent: Block[] = [];
+  const loose: Change[] = [];
   const repairs: Change[] = [];
   for (const { table, chain, rules, hooks } of sharedChains(family, names)) {
-    if (chain === names.open && !isOpen) continue;
+    if (!isNeeded(chain)) continue;
     const lacking = hooks.filter((hook) => positions(reader, family, hook).length === 0);
     const isWhole = reader.rules(family, table, chain).length >= rules.length;
     if (lacking.length === 0 && isWhole && (hooks.length > 0 || reader.hasChain(family, table, chain))) continue;
     // -N fails where another engine process has just made it: then the jumps are there too
-    if (!reader.hasChain(family, table, chain)) absent.push({ table, lines: [`-N ${chain}`, ...rules, ...hooks.map(addDispatch)] });
+    // by itself: it comes and goes at other times than the rest of its table
+    if (hooks.length === 0 && !reader.hasChain(family, table, chain)) loose.push(may(table, `-N ${chain}`));
+    else if (!reader.hasChain(family, table, chain)) absent.push({ table, lines: [`-N ${chain}`, ...rules, ...hooks.map(addDispatch)] });
     else repairs.push(may(table, ...(isWhole ? [] : [`:${chain} - [0:0]`, ...rules]), ...lacking.map(addDispatch)));
   }
-  return [...byTable(absent).map(([table, blocks]) => may(table, ...blocks.flatMap(({ lines }) => lines))), ...repairs];
+  return [...byTable(absent).map(([table, blocks]) => may(table, ...blocks.flatMap(({ lines }) => lines))), ...loose, ...repairs];
 }
 
 export interface Missing {
@@ -58,7 +61,7 @@ export function findMissing(reader: Rules, family: Family, network: FirewallNetw
       ],
     });
   }
-  const shared = missingShared(reader, family, names, !network.isolated && !network.internal);
+  const shared = missingShared(reader, family, names, (chain) => (chain === names.open ? !network.isolated && !network.internal : chain !== names.relayed || network.internal));
   const own: Change[] = blocks.length === 0 ? [] : [{ how: 'must', text: restoreText(byTable(blocks).map(([table, list]) => ({ table, lines: list.flatMap(({ lines }) => lines) }))) }];
   return { isNew, changes: [...shared, ...own] };
 }
@@ -83,10 +86,10 @@ export function removeNetwork(family: Family, network: FirewallNetwork, names: N
 /** What networks share, once the last one is gone: chains that are in use refuse to go, and with them the rest of their table. `isThere`: of the jumps to them. */
 export function removeShared(family: Family, names: Names, isThere: (hook: Dispatch) => boolean = () => true): readonly Change[] {
   const shared = sharedChains(family, names);
-  const open = shared.filter(({ chain }) => chain === names.open);
+  const loose = shared.filter(({ hooks }) => hooks.length === 0);
   return [
-    ...open.map(({ table, chain }) => may(table, `-X ${chain}`)),
-    ...byTable(shared.filter((one) => !open.includes(one))).map(([table, list]) => may(table, ...list.flatMap(({ chain, rules, hooks }) => [...hooks.filter(isThere).map(dropDispatch), ...(rules.length > 0 ? [`-F ${chain}`] : []), `-X ${chain}`]))),
+    ...loose.map(({ table, chain }) => may(table, `-X ${chain}`)),
+    ...byTable(shared.filter((one) => !loose.includes(one))).map(([table, list]) => may(table, ...list.flatMap(({ chain, rules, hooks }) => [...hooks.filter(isThere).map(dropDispatch), ...(rules.length > 0 ? [`-F ${chain}`] : []), `-X ${chain}`]))),
   ];
 }
 export const hasHook = (reader: Rules, family: Family) => (hook: Dispatch): boolean => positions(reader, family, hook).length > 0;

@@ -58,11 +58,15 @@ export class FakeTables implements RuleReader {
     const family = familyOf(argv[3]);
     for (const text of argv.slice(4)) {
       try {
-        if (text.startsWith('<')) this.restore(family, existsSync(text.slice(1)) ? readFileSync(text.slice(1), 'utf8') : '');
+        if (text.startsWith('+')) {
+          const [, chain = '', path = ''] = /^\+(\S+) (.*)$/.exec(text) ?? [];
+          const kept = readFileSync(path, 'utf8');
+          this.restore(family, this.#table(family, 'raw').has(chain) ? kept : kept.replace('\n', `\n-N ${chain}\n`));
+        } else if (text.startsWith('<')) this.restore(family, existsSync(text.slice(1)) ? readFileSync(text.slice(1), 'utf8') : '');
         else this.restore(family, text.slice(1));
         if (text.startsWith('|')) return;
       } catch (error) {
-        if (text.startsWith('!')) throw error;
+        if (/^[!+]/.test(text)) throw error;
       }
     }
   }

@@ -204,6 +204,63 @@ export const packetCases: readonly SuiteCase<FirewallContext>[] = [
     },
   },
   {
+    name: 'what a container sends with a foreign address gets nowhere',
+    needs,
+    async run(c) {
+      const { machine, peer } = c.world;
+      const network = c.network(1);
+      const server = await c.setUp(network);
+      const attacker = await c.setUp(c.network(2));
+      await c.publish(network, ['0.0.0.0', '::'].map((hostAddress) => port(5353, { hostAddress, protocol: 'udp', containerPort: 53 })));
+      const received = async (): Promise<string[]> => [...(await server.sh('cat /proc/net/snmp /proc/net/snmp6')).matchAll(/^(?:Udp: \d+|Udp6InDatagrams.*)/gm)].map(([line]) => line);
+      for (const i of [0, 1] as const) {
+        const to = both(machine)[i];
+        assert.equal((await attacker.ask('udp', to, 5353))?.server, 'net1');
+        const before = await received();
+        for (const source of [both(peer)[i], i ? '2001:db8:ffff::1' : '198.51.100.1', c.network(1).gateways[i] ?? '', both(server)[i]]) {
+          await attacker.sh(`ip address add ${source}/${i ? '128 dev eth0 nodad' : '32 dev eth0'}`);
+          assert.equal(await attacker.ask('udp', to, 5353, { source }), undefined);
+          await attacker.sh(`ip address del ${source}/${i ? 128 : 32} dev eth0`);
+        }
+        assert.deepEqual(await received(), before);
+      }
+    },
+  },
+  {
+    name: 'an internal network does not reach a port that the held socket relays, whichever of the two comes first',
+    needs,
+    async run(c) {
+      const { machine, peer } = c.world;
+      const network = c.network(1, { subnets: ['10.77.1.0/24'], gateways: ['10.77.1.1'] });
+      await c.setUp(network);
+      // in the place of the relay
+      await machine.serve('tcp/8080', 'tcp/8081', 'udp/8081', 'tcp/8082');
+      const whole = await rules(machine);
+      const first = await c.publish(network, [port(8080, { hostAddress: '::' })]);
+      const inner = c.network(2, { internal: true });
+      const inside = await c.setUp(inner);
+      const second = await c.publish(network, [port(8081, { hostAddress: '::' }), port(8081, { hostAddress: '::', protocol: 'udp' }), port(8082, { hostAddress: both(machine)[1] })]);
+      const gateway = inner.gateways[1] ?? '';
+      const ask = async (protocol: 'tcp' | 'udp', number: number, to = gateway): Promise<string | undefined> => (await inside.ask(protocol, to, number))?.server;
+      assert.equal(await ask('tcp', 8082), 'machine', 'published on another address');
+      assert.equal(await ask('tcp', 8080), undefined);
+      assert.equal(await ask('tcp', 8081), undefined);
+      assert.equal(await ask('udp', 8081), undefined);
+      for (const number of [8080, 8081, 8082]) {
+        assert.equal(await ask('tcp', number, both(machine)[1]), undefined);
+        assert.equal((await peer.ask('tcp', both(machine)[1], number))?.server, 'machine');
+      }
+      assert.deepEqual(await c.driver.ensure(inner), []);
+      await first.undo();
+      assert.equal(await ask('tcp', 8080), 'machine');
+      assert.equal(await ask('tcp', 8081), undefined);
+      await c.remove(inner);
+      await second.undo();
+      await second.undo();
+      assert.equal(await rules(machine), whole);
+    },
+  },
+  {
     name: 'a client that sent datagrams before is served by the container from then on, and by nobody afterwards',
     needs,
     async run(c) {

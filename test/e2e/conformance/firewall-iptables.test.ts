@@ -10,7 +10,7 @@ import { realBench, unable } from './bench.ts';
 /** Where other software uses iptables on nf_tables, its base chains are there and stay: nobody but that takes them away. */
 async function beside(): Promise<PacketWorld> {
   const world = await packetWorld();
-  await world.machine.sh('for t in iptables-nft ip6tables-nft; do for at in filter/INPUT filter/FORWARD nat/PREROUTING nat/OUTPUT nat/POSTROUTING mangle/PREROUTING mangle/FORWARD; do $t -t ${at%/*} -P ${at#*/} ACCEPT; done; done');
+  await world.machine.sh('for t in iptables-nft ip6tables-nft; do for at in filter/INPUT filter/FORWARD nat/PREROUTING nat/OUTPUT nat/POSTROUTING mangle/PREROUTING mangle/FORWARD raw/PREROUTING; do $t -t ${at%/*} -P ${at#*/} ACCEPT; done; done');
   return {
     ...world,
     async close() {
