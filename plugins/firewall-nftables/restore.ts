@@ -1,9 +1,9 @@
+import { acceptText, commentOf, neededAccepts } from '@engine/native/foreign-accepts';
 import { type Ruleset } from '@engine/native/foreign-chains';
 import { type Nftables } from '@engine/native/nfnetlink';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { linkKey, readKey } from './bindings.ts';
 import { allMembers, readBindings, readNetworks, stampOf } from './files.ts';
-import { acceptText, commentOf, neededAccepts } from './foreign.ts';
 import { addText, CHAINS, deleteText, digestOf, MAPS, RELAYED, tableText, versionMember, type Member } from './ruleset.ts';
 
 export interface RestoreParts {

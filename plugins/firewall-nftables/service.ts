@@ -1,8 +1,8 @@
 import { defineService } from '@engine/core/plugin';
+import { isEngineTable } from '@engine/native/foreign-accepts';
 import { runNft } from '@engine/native/libnftables';
 import { readRuleset } from '@engine/native/nft-ruleset';
 import { createNftables, watchNftables, type NftablesEvent } from '@engine/native/nfnetlink';
-import { isEngineTable } from './foreign.ts';
 import { holdGuard } from './guard.ts';
 import { createRestorer } from './restore.ts';
 import { MAPS, RELAYED } from './ruleset.ts';

@@ -1,8 +1,8 @@
+import { neededAccepts } from '@engine/native/foreign-accepts';
 import { describeChain, type Ruleset, type RulesetRule } from '@engine/native/foreign-chains';
 import { type FirewallNetwork } from '@engine/core/contracts/firewall';
 import { type BoundPort, type Endpoint } from '@engine/core/contracts/network';
 import { bindingsOf } from './bindings.ts';
-import { neededAccepts } from './foreign.ts';
 import { CHAINS, DNAT, FROM_LOOPBACK, INTO_INTERNAL, TO_PUBLISHED } from './ruleset.ts';
 
 /** What an explanation is made of: all of it as the kernel has it now. */
