@@ -32,7 +32,8 @@ describe.each(DRIVERS.map((driver) => ({ ...driver, missing: missingPeers(...dri
       await engine.ok('network', 'prune', '-f');
     });
     afterAll(async () => {
-      expect(await world.close()).toEqual([]);
+      // iptables: the base chains and the default network stay; a published port does not
+      expect((await world.close()).filter((line) => !/^(?:nft ip6? (?:raw|mangle|filter|nat)|ip6?tables-legacy-save) /.test(line) || /\bE[0-9a-f]{8}-/.test(line))).toEqual([]);
     });
     /** What becomes of a call from a container, also where it fails. */
     const ask = (container: string, protocol: 'tcp' | 'udp', address: string, port: number, ...flags: string[]): Promise<string> =>
