@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -121,7 +122,10 @@ static int child_reach(struct machine *m, uint32_t point) {
 }
 
 static int child_give_master(struct machine *m, int master) {
-	(void)m;
+	const struct session *s = self.session;
+	struct winsize size = { .ws_row = s->rows, .ws_col = s->cols };
+	/* here, for the program may ask before the shim has looked at what it is sent */
+	if ((s->rows || s->cols) && ioctl(master, TIOCSWINSZ, &size)) return machine_fail(m, errno, "TIOCSWINSZ");
 	return sync_send(self.sync, SYNC_MASTER, 0, NULL, master);
 }
 
