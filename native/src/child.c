@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -122,11 +121,11 @@ static int child_reach(struct machine *m, uint32_t point) {
 }
 
 static int child_give_master(struct machine *m, int master) {
-	const struct session *s = self.session;
-	struct winsize size = { .ws_row = s->rows, .ws_col = s->cols };
-	/* here, for the program may ask before the shim has looked at what it is sent */
-	if ((s->rows || s->cols) && ioctl(master, TIOCSWINSZ, &size)) return machine_fail(m, errno, "TIOCSWINSZ");
-	return sync_send(self.sync, SYNC_MASTER, 0, NULL, master);
+	(void)m;
+	int failed = sync_send(self.sync, SYNC_MASTER, 0, NULL, master);
+	/* the shim gives it its size before the program can ask for it */
+	if (!failed) child_await_go(self.sync);
+	return failed;
 }
 
 static int child_take_pipes(struct machine *m, int fds[3]) {

@@ -8,7 +8,7 @@
 enum sync_kind {
 	SYNC_SPAWNED = 1, /* stage or joining child -> shim: `value` is the pid of the process that goes on */
 	SYNC_STAGE_DONE,  /* stage -> shim */
-	SYNC_GO,          /* shim -> the process that goes on: the shim knows you */
+	SYNC_GO,          /* shim -> the process that goes on: the shim knows you, or has your master */
 	SYNC_REACHED,     /* init -> shim: `value` is the sync point */
 	SYNC_RELEASE,     /* shim -> init: go on from point `value`; an fd comes along when a barrier added operations */
 	SYNC_MASTER,      /* child -> shim: the pty's master as an fd */

@@ -179,6 +179,7 @@ int session_message(struct session *s, int timeout) {
 	if (m.kind == SYNC_MASTER && fd >= 0) {
 		session_take_terminal(s, fd);
 		fd = -1;
+		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
 	} else if (m.kind == SYNC_REACHED && !s->id) {
 		run.reached = m.value;
 		run.any_reached = true;
