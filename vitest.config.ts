@@ -35,8 +35,8 @@ export default defineConfig({
           ],
           // The sample's test is for node:test, as its authors run it.
           exclude: ['**/node_modules/**', '**/*.e2e.test.ts', 'plugins/sample/**'],
-          testTimeout: 20_000,
-          hookTimeout: 20_000,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       {

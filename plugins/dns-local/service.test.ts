@@ -304,7 +304,7 @@ describe.skipIf(process.getuid?.() !== 0)('in a network namespace', () => {
     }
     going = false;
     await asking;
-    assert.ok(asked > 50, `${asked}`);
+    assert.ok(asked > 10, `${asked}`);
     assert.equal(replies.filter((reply) => reply === 'refused').length, 0);
     // what lies unread in a socket that is closed is asked again: a datagram may be lost
     assert.ok(replies.filter((reply) => reply === null).length <= 1);

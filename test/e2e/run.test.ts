@@ -47,7 +47,8 @@ describe('streams', () => {
     const terminal = engine.terminal(['run', '--rm', '-it', 'busybox', 'sh']);
     terminal.child.stdin.write('stty size; tty; echo $TERM\n');
     await terminal.output(/24 80\r\n\/dev\/pts\/0\r\nxterm\r\n/);
-    terminal.child.stdin.write('echo u$((1))p; sleep 1000\n');
+    // said by who is in the foreground by then: else the shell itself would take the key
+    terminal.child.stdin.write("sh -c 'echo u$((1))p; exec sleep 1000'\n");
     await terminal.output(/u1p\r\n/);
     terminal.child.stdin.write('\x03'); // the kernel throws away what was typed and not read yet
     await terminal.output(/\^C\r\n.*# /);

@@ -59,7 +59,7 @@ export const verbs: Readonly<Record<string, readonly Case[]>> = {
   ],
   attach: [
     same('what it says from now on, and its code', ['run', '-d', '-i', '--name', 'at', 'busybox', 'sh', '-c', 'read x; echo got $x; exit 6'], sh('echo line | "$E" attach at'), ['attach', 'at'], ['rm', 'at']),
-    same('without input', ['run', '-d', '-i', '--name', 'an', 'busybox', 'sh', '-c', 'while ! test -e /go; do sleep 0.05; done; echo end'], async (side) => { const run = side.start(['attach', '--no-stdin', 'an'], { input: 'not for it\n' }); await side.run(['exec', 'an', 'touch', '/go']); return { ...(await run.result), stdout: '' }; }, ['rm', 'an']),
+    same('without input', ['run', '-d', '-i', '--name', 'an', 'busybox', 'sh', '-c', 'while ! test -e /go; do echo up; sleep 0.05; done; echo end'], async (side) => { const run = side.start(['attach', '--no-stdin', 'an'], { input: 'not for it\n' }); await run.output(/up/); await side.run(['exec', 'an', 'touch', '/go']); return { ...(await run.result), stdout: '' }; }, ['rm', 'an']),
     same('to a terminal without one', ['run', '-dit', '--name', 'au', 'busybox'], sh('echo x | "$E" attach au'), ['attach', '--detach-keys', 'ctrl-?', 'au'], ['rm', '-f', 'au']),
   ],
   wait: [same('for several, one that has ended, one that does not exist', ['run', '--name', 'w1', 'busybox', 'sh', '-c', 'exit 3'], up('w2', 'sh', '-c', 'while ! test -e /go; do sleep 0.05; done; exit 4'), async (side) => { const run = side.start(['wait', 'w1', 'w2', 'nope'], { input: '' }); await run.output(/3/); await side.run(['exec', 'w2', 'touch', '/go']); return run.result; }, ['rm', 'w1', 'w2'])],
