@@ -188,3 +188,16 @@ export function readEntries(bytes: Buffer): ReadEntry[] {
   }
   throw new Error('no end frame');
 }
+
+/** Runs `body` while another process exchanges folder `a` below `folder` for a link `b` to `target`, again and again. */
+export function whileExchanging(folder: string, a: string, b: string, target: string, body: () => void): void {
+  const script = `import ctypes,os\nl=ctypes.CDLL(None)\nos.chdir('${folder}')\nos.symlink('${target}','${b}')\nprint(os.getpid(),flush=True)\nos.close(1)\nwhile True: l.renameat2(-100,b'${a}',-100,b'${b}',2)\n`;
+  // the command is over when the loop has begun
+  const racer = execFileSync('sh', ['-c', 'python3 -c "$0" 2>/dev/null &', script], { encoding: 'utf8' }).trim();
+  try {
+    body();
+  } finally {
+    // it goes on for a moment
+    execFileSync('sh', ['-c', `kill -9 ${racer}; while readlink /proc/${racer}/cwd >/dev/null; do sleep 0.01; done`]);
+  }
+}

@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BITS, op, type Operation } from '@engine/core/plan';
-import { build, canRun, encode, inFolder, run, runBytes, type Result, type RunOptions } from './harness.ts';
+import { build, canRun, encode, inFolder, run, runBytes, whileExchanging, type Result, type RunOptions } from './harness.ts';
 
 const E = constants.errno;
 const PATH_FOLDER = 0o10200000;
@@ -61,14 +61,10 @@ describe.skipIf(!canRun)('mounts', () => {
   it('CVE-2021-30465: a race that exchanges the target for a link wins nothing', { timeout: 60_000 }, () => inFolder((f) => {
     mkdirSync(`${f}/root/a/sub`, { recursive: true });
     mkdirSync(`${f}/outside/sub`, { recursive: true });
-    writeFileSync(`${f}/racer.py`, `import ctypes,os\nl=ctypes.CDLL(None)\nos.chdir('${f}/root')\nos.symlink('${f}/outside','b')\nwhile os.path.exists('${f}/racer.py'):\n for i in range(200): l.renameat2(-100,b'a',-100,b'b',2)\n`);
-    const racer = execFileSync('sh', ['-c', `python3 ${f}/racer.py >/dev/null 2>&1 & echo $!`], { encoding: 'utf8' }).trim();
-    try {
+    whileExchanging(`${f}/root`, 'a', 'b', `${f}/outside`, () => {
       const tries = Array.from({ length: 60 }, (_, i): Operation[] => [op.mountFs({ type: 'tmpfs', out: `t${i}` }), op.moveMount({ mount: `t${i}`, root: 'root', target: '/a/sub' }, { optional: true })]).flat();
       for (let i = 0; i < 5; i++) expect(init([open(`${f}/root`), ...tries], `grep -c " ${f}/outside" /proc/self/mountinfo`).output.split('\n').filter((l) => !l.startsWith('warning'))[0]).toBe('0');
-    } finally {
-      process.kill(Number(racer), 'SIGKILL');
-    }
+    });
   }));
 
   it('overlays by fd and by mount(2)', () => inFolder((f) => {

@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { op } from '@engine/core/plan';
-import { build, canRun, entryStream, inFolder, readEntries, run, withStream, type ReadEntry, type Result, type TestEntry } from './harness.ts';
+import { build, canRun, entryStream, inFolder, readEntries, run, whileExchanging, withStream, type ReadEntry, type Result, type TestEntry } from './harness.ts';
 
 const E = constants.errno;
 const unpackInto = (path: string, entries: readonly TestEntry[], args: object = {}, end = true): Result =>
@@ -96,14 +96,10 @@ describe.skipIf(!canRun)('unpack', () => {
   it('CVE-2025-47290: a race that exchanges a parent for a link wins nothing', { timeout: 60_000 }, () => inFolder((f) => {
     mkdirSync(`${f}/in/p`, { recursive: true });
     mkdirSync(`${f}/out`);
-    writeFileSync(`${f}/racer.py`, `import ctypes,os\nl=ctypes.CDLL(None)\nos.chdir('${f}/in')\nos.symlink('${f}/out','q')\nprint('ready',flush=True)\nwhile os.path.exists('${f}/racer.py'):\n for i in range(200): l.renameat2(-100,b'p',-100,b'q',2)\n`);
-    const racer = execFileSync('sh', ['-c', `python3 ${f}/racer.py >/dev/null 2>&1 & echo $!`], { encoding: 'utf8' }).trim();
-    try {
+    whileExchanging(`${f}/in`, 'p', 'q', `${f}/out`, () => {
       const entries = Array.from({ length: 1500 }, (_, i): TestEntry => (i % 2 ? { kind: 'file', path: `p/a${i}`, data: ['x'] } : { kind: 'file', path: `o${i}` }));
       for (let round = 0; round < 3; round++) unpackInto(`${f}/in`, entries);
-    } finally {
-      process.kill(Number(racer), 'SIGKILL');
-    }
+    });
     expect(readdirSync(`${f}/out`)).toEqual([]);
   }));
 
