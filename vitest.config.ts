@@ -46,7 +46,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/{e2e,advisories,crash}/**/*.test.ts', '{core,plugins,config,native}/**/*.e2e.test.ts'],
           exclude: ['**/node_modules/**', 'test/crash/**/*.soak.test.ts'],
-          maxWorkers: 4,
+          maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },

@@ -280,7 +280,7 @@ describe('a sandbox that waits', () => {
       'echo == fds; ls -l /proc/self/fd > /tmp/one 2>/dev/null; < /tmp/one sed "s/.*[0-9] \\([0-9]* ->\\)/\\1/; s/\\[[0-9]*\\]/[N]/" | sort',
       'echo == of 1; ls -l /proc/1/fd > /tmp/two; < /tmp/two sed "s/.*[0-9] \\([0-9]* ->\\)/\\1/; s/\\[[0-9]*\\]/[N]/" | sort',
       'echo == env; env | grep -v HOSTNAME | sort', 'echo == cmdline; tr "\\0" "|" < /proc/1/cmdline', 'echo; echo == exe; readlink /proc/1/exe; readlink /proc/1/cwd; readlink /proc/1/root; pwd',
-      'echo == status; grep -v -e ctxt -e Vm -e Rss -e HugetlbPages -e Cpus_allowed -e Mems -e Speculation -e x86 /proc/1/status',
+      'echo == status; grep -v -e ctxt -e SigQ -e Vm -e Rss -e HugetlbPages -e Cpus_allowed -e Mems -e Speculation -e x86 /proc/1/status',
       'echo == limits; cat /proc/1/limits', 'echo == ps; ps -o pid,ppid,user,args', 'echo == rest; cat /proc/1/oom_score_adj /proc/1/cgroup /proc/1/comm /proc/1/loginuid /proc/1/sessionid /proc/1/personality /proc/1/timerslack_ns 2>&1',
       'echo == mounts; sed "s/^[0-9]* [0-9]* [0-9:]* //; s/[0-9a-f]\\{16,\\}/ID/g; s/shared:[0-9]*//; s/master:[0-9]*//" /proc/self/mountinfo',
       'echo == names; cat /proc/sys/kernel/hostname | wc -c; cat /etc/hostname | wc -c; diff /etc/hostname /proc/sys/kernel/hostname && echo alike; hostname | grep -c .', 'echo == ns; ls /proc/1/ns', 'echo == files; find / -xdev -newer /bin/busybox ! -path "/proc/*" ! -path "/sys/*" | sort', 'echo == stat; cut -d" " -f 4-9,18-20 /proc/1/stat; ls /proc > /tmp/three; grep -c "^[0-9]" /tmp/three',
