@@ -4,6 +4,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSyn
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { holderOf } from '../helpers/engine.ts';
+import { openFiles } from '../helpers/leaks.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 
@@ -19,6 +20,7 @@ const ready = (): Promise<number> => until(() => `a keeper: ${readFileSync(join(
   const pid = keeper();
   return pid !== undefined && /"ready":true,"ending":false/.test(readFileSync(join(runRoot, 'keeper.lock'), 'utf8')) ? pid : undefined;
 });
+const socketsOf = (pid: number): number => openFiles(pid).filter((file) => file.startsWith('socket:')).length;
 const isAlive = (pid: number): boolean => existsSync(`/proc/${pid}`) && !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
 
 beforeEach(async () => {
@@ -72,7 +74,7 @@ it.skipIf(missingPeers('dig').length > 0)('killed again and again, it is there a
   for (let round = 0; round < 4; round++) {
     const pid = await ready();
     const guardian = parentOf(pid);
-    await until('its sockets to be held', () => readdirSync(`/proc/${guardian}/fd`).filter((fd) => readlinkSync(`/proc/${guardian}/fd/${fd}`).startsWith('socket:')).length === 2);
+    await until('its sockets to be held', () => socketsOf(guardian) === 2);
     process.kill(pid, 'SIGKILL');
     // asked while there is none: not refused, and answered when asked again
     const said = inside('dig', '@127.0.0.9', '+short', '+time=1', '+tries=5', 'web');
@@ -88,12 +90,11 @@ it.skipIf(missingPeers('dig').length > 0)('without its parent it goes on, and wh
   start();
   const pid = await ready();
   const guardian = parentOf(pid);
-  const sockets = (): number => readdirSync(`/proc/${guardian}/fd`).filter((fd) => readlinkSync(`/proc/${guardian}/fd/${fd}`).startsWith('socket:')).length;
-  await until('its sockets to be held', () => sockets() === 2);
+  await until('its sockets to be held', () => socketsOf(guardian) === 2);
   rmSync(join(runRoot, 'dns-local/networks/n.json'));
-  await until('them to be let go', () => sockets() === 0);
+  await until('them to be let go', () => socketsOf(guardian) === 0);
   writeFileSync(join(runRoot, 'dns-local/networks/n.json'), JSON.stringify({ id: 'n', name: 'net', gateways: ['127.0.0.9'], subnets: ['127.0.0.0/8'], internal: true }));
-  await until('the new ones to be held', () => sockets() === 2);
+  await until('the new ones to be held', () => socketsOf(guardian) === 2);
   process.kill(guardian, 'SIGKILL');
   await until('its end', () => !isAlive(guardian));
   expect(inside('dig', '@127.0.0.9', '+short', '+time=1', '+tries=1', 'web')).toBe('127.0.0.1');

@@ -81,7 +81,7 @@ export function owned({ instance, folder }: Owner): Snapshot {
     loops: all.loops.filter((name) => backing(name).startsWith(`${folder}/`)),
     namespaces: all.namespaces.filter(named),
     // a shim holds its lock and its run's folder open
-    processes: all.processes.filter((line) => holds(line.split(' ').at(-1) ?? '', folder)),
+    processes: all.processes.filter((line) => openFiles(line.split(' ').at(-1) ?? '').some((file) => file.startsWith(`${folder}/`))),
   };
 }
 
@@ -91,16 +91,6 @@ function backing(loop: string): string {
   } catch {
     return '';
   }
-}
-
-function holds(pid: string, folder: string): boolean {
-  return list(`/proc/${pid}/fd`).some((fd) => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(`${folder}/`);
-    } catch {
-      return false;
-    }
-  });
 }
 
 /** Everything of the machine that any engine could have made, as it is now. */
@@ -129,13 +119,13 @@ export function leaks(before: Snapshot, after: Snapshot = snapshot()): string[] 
   });
 }
 
-/** Files open in this process, to compare before and after. */
-export function openFiles(): string[] {
-  return list('/proc/self/fd').flatMap((fd) => {
+/** What a process has open at this moment, one text each; nothing of one that is gone. */
+export function openFiles(pid: number | string = 'self'): string[] {
+  return list(`/proc/${pid}/fd`).flatMap((fd) => {
     try {
-      return [readlinkSync(`/proc/self/fd/${fd}`)];
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
     } catch {
-      return [];
+      return []; // closed in the meantime
     }
   });
 }
