@@ -39,9 +39,9 @@ export function createForeign({ instance, variant, chains, ruleset, nft }: Forei
 
   return {
     ensure(network) {
-      const text = nft === undefined ? '' : acceptText(needed(network), comment(network));
-      if (nft === undefined || text === '') return [];
-      return [effect(op.execHost({ argv: [nft, '-f', '-'], stdin: Buffer.from(text), deadline: DEADLINE }), forgetAccepts(nft, comment(network)))];
+      if (nft === undefined) return [];
+      const text = acceptText(needed(network), comment(network));
+      return text === '' ? [] : [effect(op.execHost({ argv: [nft, '-f', '-'], stdin: Buffer.from(text), deadline: DEADLINE }), forgetAccepts(nft, comment(network)))];
     },
     remove(network) {
       const isMarked = (): boolean => ruleset().chains.some((chain) => HOOKED.includes(chain.hook) && chain.rules.some((rule) => rule.comment === comment(network)));

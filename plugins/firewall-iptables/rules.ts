@@ -38,7 +38,14 @@ export const addDispatch = ({ from, spec, first }: Dispatch): string => (first ?
 export const dropDispatch = ({ from, spec }: Dispatch): string => `-D ${from} ${spec}`;
 
 /** A chain that all networks share, with what is always in it, and from where it is reached. */
-export interface SharedChain { readonly table: TableName; readonly chain: string; readonly rules: readonly string[]; readonly hooks: readonly Dispatch[] }
+export interface SharedChain {
+  readonly table: TableName;
+  readonly chain: string;
+  readonly rules: readonly string[];
+  readonly hooks: readonly Dispatch[];
+  /** Not there before such a network is; default: any. */
+  isFor?(network: Pick<FirewallNetwork, 'internal' | 'isolated'>): boolean;
+}
 
 export function sharedChains(family: Family, { forward, input, ports, source, guard, open, loopback, ingress, relayed }: Names): readonly SharedChain[] {
   const hook = (table: TableName, from: string, to: string, match = '', first = true): Dispatch => ({ table, from, spec: `${match}-j ${to}`, mentions: to, first });
@@ -47,9 +54,9 @@ export function sharedChains(family: Family, { forward, input, ports, source, gu
   const local = '-m addrtype --dst-type LOCAL ';
   return [
     { table: 'raw', chain: ingress, rules: [], hooks: [hook('raw', 'PREROUTING', ingress)] },
-    { table: 'raw', chain: relayed, rules: [], hooks: [] },
+    { table: 'raw', chain: relayed, rules: [], hooks: [], isFor: ({ internal }) => internal },
     { table: 'mangle', chain: guard, rules: [], hooks: [hook('mangle', 'FORWARD', guard)] },
-    { table: 'mangle', chain: open, rules: [], hooks: [] },
+    { table: 'mangle', chain: open, rules: [], hooks: [], isFor: ({ internal, isolated }) => !isolated && !internal },
     // route_localnet makes the kernel take such packets: it dropped them before (CVE-2020-8558)
     ...(family === 4 ? [{ table: 'mangle' as const, chain: loopback, rules: ['-d', '-s'].map((side) => `-A ${loopback} ${side} 127.0.0.0/8 ! -i lo -j DROP`), hooks: [hook('mangle', 'PREROUTING', loopback)] }] : []),
     { table: 'filter', chain: forward, rules: [], hooks: [hook('filter', 'FORWARD', forward)] },

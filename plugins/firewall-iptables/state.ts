@@ -17,12 +17,12 @@ const byTable = <T extends { readonly table: TableName }>(list: readonly T[]): (
 const positions = (reader: Rules, family: Family, { table, from, mentions }: Dispatch): number[] => reader.rules(family, table, from).flatMap((rule, i) => (rule.mentions(mentions) ? [i + 1] : []));
 
 /** Chains that all networks share: what is not there. */
-function missingShared(reader: Rules, family: Family, names: Names, isNeeded: (chain: string) => boolean): Change[] {
+function missingShared(reader: Rules, family: Family, names: Names, network: FirewallNetwork): Change[] {
   const absent: Block[] = [];
   const loose: Change[] = [];
   const repairs: Change[] = [];
-  for (const { table, chain, rules, hooks } of sharedChains(family, names)) {
-    if (!isNeeded(chain)) continue;
+  for (const { table, chain, rules, hooks, isFor } of sharedChains(family, names)) {
+    if (isFor?.(network) === false) continue;
     const lacking = hooks.filter((hook) => positions(reader, family, hook).length === 0);
     const isWhole = reader.rules(family, table, chain).length >= rules.length;
     if (lacking.length === 0 && isWhole && (hooks.length > 0 || reader.hasChain(family, table, chain))) continue;
@@ -61,7 +61,7 @@ export function findMissing(reader: Rules, family: Family, network: FirewallNetw
       ],
     });
   }
-  const shared = missingShared(reader, family, names, (chain) => (chain === names.open ? !network.isolated && !network.internal : chain !== names.relayed || network.internal));
+  const shared = missingShared(reader, family, names, network);
   const own: Change[] = blocks.length === 0 ? [] : [{ how: 'must', text: restoreText(byTable(blocks).map(([table, list]) => ({ table, lines: list.flatMap(({ lines }) => lines) }))) }];
   return { isNew, changes: [...shared, ...own] };
 }
