@@ -16,6 +16,7 @@ export function addressKey(text: string): string | undefined {
   }
   return groups.map((group) => group.toString(16)).join(':');
 }
+
 /** Key of the address that a name of in-addr.arpa or ip6.arpa stands for; undefined: it is no such name, or not a whole address. */
 export function reverseAddress(name: string): string | undefined {
   const four = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.in-addr\.arpa$/.exec(name);

@@ -302,9 +302,11 @@ describe.skipIf(process.getuid?.() !== 0)('in a network namespace', () => {
       await world.order({ stop: old + i });
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
+    // on a busy machine it takes longer to have asked often enough
+    for (const end = Date.now() + 20_000; asked <= 50 && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 20));
     going = false;
     await asking;
-    assert.ok(asked > 10, `${asked}`);
+    assert.ok(asked > 50, `${asked}`);
     assert.equal(replies.filter((reply) => reply === 'refused').length, 0);
     // what lies unread in a socket that is closed is asked again: a datagram may be lost
     assert.ok(replies.filter((reply) => reply === null).length <= 1);
