@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { until } from '../helpers/wait.ts';
+import { openFiles } from '../helpers/leaks.ts';
 import { Attack } from './attack.ts';
 
 const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
@@ -31,17 +32,10 @@ function readLink(path: string): string | undefined {
     return undefined; // gone meanwhile
   }
 }
-function list(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
-  }
-}
 /** The shim holds the lock of its run. */
 function shimOf(id: string): number {
   const lock = join(runFolder(id), 'lock');
-  const pid = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).find((name) => readLink(`/proc/${name}/exe`)?.includes('engine-shim') && list(`/proc/${name}/fd`).some((fd) => readLink(`/proc/${name}/fd/${fd}`) === lock));
+  const pid = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).find((name) => readLink(`/proc/${name}/exe`)?.includes('engine-shim') && openFiles(name).includes(lock));
   if (pid === undefined) throw new Error(`no shim of ${id}`);
   return Number(pid);
 }

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { instanceOf, leaks, owned, type Snapshot } from './leaks.ts';
+import { instanceOf, leaks, openFiles, owned, type Snapshot } from './leaks.ts';
 import { until } from './wait.ts';
 
 const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
@@ -211,8 +211,7 @@ export const enginedOf = (runRoot: string): number | undefined => holderOf(join(
 export function holderOf(lock: string): number | undefined {
   try {
     const pid = Number.parseInt(readFileSync(lock, 'utf8'));
-    const holds = pid > 0 && readdirSync(`/proc/${pid}/fd`).some((fd) => link(`/proc/${pid}/fd/${fd}`) === lock);
-    return holds ? pid : undefined;
+    return pid > 0 && openFiles(pid).includes(lock) ? pid : undefined;
   } catch {
     return undefined;
   }
@@ -222,12 +221,5 @@ function isKeeper(pid: string, runRoot: string): boolean {
     return new RegExp(`^engine-keeper ${runRoot}\0*$|keeper\\.js\0${runRoot}\0*$`).test(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
   } catch {
     return false;
-  }
-}
-function link(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
   }
 }
