@@ -50,18 +50,28 @@ export interface ContainerRequest {
   stopTimeout?: number;
   /** `no` when absent. `maximum`: for on-failure; 0 is for ever. */
   restart?: { policy: 'no' | 'always' | 'unless-stopped' | 'on-failure'; maximum: number };
-  ipc?: string; pid?: string; uts?: string; userns?: string; cgroupns?: string;
+  ipc?: string; pid?: string; uts?: string; cgroupns?: string;
+  /** `host`, `auto[:size=N,…]`, or maps `CONTAINER:HOST:SIZE[,…]`; absent: what the configuration says. */
+  userns?: string;
+  /** Only for uids, or gids, where these differ: `CONTAINER:HOST:SIZE` each. */
+  uidMaps?: string[]; gidMaps?: string[];
   cgroupParent?: string;
   groupAdd: string[];
   oomScoreAdj?: number;
   log: { driver?: string; options: Record<string, string> };
   storageOptions: Record<string, string>;
-  limits: { memory?: number; memorySwap?: number; memoryReservation?: number; nanoCpus?: number; cpuShares?: number; cpuPeriod?: number; cpuQuota?: number; cpusetCpus?: string; cpusetMems?: string; pids?: number; oomKillDisable?: boolean; memorySwappiness?: number; blkioWeight?: number };
+  limits: { memory?: number; memorySwap?: number; memoryReservation?: number; nanoCpus?: number; cpuShares?: number; cpuPeriod?: number; cpuQuota?: number; cpusetCpus?: string; cpusetMems?: string; pids?: number; oomKillDisable?: boolean; memorySwappiness?: number; blkioWeight?: number;
+    cpuRealtimePeriod?: number; cpuRealtimeRuntime?: number;
+    /** Of devices of the host, by path. */
+    blkioWeightDevice?: { path: string; weight: number }[]; deviceReadBps?: DeviceRate[]; deviceWriteBps?: DeviceRate[]; deviceReadIops?: DeviceRate[]; deviceWriteIops?: DeviceRate[];
+    /** `--cgroup-conf`: files of cgroup v2 and what is written to them. */
+    unified?: Record<string, string> };
   windowSize?: { rows: number; cols: number };
   /** A prepared OCI bundle instead of an image: its folder. */
   bundle?: string;
   rootfs?: string;
 }
+export interface DeviceRate { path: string; rate: number }
 export interface MountRequest {
   type: 'bind' | 'volume' | 'tmpfs';
   source?: string;
@@ -71,6 +81,8 @@ export interface MountRequest {
   /** `-v` makes a missing source, `--mount` refuses it. */
   createSource: boolean;
   noCopy: boolean;
+  /** In a user namespace: show the owners as the container's own ids (`idmap`). Volumes are always shown so. */
+  idmap?: boolean;
   nonRecursive?: boolean;
   tmpfsSize?: number;
   tmpfsMode?: number;

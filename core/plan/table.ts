@@ -101,6 +101,11 @@ export const operations = {
   readonly: { code: 41, changes: false, doc: 'make `path` (and what is mounted below it) read-only by a bind of itself; a missing path is success', fields: { root: 'reg', path: 'str' } },
   procHandle: { code: 42, changes: false, doc: 'a private detached procfs of this pid namespace (fsopen), so that no path in the rootfs can stand in for it', fields: { out: 'out' } },
   sysctl: { code: 43, changes: false, doc: 'write sysctl `key` (dots or slashes) through the procfs in `proc`', fields: { proc: 'reg', key: 'str', value: 'str' } },
+  idmapMount: { code: 45, changes: false, doc: 'mount_setattr(MOUNT_ATTR_IDMAP) of the detached mount in `mount` with the user namespace in `userns`: what lies there as the id that is root inside; `recursive` 1 = all below it too (Linux 5.12; per filesystem)', fields: { mount: 'reg', userns: 'reg', recursive: 'u32?' } },
+  shiftTree: {
+    code: 46, changes: true, fields: { root: 'reg?', path: 'str', uidMap: 'str', gidMap: 'str', back: 'u32?' },
+    doc: 'give all in folder `path` to the ids that `uidMap` and `gidMap` (lines of uid_map: inside, outside, count) make of their owners, keeping set-id bits and file capabilities, never crossing into another mount; an id outside the maps is ERANGE. `back` 1: the other way round',
+  },
   copyUp: { code: 44, changes: true, doc: 'Docker\'s volume copy-up: when folder `to` is empty, copyTree of `from` (below `fromRoot`) into it, with owner and mode of `from` itself; a missing `from` is success', fields: { fromRoot: 'reg?', from: 'str', to: 'str' } },
 
   // -- namespaces and processes --------------------------------------------------------------------------------------------------
@@ -128,12 +133,23 @@ export const operations = {
   writeIdMap: { code: 59, changes: false, doc: 'in stage: write uid_map (`kind` 0) or gid_map (1) of the process in `pid`', fields: { pid: 'reg', kind: 'u32', map: 'str' } },
   timeOffsets: { code: 60, changes: false, doc: 'in stage, after unshare(CLONE_NEWTIME): write /proc/self/timens_offsets', fields: { offsets: 'str' } },
   keepNamespaces: { code: 61, changes: false, doc: 'in shim: hold fds of init\'s mnt, net and ipc namespaces until the exit status has been reported, so that teardown comes after the answer', fields: { pid: 'reg' } },
+  cloneInto: { code: 63, changes: false, doc: 'in shim: the first process is born inside the cgroup v2 folder held by `cgroup` (CLONE_INTO_CGROUP, Linux 5.7)', fields: { cgroup: 'reg' } },
+  makeUserNamespace: { code: 64, changes: false, doc: 'a user namespace with these maps (lines of uid_map and gid_map) and no process in it, as an fd in `out`: for idmapMount', fields: { uidMap: 'str', gidMap: 'str', out: 'out' } },
   execHost: { code: 62, changes: true, doc: 'fork and exec a host program with a clean environment in the namespaces of this part; wait `deadline` ms; a non-zero exit fails with EREMOTEIO', fields: { argv: 'strs', env: 'strs?', stdin: 'bytes?', deadline: 'u32' } },
 
   // -- cgroups -------------------------------------------------------------------------------------------------------------------
   cgroupKill: { code: 70, changes: false, doc: 'kill every process in the cgroup folder `path` and below, through cgroup.kill or freeze/kill/thaw; wait until it is empty, `deadline` ms; missing is success', fields: { path: 'str', deadline: 'u32' } },
   cgroupRemove: { code: 71, changes: true, doc: 'rmdir a cgroup folder and those below it, retrying EBUSY for `deadline` ms; missing is success', fields: { path: 'str', deadline: 'u32' } },
   memoryEvents: { code: 72, changes: false, doc: 'in after: read the OOM counters of cgroup v1/v2 folder `path` into the exit record before it is removed', fields: { path: 'str', version: 'u32' } },
+  bpfProgram: {
+    code: 73, changes: false, fields: { type: 'u32', attachType: 'u32?', instructions: 'bytes', license: 'str?', out: 'out' },
+    doc: 'bpf(BPF_PROG_LOAD): `instructions` are struct bpf_insn; what the verifier says of a refused program is in the error',
+  },
+  bpfAttach: { code: 74, changes: true, doc: 'bpf(BPF_PROG_ATTACH) of `program` to the cgroup folder held by `cgroup`; `type`: BPF_CGROUP_*, `flags`: BPF_F_*', fields: { cgroup: 'reg', program: 'reg', type: 'u32', flags: 'u32?' } },
+  cgroupFreeze: {
+    code: 75, changes: true, fields: { path: 'str', frozen: 'u32', deadline: 'u32' },
+    doc: 'freeze (1) or thaw (0) all in the cgroup folder `path` and below, by cgroup.freeze or freezer.state, and wait until it is so, `deadline` ms (then ETIMEDOUT, and it is thawed again)',
+  },
 
   // -- network -------------------------------------------------------------------------------------------------------------------
   netlink: {

@@ -31,6 +31,9 @@ export interface Mount {
   type?: string;
   source?: string;
   options?: string[];
+  /** With option `idmap` or `ridmap`; absent: those of the container's user namespace. */
+  uidMappings?: IdMapping[];
+  gidMappings?: IdMapping[];
 }
 export interface Linux {
   namespaces?: { type: 'pid' | 'network' | 'mount' | 'ipc' | 'uts' | 'user' | 'cgroup' | 'time'; path?: string }[];

@@ -15,11 +15,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-pid_t clone_process(uint64_t flags, int *pidfd) {
+pid_t clone_process(uint64_t flags, int *pidfd, int cgroup) {
 	struct clone_args a;
 	memset(&a, 0, sizeof a);
 	a.flags = flags | (pidfd ? CLONE_PIDFD : 0);
 	a.pidfd = (uint64_t)(uintptr_t)pidfd;
+	if (cgroup >= 0) {
+		a.flags |= CLONE_INTO_CGROUP;
+		a.cgroup = (uint64_t)cgroup;
+	}
 	a.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD; /* with CLONE_PARENT the kernel takes the parent's own */
 	return (pid_t)syscall(SYS_clone3, &a, sizeof a);
 }
@@ -176,7 +180,7 @@ static int child_join_container(struct machine *m, int privileged) {
 	if (chdir("/")) return machine_fail(m, errno, "cannot enter the container's root");
 	/* a pid namespace is for children only; CLONE_PARENT makes the process the shim's own child */
 	int sync = self.sync;
-	pid_t pid = clone_process(CLONE_PARENT, NULL);
+	pid_t pid = clone_process(CLONE_PARENT, NULL, -1);
 	if (pid < 0) return machine_fail(m, errno, "cannot make a process in the container");
 	if (pid) {
 		sync_send(sync, SYNC_SPAWNED, (uint32_t)pid, NULL, -1);

@@ -78,7 +78,7 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) return refuse(c, id, errno, "no socket pair");
 	struct session *s = session_new(id, flags, 0, 0);
 	failed = s ? session_pipes(s) : ENOMEM;
-	pid_t pid = failed ? -1 : clone_process(0, NULL);
+	pid_t pid = failed ? -1 : clone_process(0, NULL, -1);
 	if (!pid) {
 		close(sockets[0]);
 		child_begin(s, sockets[1]);

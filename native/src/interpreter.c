@@ -279,6 +279,12 @@ int do_spawn(struct machine *m, const struct op_spawn *o)
 	return 0;
 }
 
+int do_clone_into(struct machine *m, const struct op_clone_into *o)
+{
+	int cgroup = register_fd(m, o->cgroup);
+	return cgroup < 0 ? cgroup : CALL(clone_into, cgroup);
+}
+
 int do_keep_namespaces(struct machine *m, const struct op_keep_namespaces *o)
 {
 	int64_t pid = -1;

@@ -126,7 +126,7 @@ static unsigned most_relays(void) {
 static pid_t fork_relay(int fd) {
 	if (!relays) relays = malloc(MAX_RELAYS * sizeof *relays);
 	if (!relays) return -1;
-	pid_t shim = getpid(), pid = clone_process(0, NULL);
+	pid_t shim = getpid(), pid = clone_process(0, NULL, -1);
 	if (pid < 0) return -1;
 	if (pid > 0) {
 		relays[relay_count++] = pid;

@@ -44,6 +44,7 @@ struct run {
 	struct plan plan;
 	struct session *init;
 	bool spawned;
+	int cgroup;       /* fd of the v2 group that the next spawn is born in, the register's; -1 */
 	bool has_failure; /* init or stage said what failed; says more than the shim's own operation */
 	struct failure failure;
 	uint32_t reached;
@@ -71,8 +72,8 @@ void child_await_go(int sync);
 void child_run(int sync, struct machine *m, const struct plan *plan, enum part part) __attribute__((noreturn));
 extern const struct host child_host; /* callbacks of stage, init and exec */
 
-/* fork with flags and a pidfd. */
-pid_t clone_process(uint64_t flags, int *pidfd);
+/* fork with flags and a pidfd, into the cgroup v2 folder `cgroup` when it is not -1. */
+pid_t clone_process(uint64_t flags, int *pidfd, int cgroup);
 /* Handle one message of a session's child. 1 go on, 0 = end of file. */
 int session_message(struct session *s, int timeout);
 /* Has init ended without having become its program? */

@@ -19,7 +19,7 @@
 
 #define REAP_MS 5000 /* how long killed processes may take to die: they may hang in the kernel */
 
-struct run run = { .folder = -1, .lock = -1, .plan_fd = -1, .added = -1, .kept = { -1, -1, -1 } };
+struct run run = { .folder = -1, .lock = -1, .plan_fd = -1, .cgroup = -1, .added = -1, .kept = { -1, -1, -1 } };
 
 struct machine run_machine;
 

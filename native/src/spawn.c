@@ -74,7 +74,7 @@ static void __attribute__((noreturn)) stage_run(struct machine *m, int sync, uin
 	struct plan maps = narrowed(&run.plan, PART_STAGE, SLOT_STAGE_MAPS, SLOT_STAGE_MAPS);
 	struct plan mounts = narrowed(&run.plan, PART_STAGE, SLOT_STAGE_MOUNTS, SLOT_STAGE_MOUNTS);
 	if (run_part(m, &first, PART_STAGE, &f) || run_part(m, &mounts, PART_STAGE, &f)) stage_fail(sync, &f);
-	pid_t pid = clone_process(flags | CLONE_PARENT, NULL);
+	pid_t pid = clone_process(flags | CLONE_PARENT, NULL, -1);
 	if (pid < 0) {
 		f = make_failure(PART_STAGE, errno, "cannot make the container's first process");
 		stage_fail(sync, &f);
@@ -110,7 +110,7 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 	if (failed) return machine_fail(m, failed, "no pipes");
 	uint32_t pid_register = spawn_register(&run.plan);
 	int fd = -1;
-	pid_t child = clone_process(stage ? 0 : flags, &fd);
+	pid_t child = clone_process(stage ? 0 : flags, &fd, run.cgroup);
 	if (!child) {
 		close(sockets[0]);
 		child_begin(s, sockets[1]);
@@ -119,6 +119,7 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 		child_run(sockets[1], m, &run.plan, PART_INIT);
 	}
 	failed = errno;
+	run.cgroup = -1;
 	close(sockets[1]);
 	session_close_child_fds(s);
 	if (child < 0) {
@@ -283,6 +284,12 @@ static int shim_barrier(struct machine *m, uint32_t index, const struct op_barri
 	return failed;
 }
 
+static int shim_clone_into(struct machine *m, int cgroup) {
+	if (run.spawned) return machine_fail(m, EEXIST, "init is there already");
+	run.cgroup = cgroup;
+	return 0;
+}
+
 static int shim_keep_namespaces(struct machine *m, pid_t pid) {
 	static const char *const types[] = { "mnt", "net", "ipc" };
 	for (int i = 0; i < 3; i++) {
@@ -300,6 +307,7 @@ const struct host shim_host = {
 	.warning = shim_warning,
 	.stdio = shim_stdio,
 	.spawn = shim_spawn,
+	.clone_into = shim_clone_into,
 	.await_point = shim_await_point,
 	.release = shim_release,
 	.barrier = shim_barrier,

@@ -1,4 +1,5 @@
 import { type Driver, type RunContext, type Steps } from '../common/index.ts';
+import { type Effect } from '../../plan/types.ts';
 import { type LinuxResources } from '../../spec/index.ts';
 
 /**
@@ -9,7 +10,10 @@ import { type LinuxResources } from '../../spec/index.ts';
  * Example (v1): shim.cgroup: mkdir per hierarchy (undo: cgroupKill + cgroupRemove) → shim.limits: writeFile per limit, open of each
  * `tasks` into a register → init.cgroup: writeFd "0" → init.namespaces: unshare(NEWCGROUP).
  *
- * Features: `freeze`, `oom-events`, `devices`, `update`.
+ * Example (v2): shim.cgroup: mkdir → shim.limits: writeFile per limit, bpfProgram + bpfAttach, open of the folder, cloneInto → init.namespaces:
+ * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier, while init waits.
+ *
+ * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI).
  */
 export interface CgroupDriver extends Driver {
   /** Sections of `linux.resources` it can honour, e.g. `memory.limit`; others that are set are refused by field name. */
@@ -21,12 +25,23 @@ export interface CgroupDriver extends Driver {
   /** **read** The mounts that show the container its own cgroups, as OCI mounts to be placed below /sys/fs/cgroup. */
   mounts(request: GroupRequest): readonly { readonly destination: string; readonly type: string; readonly source: string; readonly options: readonly string[] }[];
   /** **read** Current numbers of a run's group. */
-  stats(group: { readonly run: string; readonly path?: string }): GroupStats;
+  stats(group: GroupRef): GroupStats;
+  /** as data, with `freeze`: stop or let go all in the group; the undo of stopping lets go. A group that is so already is success. */
+  freeze?(group: GroupRef, frozen: boolean): readonly Effect[];
+  /** **read** with `freeze`: is it stopped? Asked for every container that is listed: microseconds. */
+  isFrozen?(group: GroupRef): boolean;
+  /**
+   * as data, with `update`: new limits for a group in use, in an order that the kernel takes; only what is set changes. The undo writes what is there now.
+   * Errors: as planGroup; ERR_INVALID_VALUE when the group uses more than the new limit already and the kernel would kill for it.
+   */
+  update?(group: GroupRef, resources: LinuxResources): readonly Effect[] | Promise<readonly Effect[]>;
   /** **read** Every group of this instance that is there now, for doctor and reconcile: run ids. */
   list(): readonly string[];
   /** as data: what removes the group of `run`, kill included; missing is success. */
-  removeGroup(run: string, path?: string): readonly import('../../plan/types.ts').Effect[];
+  removeGroup(run: string, path?: string): readonly Effect[];
 }
+/** A group that was planned: `path` as in its {@link GroupRequest}. */
+export interface GroupRef { readonly run: string; readonly path?: string }
 export interface GroupRequest {
   readonly resources: LinuxResources;
   /** `cgroupsPath` of the spec or `--cgroup-parent`, where given. */
@@ -36,12 +51,29 @@ export interface GroupRequest {
   /** Who joins: `stage` when init lives in a user namespace (v1's `tasks` can't be written from there on older kernels); default `init`. */
   readonly join?: 'init' | 'stage';
 }
+/** What is there now; what the kernel or the driver does not count is absent. Times in ns, sizes in bytes. */
 export interface GroupStats {
   readonly cpuNanoseconds?: number;
+  readonly cpuUserNanoseconds?: number;
+  readonly cpuSystemNanoseconds?: number;
+  readonly periods?: number;
+  readonly throttledPeriods?: number;
+  readonly throttledNanoseconds?: number;
   readonly memoryBytes?: number;
+  /** Of these, file pages that are given up first (inactive_file): `docker stats` leaves them out. */
+  readonly memoryInactiveFileBytes?: number;
   readonly memoryPeakBytes?: number;
   readonly memoryLimitBytes?: number;
+  readonly swapBytes?: number;
+  readonly swapLimitBytes?: number;
   readonly pids?: number;
-  readonly throttledPeriods?: number;
+  readonly pidsLimit?: number;
   readonly oomKills?: number;
+  readonly blockReadBytes?: number;
+  readonly blockWriteBytes?: number;
+  readonly blockReads?: number;
+  readonly blockWrites?: number;
+  /** Pressure stall information. `some`, `full`: share of the last 10, 60, 300 s in percent, and microseconds in all. */
+  readonly pressure?: Readonly<Partial<Record<'cpu' | 'memory' | 'io', { readonly some?: Pressure; readonly full?: Pressure }>>>;
 }
+export interface Pressure { readonly avg10: number; readonly avg60: number; readonly avg300: number; readonly total: number }

@@ -1,4 +1,5 @@
 import { type Driver, type RunContext, type Steps } from '../common/index.ts';
+import { type Effect } from '../../plan/types.ts';
 import { type Spec } from '../../spec/index.ts';
 
 /**
@@ -13,6 +14,11 @@ export interface SecurityDriver extends Driver {
   readonly option?: string;
   /** **read** The spec with this driver's sections filled in. Errors: ERR_INVALID_VALUE names the bad value. */
   configure(spec: Spec, request: SecurityRequest): Spec | Promise<Spec>;
+  /**
+   * **read** as data: what must be there on the host before a run with this (configured) spec, and is not yet: a profile to be loaded. Asked before every start:
+   * microseconds when nothing is missing. Run as a journalled transaction; what is shared by all containers stays.
+   */
+  ensure?(spec: Spec): readonly Effect[] | Promise<readonly Effect[]>;
   /** **plan** Steps for `part` (`init` or `exec`), in slots `bounds`, `label`, `seccomp-early`, `identity`, `seccomp`. */
   planProcess(spec: Spec, request: { readonly part: 'init' | 'exec'; readonly noNewPrivileges: boolean; readonly privilegedExec: boolean }, run: RunContext): Steps | Promise<Steps>;
 }

@@ -18,7 +18,9 @@ import { type Effect } from '../../plan/types.ts';
  * Features: `host-folder` (createSnapshot accepts `lower: {folder}`), `quota` (option `size`), `volatile` (option `volatile: 'true'`:
  * the snapshot need not survive a power failure; the core sets it for `--rm`), `reflink` (copies share blocks), `independent-layers` (a
  * layer's tree does not contain its parents: prepareLayer does not ask for the parent, so that layers are unpacked in parallel;
- * commitLayer does).
+ * commitLayer does), `idmap` (planRootfs applies `idmap` itself, below its own filesystem; for others the core applies it to the mount in `out`).
+ *
+ * In a user namespace the core moves the steps of `init.rootfs` to `stage.mounts`, where the mounts are still made by the host's root.
  */
 export interface StorageDriver extends Driver {
   /** **read** Is the layer there, complete? */
@@ -46,7 +48,7 @@ export interface StorageDriver extends Driver {
    * **plan** Steps in `init.rootfs` (and `shim.rootfs` where host-side work is needed) that leave a detached mount in register `out`.
    * `readonly`: the snapshot as it is, and nothing can be written, mount points included; it may be mounted so beside a running container.
    */
-  planRootfs(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, run: RunContext): Steps | Promise<Steps>;
+  planRootfs(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean; /** Register with the user namespace by which ids are mapped. */ readonly idmap?: string }, run: RunContext): Steps | Promise<Steps>;
   /**
    * **read** as data: where the differences of snapshot `key` against its lower layers can be read. `kind: 'upper'`: a folder in overlay
    * form (whiteouts as char 0:0, opaque xattrs); `kind: 'trees'`: two full trees to compare.
