@@ -15,6 +15,7 @@ for (const options of ways) {
 it.for<[string, Partial<Machine>, boolean, RegExp]>([
   ['a new kernel', {}, true, /new mount API/],
   ['an old kernel', { kernel: [5, 14], release: '5.14.0' }, true, /mount\(2\)/],
+  ['a kernel that has the new mount API for it, but not lowerdir+', { kernel: [6, 6], release: '6.6.100' }, true, /mount\(2\)/],
   ['no root', { uid: 1000, capabilities: [] }, false, /root/],
   ['a kernel without overlay', { filesystems: ['ext4'] }, false, /no overlay/],
   ['a root on overlay', { mounts: mounted('overlay') }, false, /overlay.*vfs/],

@@ -11,7 +11,7 @@ import { createLayout, readChain } from './layout.ts';
 import { opaqueFolders } from './opaque.ts';
 
 export interface OverlayOptions {
-  /** How to mount: `fd` (new mount API, Linux 6.5), `mount` (mount(2) with short links), `auto` by kernel. */
+  /** How to mount: `fd` (new mount API, Linux 6.8), `mount` (mount(2) with short links), `auto` by kernel. */
   readonly mount?: 'auto' | 'fd' | 'mount';
   /** Write a layer to disk before it becomes visible. Default true. */
   readonly sync?: boolean;
@@ -34,10 +34,10 @@ const NOT_UPPER = new Set(['overlay', 'aufs', '9p', 'nfs', 'nfs4', 'cifs', 'smb3
  */
 const OPTIONS = ['index=off', 'nfs_export=off', 'metacopy=off', 'redirect_dir=nofollow', 'xino=auto'] as const;
 
-/** Is `lowerdir+` there (Linux 6.5)? Before, `fsconfig` takes at most 255 bytes of `lowerdir`. */
+/** Is `lowerdir+` there? Documented since Linux 6.8, merged for 6.7; 6.5 and 6.6 take the new mount API without it. Before, `fsconfig` takes at most 255 bytes of `lowerdir`. */
 function hasFdMount(machine: Machine): boolean {
   const [major, minor] = machine.kernel;
-  return major > 6 || (major === 6 && minor >= 5);
+  return major > 6 || (major === 6 && minor >= 8);
 }
 
 export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'auto'): Probe {
@@ -48,7 +48,7 @@ export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'a
   if (mount && NOT_UPPER.has(mount.type.replace(/^fuse\..*/, 'fuse'))) {
     return no(`${machine.root} lies on ${mount.type} (mounted at ${mount.target}), which cannot hold an upper folder: choose another root, or the driver vfs`);
   }
-  if (way === 'fd' && !hasFdMount(machine)) return no(`option mount=fd needs Linux 6.5, this is ${machine.release}`);
+  if (way === 'fd' && !hasFdMount(machine)) return no(`option mount=fd needs Linux 6.8, this is ${machine.release}`);
   const byFd = way === 'fd' || (way === 'auto' && hasFdMount(machine));
   return {
     available: true,
@@ -123,14 +123,14 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     const own = `../snapshots/${request.key}`;
     const below = request.lower.folder ?? (chain.length ? undefined : '../empty');
     if (below !== undefined && /[:,\\]/.test(below)) {
-      throw fail('ERR_NOT_SUPPORTED', `mount(2) cannot take the folder ${JSON.stringify(below)} as a lower layer`, { path: below, plugin: PLUGIN, hint: 'use a path without colon, comma and backslash, or Linux 6.5' });
+      throw fail('ERR_NOT_SUPPORTED', `mount(2) cannot take the folder ${JSON.stringify(below)} as a lower layer`, { path: below, plugin: PLUGIN, hint: 'use a path without colon, comma and backslash, or Linux 6.8' });
     }
     const layers = below === undefined ? chain.map((id) => layout.link(id)) : [below];
     const lowers = readonly ? [`${own}/upper`, ...layers] : layers;
     const upper = readonly ? {} : { upper: `${own}/upper`, work: `${own}/work` };
     const length = `lowerdir=${lowers.join(':')},upperdir=${own}/upper,workdir=${own}/work,${flags.join(',')}`.length;
     if (length > MAX_MOUNT_OPTIONS) {
-      throw fail('ERR_IMAGE_LIMIT', `the image has too many layers (${chain.length}) for mount(2): its options would take ${length} bytes of ${MAX_MOUNT_OPTIONS}`, { plugin: PLUGIN, hint: 'use Linux 6.5 or later, or squash the image' });
+      throw fail('ERR_IMAGE_LIMIT', `the image has too many layers (${chain.length}) for mount(2): its options would take ${length} bytes of ${MAX_MOUNT_OPTIONS}`, { plugin: PLUGIN, hint: 'use Linux 6.8 or later, or squash the image' });
     }
     if (below === undefined) steps.push(...linkSteps(chain));
     else if (!existsSync(layout.links)) steps.push(...linkSteps([]));
