@@ -1,6 +1,7 @@
-import { type ContainerRecord, type ContainerRequest, type ContainerView, type ExitRecord } from './types.ts';
+import { type ContainerRecord, type ContainerRequest, type ContainerState, type ContainerView, type ExitRecord } from './types.ts';
 import { type HistoryEntry, type ImageInfo, type Progress } from '../contracts/image/index.ts';
 import { type Change } from '../contracts/storage/index.ts';
+import { type GroupStats } from '../contracts/cgroup/index.ts';
 import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { type ContractName, type PluginManifest } from '../plugin/index.ts';
 import { type Machine, type Probe } from '../contracts/common/index.ts';
@@ -55,8 +56,19 @@ export interface Containers {
   /** stopSignal, then SIGKILL after `timeout` seconds (default the container's, 10); resolves when the run's undo is done. Not running: success. */
   stop(ref: string, options?: { timeout?: number; signal?: string }): Promise<void>;
   kill(ref: string, signal: string): Promise<void>;
-  /** Change what can be changed of a container, running or not. Errors: ERR_INVALID_VALUE with the same words as create. */
-  update(ref: string, changes: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void>;
+  /** Freeze all of its processes; stop and kill let them go. Errors: ERR_NOT_RUNNING, ERR_PAUSED when it is paused already, ERR_FEATURE_MISSING. */
+  pause(ref: string): Promise<void>;
+  /** Errors: ERR_NOT_RUNNING, ERR_NOT_PAUSED. */
+  unpause(ref: string): Promise<void>;
+  /**
+   * Change what can be changed of a container, running or not: at once, and for every run to come. Limits that are not named stay; `pids`, `cpuQuota` and `memorySwap` are
+   * lifted with -1, a rate of a device with 0. Errors: ERR_INVALID_VALUE with the same words as create, and for a limit below what is in use; nothing is changed then.
+   */
+  update(ref: string, changes: { readonly restart?: NonNullable<ContainerRequest['restart']>; readonly limits?: ContainerRequest['limits'] }): Promise<void>;
+  /** One look at what it uses: counters, of which two looks make a rate. */
+  stats(ref: string): Promise<ContainerStats>;
+  /** Pids, on the host, of all its processes. Errors: ERR_NOT_RUNNING. */
+  top(ref: string): Promise<readonly number[]>;
   remove(ref: string, options: { force: boolean; volumes: boolean }): Promise<void>;
   /** Resolves with the exit record of the current or the last run. `condition` as Docker's. */
   wait(ref: string, condition?: 'not-running' | 'next-exit' | 'removed', signal?: AbortSignal): Promise<ExitRecord>;
@@ -67,6 +79,25 @@ export interface Containers {
   diff(ref: string): Promise<readonly Change[]>;
   /** What the taps on hook `inspect` make of it (spec-docker: what `docker inspect` prints), with an `Engine` object for what is ours. */
   inspect(ref: string, options?: { size?: boolean }): Promise<Record<string, unknown>>;
+}
+
+/** `at`: when it was read, CLOCK_MONOTONIC in ns. Of a container that does not run, all counters are missing. */
+export interface ContainerStats {
+  readonly id: string;
+  readonly name: string;
+  readonly state: ContainerState;
+  readonly time: string;
+  readonly at: number;
+  readonly group: GroupStats;
+  /** Of its own network namespace; none with the host's. */
+  readonly interfaces: readonly InterfaceStats[];
+  /** What taps on `stats` add. */
+  readonly more: Readonly<Record<string, number>>;
+}
+export interface InterfaceStats {
+  readonly name: string;
+  readonly rxBytes: number; readonly rxPackets: number; readonly rxErrors: number; readonly rxDropped: number;
+  readonly txBytes: number; readonly txPackets: number; readonly txErrors: number; readonly txDropped: number;
 }
 
 export interface StartOptions {

@@ -33,6 +33,7 @@ export const catalogue = {
   ERR_NOT_RUNNING: entry('the container is not running', 'start it with: engine start', 1),
   ERR_ALREADY_RUNNING: entry('the container is running already', 'stop it first', 1),
   ERR_PAUSED: entry('the container is paused', 'unpause it first', 1),
+  ERR_NOT_PAUSED: entry('the container is not paused', '', 1),
   ERR_BUSY: entry('another operation on the same object takes too long', 'try again'),
   ERR_TIMEOUT: entry('it took too long'),
   ERR_PLAN_INVALID: entry('a plan is malformed'),

@@ -1,9 +1,9 @@
 import { type ImageConfig, type ImageInfo, type ImageRootfs } from '../contracts/image/index.ts';
-import { type Mount, type Process, type Spec } from '../spec/index.ts';
+import { type LinuxResources, type Mount, type Process, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
 import { type Endpoint, type NetworkRecord } from '../contracts/network/index.ts';
-import { type NetworkInfo } from '../api/engine.ts';
+import { type ContainerStats, type NetworkInfo } from '../api/engine.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest, type ContainerView, type EngineEvent, type ExitRecord, type VerbRequest } from '../api/types.ts';
 import { type ExecRequest } from '../api/engine.ts';
@@ -36,7 +36,8 @@ export const hookTable = {
   compileExec: { kind: 'waterfall', when: 'somebody wants a session in a running container: what it asks for becomes a process of the spec' },
   exec: { kind: 'series', when: 'a session in a running container is planned' },
   pause: { kind: 'series', when: 'before a container is frozen' },
-  resume: { kind: 'series', when: 'before a container is thawed' },
+  resume: { kind: 'series', when: 'before a container is thawed by unpause; a stop or kill of one that is paused thaws it without' },
+  compileUpdate: { kind: 'waterfall', when: 'somebody wants other limits for a container: what it asks for becomes resources of the spec' },
   update: { kind: 'series', when: 'before the limits or the restart policy of a container change' },
   stats: { kind: 'waterfall', when: 'numbers of a running container are collected' },
   inspect: { kind: 'waterfall', when: 'somebody wants to see all that is known of a container, an image or a network: what frontends show of it' },
@@ -139,6 +140,17 @@ export interface CompiledExec {
   readonly process: Process;
 }
 
+/** Limits of a container, in the making. They begin as what it has with `changes` over it, and the resources as they are. */
+export interface CompiledUpdate {
+  readonly container: ContainerRecord;
+  readonly changes: ContainerRequest['limits'];
+  /** Fields of `linux.resources` that its cgroup driver can limit. */
+  readonly honoured: readonly string[];
+  readonly limits: ContainerRequest['limits'];
+  readonly resources: LinuxResources;
+}
+export interface CollectedStats { readonly container: ContainerRecord; readonly stats: ContainerStats }
+
 /** What is known of an object that somebody looks at. `folder`: of the container; `size`: bytes that it has written, when asked for. */
 export type InspectFacts =
   | { readonly kind: 'container'; readonly view: ContainerView; readonly networks: readonly NetworkRecord[]; readonly folder: string; readonly size?: number }
@@ -168,8 +180,9 @@ export interface HookValues {
   exec: { readonly session: number; readonly args: readonly string[] };
   pause: { readonly container: ContainerRecord };
   resume: { readonly container: ContainerRecord };
+  compileUpdate: CompiledUpdate;
   update: { readonly container: ContainerRecord };
-  stats: Record<string, number>;
+  stats: CollectedStats;
   inspect: Inspected;
   checkpoint: { readonly container: ContainerRecord };
   /** `run`: the one that is to end; absent when none is there. */

@@ -1,5 +1,7 @@
+import fs from 'node:fs';
 import path from 'node:path';
-import { effect, op, step } from '../plan/index.ts';
+import { fail } from '../errors/index.ts';
+import { BITS, effect, op, step } from '../plan/index.ts';
 import { createHooks, type Hooks } from '../hooks/index.ts';
 import { type ContainerRequest, type Engine } from '../api/index.ts';
 import { type Driver, type Machine } from '../contracts/common/index.ts';
@@ -50,9 +52,19 @@ function fakeStorage(folder: string, calls: Calls, name = 'plain'): StorageDrive
     diff: ({ key }) => readChanges({ kind: 'trees', tree: at(key) }),
   };
 }
-function fakeCgroup(): CgroupDriver {
+/** Frozen groups and changed limits are files in `folder`, by their run. */
+function fakeCgroup(folder: string): CgroupDriver {
+  const at = ({ run }: { run: string }, what: string): string => path.join(folder, `${run}.${what}`);
+  const made = effect(op.mkdir({ path: folder, mode: 0o700, parents: 1 }), gone);
+  const write = (file: string, text: string) => op.writeFile({ path: file, data: Buffer.from(text), mode: 0o600, how: BITS.WRITE.atomic });
   return {
-    name: 'fake', features: new Set(), probe: available, resources: new Set(['memory', 'cpu', 'pids', 'devices']), list: () => [], removeGroup: () => [], stats: () => ({}), mounts: () => [{ destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid'] }],
+    freeze: (group, frozen) => [made, frozen ? effect(write(at(group, 'frozen'), ''), op.unlink({ path: at(group, 'frozen') }, { okMissing: true })) : effect(op.unlink({ path: at(group, 'frozen') }, { okMissing: true }), gone)],
+    isFrozen: (group) => fs.existsSync(at(group, 'frozen')),
+    update(group, resources) {
+      if (resources.memory?.limit === 7 << 20) throw fail('ERR_INVALID_VALUE', 'it uses more already');
+      return [made, effect(write(at(group, 'limits'), JSON.stringify(resources)), op.unlink({ path: at(group, 'limits') }, { okMissing: true }))];
+    },
+    name: 'fake', features: new Set(['freeze', 'update']), probe: available, resources: new Set(['memory', 'cpu', 'pids', 'devices']), list: () => [], removeGroup: () => [], stats: () => ({ pids: 2, memoryBytes: 4096 }), mounts: () => [{ destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid'] }],
     planGroup: (_, run) => [
       step('shim.cgroup', op.mkdir({ path: `${run.runFolder}/group`, mode: 0o755 }), [op.cgroupKill({ path: `${run.runFolder}/group`, deadline: 1 }), op.cgroupRemove({ path: `${run.runFolder}/group`, deadline: 1 })]),
     ],
@@ -111,6 +123,7 @@ export function fakeBase(hooks: Hooks): PluginEntry {
         return { facts, spec, files: { ...files, hosts: '127.0.0.1 localhost\n' } };
       });
       tap('compileExec', (_, value) => ({ ...value, process: { ...value.process, env: [...(value.own.env ?? []), ...value.request.env] } }));
+      tap('compileUpdate', (_, value) => ({ ...value, resources: { ...value.resources, ...(value.limits.memory !== undefined && { memory: { limit: value.limits.memory } }), ...(value.limits.pids !== undefined && { pids: { limit: value.limits.pids } }) } }));
       tap('inspect', (_, { facts, json }) => ({ facts, json: { ...json, facts } }));
       tap('applyLimits', ({ plan, spec }) => {
         plan.at('/process/args').add('init.exec', op.resolveExec({ name: spec.process?.args?.[0] ?? '', env: [], out: 'base.program' }));
@@ -137,7 +150,7 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
   const plugins = [
     entry('store', [{ contract: 'storage', driver: fakeStorage(path.join(data, 'snapshots'), calls) }]),
     entry('store2', [{ contract: 'storage', driver: { ...fakeStorage(path.join(data, 'other'), calls, 'other'), probe: () => ({ available: true, score: 1, reasons: [] }) } }]),
-    entry('groups', [{ contract: 'cgroup', driver: fakeCgroup() }], {}, { sections: ['linux.resources'] }),
+    entry('groups', [{ contract: 'cgroup', driver: fakeCgroup(path.join(data, 'groups')) }], {}, { sections: ['linux.resources'] }),
     entry('nets', ['none', 'host', 'container', 'bridge'].map((name) => ({ contract: 'network' as const, driver: fakeNetwork(name) }))),
     entry('logs', [{ contract: 'log', driver: fakeLog }]),
     entry('caps', [{ contract: 'security', driver: fakeSecurity }], {}, { sections: ['process.capabilities'] }),

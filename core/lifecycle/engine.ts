@@ -18,12 +18,15 @@ import { sweepContainers, sweepingAfterFailure, sweepLayers } from './layers.ts'
 import { newId, newRunId } from './names.ts';
 import { type EngineParts } from './parts.ts';
 import { planRun } from './plan-run.ts';
-import { restartContainer, updateContainer } from './restart.ts';
+import { pauseContainer, unpauseContainer } from './pause.ts';
+import { restartContainer } from './restart.ts';
 import { createRegistry } from './registry.ts';
-import { attachContainer, killContainer, removeContainer, stopContainer, viewContainer, waitContainer } from './running.ts';
+import { attachContainer, killContainer, removeContainer, stopContainer, viewContainer, viewNow, waitContainer } from './running.ts';
 import { runContext, startContainer } from './start.ts';
 import { createNetworks, ensurePredefined } from './networks.ts';
+import { processesOf, readStats } from './stats.ts';
 import { createSystem } from './system.ts';
+import { updateContainer } from './update.ts';
 import { createVolumes } from './volumes.ts';
 
 async function* readLogs(core: Core, ref: string, options: ReadLogOptions): AsyncGenerator<LogLine> {
@@ -63,11 +66,15 @@ function createContainers(core: Core): Containers {
     exec: (ref, request) => closingClient(native, request, execInContainer(core, ref, request)),
     stop: (ref, options) => stopContainer(core, ref, options),
     restart: (ref, options) => restartContainer(core, ref, options),
+    pause: (ref) => pauseContainer(core, ref),
+    unpause: (ref) => unpauseContainer(core, ref),
     update: (ref, changes) => updateContainer(core, ref, changes),
+    stats: (ref) => readStats(core, ref),
+    top: (ref) => processesOf(core, ref),
     kill: (ref, signal) => killContainer(core, ref, signal),
     remove: (ref, options) => removeContainer(core, ref, options),
     wait: (ref, condition, signal) => waitContainer(core, ref, condition, signal),
-    resolve: async (ref) => viewContainer(core, await settled(core, ref)),
+    resolve: async (ref) => viewNow(core, await settled(core, ref)),
     async list({ all }) {
       await core.request('list', { all });
       const views = [];
@@ -76,7 +83,7 @@ function createContainers(core: Core): Containers {
       for (const id of state.containers.ids()) {
         await breathe();
         const record = state.containers.get(id);
-        if (record && !(await isGoing(core, record, aMoment))) views.push(viewContainer(core, record));
+        if (record && !(await isGoing(core, record, aMoment))) views.push(await viewNow(core, record));
       }
       return all ? views : views.filter((v) => v.state === 'running' || v.state === 'paused' || v.restarts?.next);
     },

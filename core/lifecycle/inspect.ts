@@ -4,7 +4,7 @@ import { type InspectFacts } from '../hooks/index.ts';
 import { type Core } from './core.ts';
 import { driversOf, ifLoaded } from './drivers.ts';
 import { snapshotsOf } from './rootfs.ts';
-import { viewContainer } from './running.ts';
+import { viewNow } from './running.ts';
 
 /** What is known, in the words of those who tap `inspect`; `own` is shown in any case. */
 async function show(core: Core, facts: InspectFacts, own: Readonly<Record<string, unknown>>): Promise<Record<string, unknown>> {
@@ -23,7 +23,7 @@ async function writtenBytes(core: Core, record: ContainerRecord): Promise<number
 
 export async function inspectContainer(core: Core, record: ContainerRecord, options: { size?: boolean } = {}): Promise<Record<string, unknown>> {
   const size = options.size ? await writtenBytes(core, record) : undefined;
-  const view = viewContainer(core, record);
+  const view = await viewNow(core, record);
   const { drivers, rootfs, image, starts, spec, lastExit = null } = view.record;
   const run = view.run ? { id: view.run.id, folder: view.run.folder } : null;
   return show(core, { kind: 'container', view, networks: record.networks.flatMap(({ network }) => core.parts.state.networks.get(network) ?? []), folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, spec });

@@ -97,6 +97,8 @@ export interface Registry {
   start(): Promise<void>;
   /** The driver `name`. Errors: ERR_DRIVER_UNKNOWN; with `choice` (from a record) ERR_PLUGIN_MISSING names plugin and driver. */
   resolveDriver<C extends ContractName>(contract: C, name: string, choice?: DriverChoice): Promise<ResolvedDriver<Contracts[C]>>;
+  /** The driver of a record, when somebody has resolved it already. */
+  loaded<C extends ContractName>(contract: C, choice: DriverChoice): Contracts[C] | undefined;
   /** The configured one for contracts with one driver; `auto` by probe. Errors: ERR_DRIVER_UNAVAILABLE with the reasons. */
   chosen<C extends ChosenContract>(contract: C, name?: string): Promise<ResolvedDriver<Contracts[C]>>;
   /** The stacked ones, in order. */

@@ -5,6 +5,7 @@ import { REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type Endpoint } from '../contracts/network/index.ts';
 import { type AttachStreams, type ContainerRecord, type WindowSize } from '../api/index.ts';
 import { type Linux, type Spec } from '../spec/index.ts';
+import { groupRequest } from './adapters.ts';
 import { type Core } from './core.ts';
 import { driversOf, entriesOf, type ContainerDrivers } from './drivers.ts';
 import { attachmentOf } from './endpoints.ts';
@@ -100,6 +101,8 @@ export interface RunPlan {
   readonly deadlines: ReadonlyMap<number, number>;
   /** What plugins keep with the container from this run on, when one of them said so. */
   readonly plugins?: NonNullable<ContainerRecord['plugins']>;
+  /** See RunRecord.group. */
+  readonly group?: string;
 }
 
 /** From a container's record to the plan of its next run. Reads only. */
@@ -129,5 +132,6 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   core.phase?.('encode');
   const prefix = steps.filter(({ slot }) => COMMON.has(slot)).length;
   const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
-  return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, ...(plugins && { plugins }) };
+  const { path: group } = groupRequest(record, spec);
+  return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, ...(plugins && { plugins }), ...(group !== undefined && { group }) };
 }

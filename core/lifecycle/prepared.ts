@@ -67,7 +67,7 @@ export class Sandboxes {
     const { state, native, shimEnv, wake: waking } = this.#core.parts;
     const { record: { id: container }, run, plan } = made;
     const wake = waking?.(made.record);
-    const { folder, lock } = await state.runs.create({ run, container, instance: state.folders.instance, boot: native.bootId(), created: this.#core.now().toISOString() }, plan.bytes);
+    const { folder, lock } = await state.runs.create({ run, container, instance: state.folders.instance, boot: native.bootId(), created: this.#core.now().toISOString(), ...(plan.group !== undefined && { group: plan.group }) }, plan.bytes);
     const ready = Promise.withResolvers<number>();
     let connection: ShimConnection;
     try {

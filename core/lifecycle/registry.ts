@@ -21,6 +21,8 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
   const instances: PluginInstance[] = [];
   const probes = new Map<Driver, Promise<Probe>>();
   const picks = new Map<string, Promise<ResolvedDriver>>();
+  /** Drivers whose plugins are loaded, by contract, plugin and name. */
+  const opened = new Map<string, Driver>();
 
   function load(entry: PluginEntry): Promise<PluginInstance> {
     let instance = loaded.get(entry);
@@ -43,6 +45,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     const driver = drivers?.[at]?.name === name ? drivers[at] : drivers?.find((d) => d.name === name);
     const { name: plugin, version } = entry.manifest;
     if (!driver) throw fail('ERR_PLUGIN_INVALID', `plugin ${plugin} promises ${contract} driver ${name} but does not make it`, { plugin });
+    opened.set(`${contract} ${plugin} ${name}`, driver);
     return { driver: driver as Contracts[C], entry, choice: { driver: name, plugin, version, options: entry.optionsDigest } };
   }
   function probe(driver: Driver): Promise<Probe> {
@@ -140,7 +143,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
   }
 
   return {
-    entries, instances, resolveDriver, chosen, network, networkMaker, report,
+    entries, instances, resolveDriver, loaded: (contract, { plugin, driver }) => opened.get(`${contract} ${plugin} ${driver}`) as never, chosen, network, networkMaker, report,
     restarts: (container, running) => ((container.request.restart?.policy ?? 'no') === 'no' ? undefined : instances.map((made) => made.restarts?.(container, running)).find((found) => found !== undefined)),
     async start() {
       for (const entry of entries) if (entry.eager) await load(entry);

@@ -1,5 +1,4 @@
 import { fail, isEngineError } from '../errors/index.ts';
-import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { eventAttributes, type Core } from './core.ts';
 import { settled } from './finish.ts';
 import { endRun, type StopOptions } from './running.ts';
@@ -18,17 +17,4 @@ export async function restartContainer(core: Core, ref: string, options: StopOpt
     if (!isEngineError(error, 'ERR_ALREADY_RUNNING')) throw error;
   }
   core.emit('container', 'restart', record.id, eventAttributes(record));
-}
-
-export async function updateContainer(core: Core, ref: string, { restart }: { readonly restart: NonNullable<ContainerRequest['restart']> }): Promise<void> {
-  const { state, hooks } = core.parts;
-  const { id } = await settled(core, ref);
-  await core.request('update', { container: id, restart });
-  await core.locked([['container', id]], async () => {
-    const old = state.containers.resolve(id);
-    const record: ContainerRecord = { ...old, request: { ...old.request, restart } };
-    await hooks.call('update', { container: record });
-    await core.transact(`update container ${old.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(record)));
-    core.emit('container', 'update', id, eventAttributes(record));
-  });
 }

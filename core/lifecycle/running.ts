@@ -10,6 +10,7 @@ import { takeClient } from './clients.ts';
 import { endWithEngine, eventAttributes, type Core } from './core.ts';
 import { collectLocked, finishRun } from './finish.ts';
 import { readExitFrame } from './frames.ts';
+import { isFrozen, isPausedRun, letGo } from './freezer.ts';
 import { streamFlags } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { createSession } from './session.ts';
@@ -18,6 +19,8 @@ const SIGKILL = 9;
 const DEFAULT_STOP_TIMEOUT = 10;
 
 type Running = RunView & { readonly started: NonNullable<RunView['started']> };
+/** It is not there, or has ended. */
+export const isOver = (view: RunView | undefined): boolean => !isRunning(view);
 const isRunning = (view: RunView | undefined): view is Running => view !== undefined && view.alive && !view.exit && view.started !== undefined;
 
 /** The current run; one that is just being started is waited for. */
@@ -162,8 +165,9 @@ export async function endRun(core: Core, record: ContainerRecord, verb: 'stop' |
   if (watched) {
     await signalRun(core, view, watched.connection, signal).catch(() => {});
     const timeout = options.timeout ?? record.request.stopTimeout ?? defaults.stopTimeout ?? DEFAULT_STOP_TIMEOUT;
+    await letGo(core, record, view).catch((error: unknown) => core.parts.log.warn({ err: error, container: record.id }, 'it may still be paused'));
     if (!(await isDone(watched.exit, timeout))) await signalRun(core, view, watched.connection, SIGKILL).catch(() => {});
-    await watched.connection.closed;
+    await ended(core, record, view, watched.connection.closed);
   }
   await finishRun(core, record.id, view.record.run);
   core.emit('container', 'stop', record.id, eventAttributes(record));
@@ -179,13 +183,23 @@ export async function killContainer(core: Core, ref: string, signalName: string)
   const view = await requireRun(core, record, 'kill');
   const watched = await watch(core, view);
   await signalRun(core, view, watched?.connection, signal);
+  if (signal === SIGKILL || wakes(record, signal)) await letGo(core, record, view);
   core.emit('container', 'kill', record.id, { ...eventAttributes(record), signal: String(signal) });
   if (signal !== SIGKILL) {
     watched?.connection.close();
     return;
   }
-  await watched?.connection.closed;
+  if (watched) await ended(core, record, view, watched.connection.closed);
   await finishRun(core, record.id, view.record.run);
+}
+/** As Docker: any signal wakes one that is paused, unless it has a stop signal of its own; then only that. */
+function wakes({ request, imageConfig }: ContainerRecord, signal: number): boolean {
+  const own = request.stopSignal ?? imageConfig.StopSignal;
+  return own === undefined || parseSignal(own) === signal;
+}
+/** The end of one that was killed, also when somebody pauses it in between: frozen, it would not die. */
+async function ended(core: Core, record: ContainerRecord, view: RunView, end: Promise<unknown>): Promise<void> {
+  while (!(await isDone(end, 1))) await letGo(core, record, view).catch(() => {});
 }
 
 export async function removeContainer(core: Core, ref: string, options: { force: boolean; volumes: boolean }): Promise<void> {
@@ -196,8 +210,10 @@ export async function removeContainer(core: Core, ref: string, options: { force:
     const record = state.containers.get(id);
     // the end of its run with --rm came first
     if (!record) return;
-    if (isRunning(state.runs.find(id)) && !options.force) {
-      throw fail('ERR_IN_USE', `cannot remove container ${record.name}: it is running`, { path: record.name, hint: 'stop it first, or use --force' });
+    const view = state.runs.find(id);
+    if (isRunning(view) && !options.force) {
+      const paused = await isPausedRun(core, record, view);
+      throw fail('ERR_IN_USE', `cannot remove container ${record.name}: it is ${paused ? 'paused' : 'running'}`, { path: record.name, hint: `${paused ? 'unpause and stop' : 'stop'} it first, or use --force` });
     }
     await killLocked(core, id);
     await removeLocked(core, record, { volumes: options.volumes });
@@ -251,6 +267,7 @@ export async function attachContainer(core: Core, ref: string, streams: AttachSt
   const record = core.parts.state.containers.resolve(ref);
   await core.request('attach', { container: record.id, streams });
   const view = await requireRun(core, record, 'attach');
+  if (await isPausedRun(core, record, view)) throw fail('ERR_PAUSED', `cannot attach to container ${record.name}: it is paused`, { operation: 'attach', path: record.name });
   try {
     return await attachTo(core, record, view, streams, options);
   } catch (error) {
@@ -272,11 +289,18 @@ async function attachTo(core: Core, record: ContainerRecord, view: Running, stre
   return session;
 }
 
-/** What a container is doing, by its run's folder. */
+/** As {@link viewContainer}, with what tells those that are paused loaded first. */
+export async function viewNow(core: Core, record: ContainerRecord): Promise<ContainerView> {
+  const view = core.parts.state.runs.find(record.id);
+  if (isRunning(view)) await isPausedRun(core, record, view);
+  return viewContainer(core, record);
+}
+
+/** What a container is doing, by its run's folder; who must know whether it is paused asks {@link viewNow}. */
 export function viewContainer(core: Core, record: ContainerRecord): ContainerView {
   const view = core.parts.state.runs.find(record.id);
   const over: ContainerState = view?.exit || view?.started || record.starts > 0 || record.lastExit ? 'stopped' : 'created';
-  const state: ContainerState = isRunning(view) ? 'running' : view?.alive && !view.exit ? 'creating' : over;
+  const state: ContainerState = isRunning(view) ? (isFrozen(core, record, view) ? 'paused' : 'running') : view?.alive && !view.exit ? 'creating' : over;
   // an exit that was not collected yet is known all the same
   const shown = view?.exit && record.lastExit?.run !== view.exit.run ? { ...record, lastExit: view.exit } : record;
   const restarts = core.registry.restarts(shown, view?.alive === true && !view.exit);

@@ -18,7 +18,7 @@ export interface Made {
   /** The row, as JSON. */
   readonly text: string;
   readonly run: string;
-  readonly plan: Pick<RunPlan, 'bytes' | 'prefix' | 'deadlines'>;
+  readonly plan: Pick<RunPlan, 'bytes' | 'prefix' | 'deadlines' | 'group'>;
   /** Names that drivers have drawn for it (`uniqueName`). */
   readonly names: readonly string[];
   readonly endpoints: readonly Endpoint[];

@@ -9,6 +9,7 @@ import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core 
 import { claimEndpoints, endEndpoints } from './endpoints.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
 import { blame, readBarrier, warningText } from './frames.ts';
+import { isPausedRun } from './freezer.ts';
 import { traceOperations } from '../state/helper.ts';
 import { takeClient } from './clients.ts';
 import { newRunId } from './names.ts';
@@ -98,11 +99,11 @@ export function planStart(core: Core, record: ContainerRecord, run: string, opti
 }
 
 /** Write the run down and hand it to a shim. With the container's lock held and no run left over. */
-export async function launch(core: Core, record: ContainerRecord, run: string, { bytes, deadlines }: Pick<RunPlan, 'bytes' | 'deadlines'>, options: StartOptions): Promise<LiveSession> {
+export async function launch(core: Core, record: ContainerRecord, run: string, { bytes, deadlines, group }: Pick<RunPlan, 'bytes' | 'deadlines' | 'group'>, options: StartOptions): Promise<LiveSession> {
   const { state, native, shimEnv, passing } = core.parts;
   await breathe();
   core.phase?.('run folder');
-  const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString() }, bytes);
+  const { folder, lock } = await state.runs.create({ run, container: record.id, instance: state.folders.instance, boot: native.bootId(), created: core.now().toISOString(), ...(group !== undefined && { group }) }, bytes);
   let started: Promise<LiveSession>;
   try {
     await breathe();
@@ -147,6 +148,7 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
   return core.locked([['container', id]], async () => {
     const record = state.containers.resolve(id);
     const view = state.runs.find(id);
+    if (view?.alive && !view.exit && (await isPausedRun(core, record, view))) throw fail('ERR_PAUSED', `cannot start container ${record.name}: it is paused`, { path: record.name });
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
     // without one there may still be what an engine has claimed for it that was killed then
     await (view ? collectLocked(core, id) : endEndpoints(core, id));

@@ -6,7 +6,7 @@ import { catchUp } from './finish.ts';
 import { orphanGroups, sweepGroups } from './groups.ts';
 import { orphanLayers, sweepLayers } from './layers.ts';
 import { type ChosenContract } from './parts.ts';
-import { viewContainer } from './running.ts';
+import { viewNow } from './running.ts';
 import { supervise } from './supervise.ts';
 
 export function createSystem(core: Core): System {
@@ -20,7 +20,7 @@ export function createSystem(core: Core): System {
     supervise: () => supervise(core, followed),
     async info() {
       await core.request('info', {});
-      const states = state.containers.list().map((record) => viewContainer(core, record).state);
+      const states = (await Promise.all(state.containers.list().map((record) => viewNow(core, record)))).map((view) => view.state);
       const count = (wanted: string): number => states.filter((s) => s === wanted).length;
       const images = (await Promise.all((await registry.all('image')).map((s) => s.driver.list()))).flat();
       const pick = async (contract: ChosenContract): Promise<string> => registry.chosen(contract).then((d) => d.choice.driver, () => 'none');

@@ -133,6 +133,8 @@ export interface RunRecord {
   readonly instance: string;
   readonly boot: string;
   readonly created: string;
+  /** `path` of its cgroup's {@link GroupRef}, as it was planned. */
+  readonly group?: string;
 }
 /** Folder `runRoot/runs/<container id>`: at most one per container, so the rename into place is the mutual exclusion. */
 export interface Runs {
