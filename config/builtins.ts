@@ -1,6 +1,7 @@
 // Made by config/setup/builtins.ts from the folders of plugins/. A test compares them.
 import { type PluginDefinition } from '@engine/core/plugin';
 import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
+import cgroupV2 from '../plugins/cgroup-v2/package.json' with { type: 'json' };
 import dnsLocal from '../plugins/dns-local/package.json' with { type: 'json' };
 import firewallIptables from '../plugins/firewall-iptables/package.json' with { type: 'json' };
 import firewallNftables from '../plugins/firewall-nftables/package.json' with { type: 'json' };
@@ -33,6 +34,7 @@ export interface Builtin {
 
 export const builtins: readonly Builtin[] = [
   { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
+  { packageJson: cgroupV2, load: () => import('../plugins/cgroup-v2/plugin.ts') },
   { packageJson: dnsLocal, load: () => import('../plugins/dns-local/plugin.ts') },
   { packageJson: firewallIptables, load: () => import('../plugins/firewall-iptables/plugin.ts') },
   { packageJson: firewallNftables, load: () => import('../plugins/firewall-nftables/plugin.ts') },

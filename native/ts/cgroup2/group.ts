@@ -1,0 +1,135 @@
+import { posix } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { type DeviceRule, type LinuxResources } from '@engine/core/spec';
+import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
+import { compileUnified, type UnifiedAbilities } from './limits.ts';
+import { parseFlat, readFile, type ReadFile } from './stats.ts';
+
+const O_RDONLY_DIRECTORY = 0o200000 | 0o2000000; // O_DIRECTORY | O_CLOEXEC
+const CLONE_NEWCGROUP = 0x2000000n;
+/** How long the undo waits for processes to die, for a group to become removable, and a pause for all to stand still: ms. */
+export const KILL_DEADLINE = 10_000;
+export const REMOVE_DEADLINE = 5_000;
+export const FREEZE_DEADLINE = 10_000;
+
+const gone = { none: 'goes with its group' };
+const write = (folder: string, file: string, value: string): Operation<'writeFile'> => op.writeFile({ path: posix.join(folder, file), data: Buffer.from(value) });
+
+/** Steps in shim.limits that give the group `folder` its limits and its device filter; `prefix` of the registers: the plugin's name. */
+export function limitSteps(folder: string, resources: LinuxResources, abilities: UnifiedAbilities, prefix: string): Step[] {
+  const limits = compileUnified(resources, abilities).map(({ file, value }) => step('shim.limits', write(folder, file, value), gone));
+  return [...limits, ...deviceSteps(folder, resources.devices ?? [], prefix)];
+}
+
+function deviceSteps(folder: string, rules: readonly DeviceRule[], prefix: string): Step[] {
+  if (rules.length === 0) return [];
+  const program = `${prefix}.devices`;
+  const cgroup = `${prefix}.filtered`;
+  return [
+    step('shim.limits', op.bpfProgram({ type: BPF_PROG_TYPE_CGROUP_DEVICE, attachType: BPF_CGROUP_DEVICE, instructions: deviceFilter(rules), out: program })),
+    step('shim.limits', op.open({ path: folder, flags: O_RDONLY_DIRECTORY, out: cgroup })),
+    step('shim.limits', op.bpfAttach({ cgroup, program, type: BPF_CGROUP_DEVICE, flags: BPF_F_ALLOW_MULTI }), gone),
+    step('shim.limits', op.close({ fd: program })),
+    step('shim.limits', op.close({ fd: cgroup })),
+  ];
+}
+
+/** The first process is born in the group `folder` (Linux 5.7): joining a group later costs a grace period of milliseconds. */
+export function bornInside(folder: string, prefix: string): Step[] {
+  const cgroup = `${prefix}.group`;
+  return [
+    step('shim.limits', op.open({ path: folder, flags: O_RDONLY_DIRECTORY, out: cgroup })),
+    step('shim.limits', op.cloneInto({ cgroup })),
+  ];
+}
+
+/** The container's own cgroup namespace: its root is the group that init is in by then. */
+export const ownNamespaceSteps = (own: boolean): Step[] => (own ? [step('init.namespaces', op.unshare({ flags: CLONE_NEWCGROUP }))] : []);
+
+/** What undoes the making of a group: kill all in it and below, keep the OOM counters, remove it and what the container made in it. */
+export function undoOf(folder: string): Operation[] {
+  return [
+    op.cgroupKill({ path: folder, deadline: KILL_DEADLINE }),
+    op.memoryEvents({ path: folder, version: 2 }, { okMissing: true }),
+    op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }),
+  ];
+}
+
+/** The mount at /sys/fs/cgroup: the container's own part of the hierarchy, or with the host's namespace all of it, both read-only. */
+export function unifiedMounts(target: string, ownNamespace: boolean): readonly { destination: string; type: string; source: string; options: readonly string[] }[] {
+  const flags = ['nosuid', 'noexec', 'nodev'];
+  const destination = '/sys/fs/cgroup';
+  return ownNamespace
+    ? [{ destination, type: 'cgroup2', source: 'cgroup', options: ['ro', ...flags, 'relatime'] }]
+    : [{ destination, type: 'bind', source: target, options: ['bind', 'ro', ...flags] }];
+}
+
+/** Stop all in `folder` and below, or let go. The undo of stopping lets go. */
+export function freezeEffects(folder: string, frozen: boolean): readonly Effect[] {
+  const set = (value: 0 | 1): Operation<'cgroupFreeze'> => op.cgroupFreeze({ path: folder, frozen: value, deadline: FREEZE_DEADLINE });
+  return [frozen ? effect(set(1), set(0)) : effect(set(0), { none: 'who runs may be stopped again' })];
+}
+
+export const isFrozen = (folder: string, read: ReadFile = readFile): boolean => read(posix.join(folder, 'cgroup.freeze'))?.trim() === '1';
+
+/**
+ * New limits for a group in use; the undo of each writes what is there now. Errors: as compileUnified; ERR_NOT_RUNNING without the group;
+ * ERR_NOT_SUPPORTED for devices; ERR_INVALID_VALUE when memory in use, less what can be given up, is more than the new limit.
+ */
+export function updateEffects(folder: string, resources: LinuxResources, abilities: UnifiedAbilities, read: ReadFile = readFile): readonly Effect[] {
+  if (read(posix.join(folder, 'cgroup.procs')) === undefined) throw fail('ERR_NOT_RUNNING', 'the container has no cgroup', { path: folder });
+  if (resources.devices?.length) throw fail('ERR_NOT_SUPPORTED', 'the devices of a running container cannot be changed', { path: 'devices' });
+  const number = (file: string): number => Number(read(posix.join(folder, file))?.trim());
+  const asked = memoryInUnified(resources, number('memory.max'));
+  const limits = compileUnified(asked, abilities);
+  refuseDeadlyLimit(folder, limits.find(({ file }) => file === 'memory.max')?.value, read);
+  const steps = limits.map(({ file, value }) => {
+    const before = previousValue(read(posix.join(folder, file)), file, value);
+    return effect(write(folder, file, value), before === undefined ? { none: `${file} cannot be read` } : write(folder, file, before));
+  });
+  // cpu.max.burst may not be above the quota of the moment: the burst goes first when the quota falls
+  const burst = limits.findIndex(({ file }) => file === 'cpu.max.burst');
+  const quota = limits.find(({ file }) => file === 'cpu.max');
+  if (burst >= 0 && quota && Number(quota.value.split(' ')[0]) < number('cpu.max.burst')) steps.unshift(...steps.splice(burst, 1));
+  return steps;
+}
+
+/** `swap` alone is together with the memory limit that is there. */
+function memoryInUnified(resources: LinuxResources, limit: number): LinuxResources {
+  const { memory } = resources;
+  if (!memory?.swap || memory.swap < 0 || memory.limit || !Number.isFinite(limit)) return resources;
+  const { limit: _none, ...rest } = memory;
+  return { ...resources, memory: { ...rest, limit } };
+}
+
+function refuseDeadlyLimit(folder: string, value: string | undefined, read: ReadFile): void {
+  const limit = Number(value);
+  if (!Number.isFinite(limit)) return;
+  const current = Number(read(posix.join(folder, 'memory.current'))?.trim());
+  const stat = parseFlat(read(posix.join(folder, 'memory.stat')));
+  const of = (name: string): number => stat[name] ?? 0;
+  const swapMax = Number(read(posix.join(folder, 'memory.swap.max'))?.trim());
+  const swapped = Number(read(posix.join(folder, 'memory.swap.current'))?.trim()) || 0;
+  const swapFree = /^[^\n]*\n\S/.test(read('/proc/swaps') ?? '') ? (Number.isNaN(swapMax) ? Infinity : Math.max(0, swapMax - swapped)) : 0;
+  // file pages and reclaimable slab are given up; shmem is counted as file and is not
+  const givenUp = of('active_file') + of('inactive_file') + of('slab_reclaimable') + Math.min(swapFree, of('anon') + of('shmem'));
+  if (!(current - givenUp > limit)) return;
+  throw fail('ERR_INVALID_VALUE', `memory.limit: ${limit} is below what the container uses now (${current} bytes, of which ${givenUp} can be given up): the kernel would kill for it`, { path: 'memory.limit', hint: 'free memory in the container first, or take a higher limit' });
+}
+
+/** What must be written to `file` so that it says again what it says now. Of a file with a line per device: that device's line. */
+function previousValue(text: string | undefined, file: string, value: string): string | undefined {
+  if (text === undefined) return undefined;
+  const device = /^(\d+:\d+|[^\s=]+) \S*=?/.exec(value)?.[1];
+  if (file === 'io.max' && device) {
+    const line = text.split('\n').find((one) => one.startsWith(`${device} `)) ?? '';
+    const key = /\b(rbps|wbps|riops|wiops)=/.exec(value)?.[1] ?? '';
+    return `${device} ${key}=${new RegExp(`\\b${key}=(\\S+)`).exec(line)?.[1] ?? 'max'}`;
+  }
+  if ((file === 'io.weight' || file === 'io.bfq.weight') && !value.includes(':')) return /^default (\d+)/m.exec(text)?.[1] ?? text.trim();
+  if (file === 'io.weight' || file === 'io.bfq.weight') return `${device} ${new RegExp(`^${device} (\\S+)`, 'm').exec(text)?.[1] ?? 'default'}`;
+  if (file === 'rdma.max' || file === 'misc.max' || file === 'io.latency') return text.split('\n').find((line) => line.startsWith(`${device} `)) ?? (file === 'rdma.max' ? `${device} hca_handle=max hca_object=max` : file === 'io.latency' ? `${device} target=0` : `${device} max`);
+  // cpuset: empty is "as the parent", written as a newline
+  return text.trim() === '' ? '\n' : text.trim();
+}

@@ -1,0 +1,84 @@
+import { readdirSync } from 'node:fs';
+import { posix } from 'node:path';
+import { type Machine } from '@engine/core/contracts/common';
+import { type UnifiedAbilities } from './limits.ts';
+
+/** The unified hierarchy as this process sees it. */
+export interface Unified {
+  /** Where it is mounted. */
+  readonly target: string;
+  readonly writable: boolean;
+  /** The root group of the kernel, which may have processes and children with controllers; else a group that was given to us (a container, a cgroup namespace). */
+  readonly isRoot: boolean;
+  /** Controllers that there are for children of `target`. */
+  readonly controllers: readonly string[];
+}
+
+const words = (text: string | undefined): string[] => (text ?? '').split(/\s+/).filter(Boolean);
+
+/** Controllers that are there for the children of `folder`; [] when it is not there. */
+export const controllersAt = (machine: Machine, folder: string): readonly string[] => words(machine.read(posix.join(folder, 'cgroup.controllers')));
+/** Controllers that the children of `folder` have already. */
+export const enabledAt = (machine: Machine, folder: string): readonly string[] => words(machine.read(posix.join(folder, 'cgroup.subtree_control')));
+
+/** The mounted unified hierarchy, the one at /sys/fs/cgroup before others; undefined: none. */
+export function findUnified(machine: Machine): Unified | undefined {
+  const mounts = machine.mounts.filter(({ type }) => type === 'cgroup2');
+  const mount = mounts.find(({ target }) => target === '/sys/fs/cgroup') ?? mounts.find(({ root }) => root === '/') ?? mounts[0];
+  if (!mount) return undefined;
+  const { target } = mount;
+  return {
+    target,
+    writable: mount.options.includes('rw') && mount.superOptions.includes('rw'),
+    // the root of a cgroup namespace looks like `/` too, but it has the files of an ordinary group
+    isRoot: machine.read(posix.join(target, 'cgroup.events')) === undefined,
+    controllers: controllersAt(machine, target),
+  };
+}
+
+/** How many groups are looked at to learn which files there are. */
+const LOOKS = 32;
+
+/**
+ * Which files a group of this hierarchy has. The root group lacks most of them, so that groups below it are looked at; where there is none
+ * yet, what the kernel's version and its other files say.
+ */
+export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: Unified): UnifiedAbilities {
+  const known = new Map<string, boolean>();
+  const look = (file: string): boolean => {
+    const controller = file.slice(0, file.indexOf('.'));
+    if (!controllers.includes(controller)) return false;
+    const inside = (folder: string): boolean | undefined => (controllersAt(machine, folder).includes(controller) ? machine.read(posix.join(folder, file)) !== undefined : undefined);
+    const groups = isRoot ? childrenOf(target) : [target];
+    for (const folder of groups) {
+      const found = inside(folder);
+      if (found !== undefined) return found;
+    }
+    const [major, minor] = machine.kernel;
+    switch (file) {
+      case 'io.weight': return machine.read(posix.join(target, 'io.cost.qos')) !== undefined; // CONFIG_BLK_CGROUP_IOCOST
+      case 'io.bfq.weight': return machine.read('/sys/module/bfq/parameters') !== undefined || machine.read('/sys/module/bfq/refcnt') !== undefined;
+      case 'memory.swap.max': return machine.read('/proc/swaps') !== undefined && !/\bswapaccount=0\b/.test(machine.read('/proc/cmdline') ?? '');
+      case 'cpu.idle': return major > 5 || (major === 5 && minor >= 15);
+      default: return true;
+    }
+  };
+  return {
+    controllers: new Set(controllers),
+    has(file) {
+      const before = known.get(file);
+      if (before !== undefined) return before;
+      const found = look(file);
+      known.set(file, found);
+      return found;
+    },
+  };
+}
+
+function childrenOf(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).slice(0, LOOKS).map(({ name }) => posix.join(folder, name));
+  } catch {
+    return [];
+  }
+}

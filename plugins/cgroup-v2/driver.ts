@@ -1,0 +1,131 @@
+import { readdirSync } from 'node:fs';
+import { posix } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { effect, op, step, type Effect, type Step } from '@engine/core/plan';
+import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
+import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
+import { bornInside, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, enabledAt, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
+import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
+import { readUnifiedStats } from '@engine/native/cgroup2/stats';
+
+/** How deep `list` looks for groups below parents that users named. */
+const LIST_DEPTH = 4;
+/** What every group is to have: numbers for `stats`, and the truth about OOM. */
+const ALWAYS = ['cpu', 'memory', 'pids', 'io'] as const;
+const NAME = 'cgroup-v2';
+
+/** The folder that holds groups, below the hierarchy: '' is its top. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
+export function parentOf(path: string | undefined): string {
+  if (!path) return '';
+  if (path.includes(':')) throw fail('ERR_NOT_SUPPORTED', `cgroup parent ${path}: systemd slices need the systemd cgroup driver`, { path });
+  const parts = path.split('/').filter(Boolean);
+  if (parts.some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `cgroup parent ${path}: not a clean path`, { path });
+  return parts.join('/');
+}
+
+/** Probe: root and a writable unified hierarchy with controllers. `machine.mounts` is read once, when the driver is made. */
+export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
+  const { machine, instance } = deps;
+  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [] };
+  const unified = findUnified(machine) ?? none;
+  const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
+  const resources = honouredUnified(abilities);
+  const nameOf = (run: string): string => `${instance}-${run}`;
+  const folderOf = ({ run, path }: GroupRef): string => posix.join(unified.target, parentOf(path), nameOf(run));
+
+  /** Parents that are missing, and in each the controllers that the group needs. They may serve others too, so that they stay. */
+  function parentSteps(parent: string, needed: ReadonlySet<string>): Step[] {
+    const stays = { none: 'a parent that was named belongs to whoever named it' };
+    const wanted = unified.controllers.filter((controller) => needed.has(controller) || (ALWAYS as readonly string[]).includes(controller));
+    const steps: Step[] = [];
+    const enable = (folder: string): void => {
+      const missing = wanted.filter((controller) => !enabledAt(machine, folder).includes(controller));
+      if (missing.length === 0) return;
+      steps.push(step('shim.cgroup', op.writeFile({ path: posix.join(folder, 'cgroup.subtree_control'), data: Buffer.from(missing.map((controller) => `+${controller}`).join(' ')) }), { none: 'a controller that is enabled limits nobody' }));
+    };
+    let folder = unified.target;
+    enable(folder);
+    for (const part of parent.split('/').filter(Boolean)) {
+      folder = posix.join(folder, part);
+      steps.push(step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: true }), stays));
+      enable(folder);
+    }
+    return steps;
+  }
+
+  /** Folders of this instance's groups: run id to folder. */
+  function groups(): Map<string, string> {
+    const found = new Map<string, string>();
+    const walk = (folder: string, depth: number): void => {
+      let entries;
+      try {
+        entries = readdirSync(folder, { withFileTypes: true });
+      } catch {
+        return; // gone meanwhile
+      }
+      for (const entry of entries) {
+        if (!entry.isDirectory()) continue;
+        const path = posix.join(folder, entry.name);
+        if (entry.name.startsWith(`${instance}-`)) found.set(entry.name.slice(instance.length + 1), path);
+        else if (depth < LIST_DEPTH) walk(path, depth + 1);
+      }
+    };
+    if (findUnified(machine)) walk(unified.target, 0);
+    return found;
+  }
+
+  return {
+    name: 'v2',
+    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure']),
+    resources,
+
+    probe: (on: Machine): Probe => probe(on),
+
+    planGroup(request: GroupRequest, run) {
+      const parent = parentOf(request.path);
+      const folder = folderOf({ run: run.run, ...(request.path === undefined ? {} : { path: request.path }) });
+      const needed = controllersOf(compileUnified(request.resources, abilities));
+      return [
+        ...parentSteps(parent, needed),
+        step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }), undoOf(folder)),
+        ...limitSteps(folder, request.resources, abilities, NAME),
+        ...bornInside(folder, NAME),
+        ...ownNamespaceSteps(request.ownNamespace),
+      ];
+    },
+
+    mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
+    stats: (group) => readUnifiedStats(folderOf(group)),
+    freeze: (group, frozen) => freezeEffects(folderOf(group), frozen),
+    isFrozen: (group) => isFrozen(folderOf(group)),
+    update: (group, changes) => updateEffects(folderOf(group), changes, abilities),
+    list: () => [...groups().keys()].sort(),
+
+    removeGroup(run, path): readonly Effect[] {
+      const folder = path === undefined ? (groups().get(run) ?? folderOf({ run })) : folderOf({ run, path });
+      return [effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE })), effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), { none: 'a removal' })];
+    },
+  };
+}
+
+function probe(machine: Machine): Probe {
+  const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
+  const unified = findUnified(machine);
+  if (machine.uid !== 0) return no('not root: cgroup folders cannot be made');
+  if (!unified) return no('the unified hierarchy (cgroup v2) is not mounted');
+  const missing = ['cpu', 'memory', 'pids'].filter((controller) => !unified.controllers.includes(controller));
+  if (machine.mounts.some(({ type, superOptions }) => type === 'cgroup' && superOptions.some((option) => ['cpu', 'memory', 'pids', 'devices'].includes(option)))) {
+    return no(`hybrid: the controllers are on v1 hierarchies, the unified one has ${unified.controllers.join(' ') || 'none'}`);
+  }
+  if (!unified.writable) return no(`${unified.target} is read-only`);
+  if (missing.length > 0) return no(`the controllers ${missing.join(', ')} are not there in ${unified.target}`);
+  return {
+    available: true,
+    score: 50,
+    reasons: [
+      `controllers ${unified.controllers.join(' ')}`,
+      ...(unified.isRoot ? [] : [`${unified.target} is a part of the hierarchy that was given to this machine's container or session`]),
+    ],
+  };
+}
