@@ -79,11 +79,11 @@ export const operations = {
   },
   overlayByFd: {
     code: 32, changes: false, fields: { lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
-    doc: 'a detached overlay by fsconfig: `lowerdir+`, upperdir and workdir by fd (Linux 6.13) or path (6.5). `lowers` topmost first; without `upper` it is read-only',
+    doc: 'a detached overlay by fsconfig: `lowerdir+`, upperdir and workdir by fd (Linux 6.13) or path (6.8). `lowers` topmost first; without `upper` it is read-only',
   },
   overlayByMount: {
     code: 33, changes: false, fields: { base: 'str', scratch: 'str', lowers: 'strs', upper: 'str?', work: 'str?', options: 'strs?', attributes: 'u32?', out: 'out' },
-    doc: 'the same for kernels before 6.5: chdir(base), mount(2) with `lowers` relative to base at the empty folder `scratch` of a private mount namespace, then open_tree(CLONE) and umount',
+    doc: 'the same for kernels before 6.8: chdir(base), mount(2) with `lowers` relative to base at the empty folder `scratch` of a private mount namespace, then open_tree(CLONE) and umount',
   },
   openTree: { code: 34, changes: false, doc: 'open_tree(OPEN_TREE_CLONE): a detached bind of `source` in `out`; `recursive` 1 = AT_RECURSIVE', fields: { root: 'reg?', source: 'str', recursive: 'u32?', out: 'out' } },
   setMountAttributes: {
@@ -104,8 +104,9 @@ export const operations = {
   idmapMount: { code: 45, changes: false, doc: 'mount_setattr(MOUNT_ATTR_IDMAP) of the detached mount in `mount` with the user namespace in `userns`: what lies there as the id that is root inside; `recursive` 1 = all below it too (Linux 5.12; per filesystem)', fields: { mount: 'reg', userns: 'reg', recursive: 'u32?' } },
   shiftTree: {
     code: 46, changes: true, fields: { root: 'reg?', path: 'str', uidMap: 'str', gidMap: 'str', back: 'u32?' },
-    doc: 'give all in folder `path` to the ids that `uidMap` and `gidMap` (lines of uid_map: inside, outside, count) make of their owners, keeping set-id bits and file capabilities, never crossing into another mount; an id outside the maps is ERANGE. `back` 1: the other way round',
+    doc: 'give all in folder `path` to the ids that `uidMap` and `gidMap` (lines of uid_map: inside, outside, count) make of their owners, keeping set-id bits and file capabilities, never crossing into another mount; an id outside the maps is ERANGE. What has been given already stays, unless the two sides of the maps overlap. `back` 1: the other way round',
   },
+  fileIds: { code: 47, changes: false, doc: 'setfsuid and setfsgid to the owner of what is in `like`, keeping capabilities; without it back to root. For an overlay on idmapped layers, which works in the name of who mounts it', fields: { like: 'reg?' } },
   copyUp: { code: 44, changes: true, doc: 'Docker\'s volume copy-up: when folder `to` is empty, copyTree of `from` (below `fromRoot`) into it, with owner and mode of `from` itself; a missing `from` is success', fields: { fromRoot: 'reg?', from: 'str', to: 'str' } },
 
   // -- namespaces and processes --------------------------------------------------------------------------------------------------
@@ -199,6 +200,7 @@ export const operations = {
   closeFds: { code: 104, changes: false, doc: 'mark every fd from `from` up close-on-exec (close_range), keeping the engine\'s own until exec', fields: { from: 'u32' } },
   exec: { code: 105, changes: false, doc: 'execve the program in `program` (from resolveExec); HOME is added from the passwd entry when `env` lacks it; all signals reset and unblocked. Never returns', fields: { program: 'reg', argv: 'strs', env: 'strs' } },
   execArmor: { code: 106, changes: false, doc: 'write `exec LABEL` to attr/apparmor/exec of this thread through the procfs in `proc`', fields: { proc: 'reg', label: 'str' } },
+  becomeRoot: { code: 108, changes: false, doc: 'in init and exec: become uid and gid 0 of the user namespace, without other groups, keeping all capabilities: until then it still is the host\'s user, who has no id inside and can make no file', fields: {} },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;
 

@@ -1,13 +1,18 @@
 /* Ids of a mount's files as a user namespace has them. */
-#define _GNU_SOURCE
 #include "ops.h"
 #include <linux/sched.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define MOUNT_ATTR_IDMAP_ 0x00100000
+/* /proc/sys/kernel/overflowuid, as good as never changed */
+#define OVERFLOW_ID 65534
 
 int do_idmap_mount(struct machine *m, const struct op_idmap_mount *o)
 {
@@ -17,7 +22,7 @@ int do_idmap_mount(struct machine *m, const struct op_idmap_mount *o)
 	struct mount_attr_ a = { .attr_set = MOUNT_ATTR_IDMAP_, .userns_fd = (uint64_t)userns };
 	unsigned flags = AT_EMPTY_PATH_ | (o->recursive ? AT_RECURSIVE_ : 0);
 	if (syscall(SYS_mount_setattr, mount, "", flags, &a, sizeof a))
-		return machine_fail(m, errno, "this filesystem cannot show its files with other owners");
+		return machine_fail(m, errno, errno == EPERM ? "this mount shows its files with other owners already, or is not ours to change" : "this filesystem cannot show its files with other owners, or is in use");
 	return 0;
 }
 
@@ -26,7 +31,10 @@ static int write_map(pid_t pid, const char *name, struct str map)
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
 	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
-	return fd < 0 || write(fd, map.p, map.n) != (ssize_t)map.n ? -errno : 0;
+	if (fd < 0)
+		return -errno;
+	ssize_t n = write(fd, map.p, map.n); /* all or nothing; the kernel takes only one */
+	return n < 0 ? -errno : (size_t)n == map.n ? 0 : -EIO;
 }
 
 int do_make_user_namespace(struct machine *m, const struct op_make_user_namespace *o)
@@ -69,7 +77,34 @@ int do_make_user_namespace(struct machine *m, const struct op_make_user_namespac
 	return r;
 }
 
-int do_shift_tree(struct machine *m, const struct op_shift_tree *o)
+/*
+ * An overlay makes its work folder, whiteouts and copies in the name of whoever mounted it. On idmapped layers that must be somebody whom
+ * their maps have: else its upper folder is read-only, or each write EOVERFLOW.
+ */
+int do_file_ids(struct machine *m, const struct op_file_ids *o)
 {
-	return machine_fail(m, ENOTSUP, "%.200s", o->path.p);
+	struct stat st = { 0 };
+	if (o->like != NO_REGISTER) {
+		int like = register_fd(m, o->like);
+		if (like < 0)
+			return like;
+		if (fstat(like, &st))
+			return -errno;
+		if (st.st_uid == OVERFLOW_ID || st.st_gid == OVERFLOW_ID)
+			return machine_fail(m, EOVERFLOW, "the maps of the user namespace have no root");
+	}
+	/* a change of these forgets both, see commit_creds() */
+	int parent_death = 0, dumpable = prctl(PR_GET_DUMPABLE), bits = prctl(PR_GET_SECUREBITS);
+	prctl(PR_GET_PDEATHSIG, &parent_death);
+	if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP))
+		return -errno;
+	setfsgid(st.st_gid);
+	setfsuid(st.st_uid);
+	bool done = (uid_t)setfsuid((uid_t)-1) == st.st_uid && (gid_t)setfsgid((gid_t)-1) == st.st_gid;
+	if (o->like == NO_REGISTER)
+		prctl(PR_SET_SECUREBITS, bits & ~SECBIT_NO_SETUID_FIXUP);
+	if (dumpable == 1)
+		prctl(PR_SET_DUMPABLE, 1);
+	prctl(PR_SET_PDEATHSIG, parent_death);
+	return done ? 0 : -EPERM;
 }
