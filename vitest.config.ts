@@ -1,5 +1,6 @@
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { defineConfig } from 'vitest/config';
+import { parts } from './test/vm/selection.ts';
 
 // Modules are loaded by Node itself: with vitest's own runner a plugin in node_modules would get a second copy of core.
 // Who calls the product by itself gets no resident engine that goes on after the test; TestEngine says what it wants.
@@ -49,6 +50,19 @@ export default defineConfig({
           maxWorkers: 3,
           testTimeout: 180_000,
           hookTimeout: 180_000,
+        },
+      },
+      {
+        // In a guest on a stock kernel (test/vm): one process has several files, since loading what they need takes it seconds.
+        test: {
+          ...shared,
+          name: 'vm',
+          include: [...(parts[process.env['VM_PART'] ?? ''] ?? [])],
+          exclude: ['**/node_modules/**'],
+          isolate: false,
+          maxWorkers: 2,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
         },
       },
     ],

@@ -2,9 +2,12 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { instanceOf, leaks, openFiles, owned, type Snapshot } from './leaks.ts';
-import { until } from './wait.ts';
+import { oldKernel } from './old-kernel.ts';
+import { patience, until } from './wait.ts';
 
 const bin = join(import.meta.dirname, '..', '..', 'bin', 'engine');
+/** With ENGINE_TEST_OLD_KERNEL any test of the product runs as if the kernel were Linux 5.14. */
+const kernel: readonly string[] = process.env['ENGINE_TEST_OLD_KERNEL'] ? oldKernel() : [];
 
 export interface Result {
   readonly code: number | null;
@@ -72,7 +75,9 @@ export class TestEngine {
     this.#before = this.#owned();
     if (options.config !== undefined) this.configure(options.config);
     this.#enter = options.enter ?? [];
-    this.#env = { ENGINE_RESIDENT: options.resident ?? 'off', ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
+    // what a guest has was built outside
+    const noBuild = process.env['ENGINE_NO_BUILD'];
+    this.#env = { ...(noBuild ? { ENGINE_NO_BUILD: noBuild } : {}), ENGINE_RESIDENT: options.resident ?? 'off', ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
   }
 
   #owned(): Snapshot {
@@ -104,13 +109,13 @@ export class TestEngine {
 
   /** Whoever enters a mount namespace begins at its root. */
   #entered(cwd: string): readonly string[] {
-    return this.#enter.some((word) => word.startsWith('--mount')) ? [...this.#enter, 'env', '-C', cwd] : this.#enter;
+    return [...this.#enter, ...(this.#enter.some((word) => word.startsWith('--mount')) ? ['env', '-C', cwd] : []), ...kernel];
   }
 
   /** Run to the end. Standard input is empty unless `input` is given. */
   async run(args: readonly string[], options: RunOptions = {}): Promise<Result> {
     const running = this.start(args, { input: '', ...options });
-    const timer = setTimeout(() => running.child.kill('SIGKILL'), options.deadline ?? 60_000);
+    const timer = setTimeout(() => running.child.kill('SIGKILL'), (options.deadline ?? 60_000) * patience);
     const result = await running.result.finally(() => clearTimeout(timer));
     if (result.signal === 'SIGKILL') throw new Error(`engine ${args.join(' ')} took too long; stdout: ${result.stdout} stderr: ${result.stderr}`);
     return result;
