@@ -1,11 +1,13 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
-import { type CgroupDriver, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
+import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { compileLimits, formatDeviceRule, honoured, refuseUnhonoured } from './limits.ts';
+import { isFrozenState, readStats } from './stats.ts';
+import { updateEffects } from './update.ts';
 
 const O_WRONLY = 1;
 const O_CLOEXEC = 0o2000000;
@@ -13,6 +15,8 @@ const CLONE_NEWCGROUP = 0x2000000n;
 /** How long the undo waits for processes to die, and for a group to become removable. */
 const KILL_DEADLINE = 10_000;
 const REMOVE_DEADLINE = 5_000;
+/** How long a pause waits for all to stand still, ms. */
+const FREEZE_DEADLINE = 10_000;
 /** How deep `list` looks for groups below parents that users named. */
 const LIST_DEPTH = 4;
 
@@ -162,9 +166,16 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     return groups;
   }
 
+  const freezer = hierarchyOf(v1, 'freezer');
+  const below = ({ run, path }: GroupRef): string => posix.join(parentOf(path), nameOf(run));
+  function freeze(group: GroupRef, frozen: boolean): readonly Effect[] {
+    const set = (value: 0 | 1): Operation<'cgroupFreeze'> => op.cgroupFreeze({ path: posix.join(freezer?.target ?? '', below(group)), frozen: value, deadline: FREEZE_DEADLINE });
+    return [frozen ? effect(set(1), set(0)) : effect(set(0), { none: 'who runs may be stopped again' })];
+  }
+
   return {
     name: 'v1',
-    features: new Set(['oom-events', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(hierarchyOf(v1, 'freezer') ? ['freeze'] : [])]),
+    features: new Set(['oom-events', 'update', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
     resources,
 
     probe: (on: Machine): Probe => probe(on),
@@ -188,7 +199,12 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       return [top, ...shown.map((hierarchy) => ({ destination: `/sys/fs/cgroup/${hierarchy.folder}`, ...(request.ownNamespace ? own(hierarchy) : bound(hierarchy)) }))];
     },
 
-    stats: ({ run, path }): GroupStats => readStats(v1, posix.join(parentOf(path), nameOf(run))),
+    stats: (group): GroupStats => readStats(v1, below(group)),
+    ...(freezer ? { freeze, isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, below(group))) } : {}),
+    update: (group, changes) => {
+      refuseUnhonoured(changes, resources);
+      return updateEffects(hierarchies, below(group), changes);
+    },
 
     list: () => [...new Set(v1.flatMap((hierarchy) => [...groupsIn(hierarchy).keys()]))].sort(),
 
@@ -221,31 +237,4 @@ function probe(machine: Machine): Probe {
       ...(unified ? [`hybrid: the unified hierarchy has ${unified.controllers.join(' ') || 'no controller'}`] : []),
     ],
   };
-}
-
-/** Numbers of the group at `path` below each hierarchy; what can't be read is left out. */
-function readStats(hierarchies: readonly Hierarchy[], path: string): GroupStats {
-  const read = (controller: string, file: string): string | undefined => {
-    const hierarchy = hierarchyOf(hierarchies, controller);
-    if (!hierarchy) return undefined;
-    try {
-      return readFileSync(posix.join(hierarchy.target, path, file), 'utf8');
-    } catch {
-      return undefined;
-    }
-  };
-  const number = (text: string | undefined): number | undefined => (text === undefined ? undefined : Number(text.trim()));
-  const field = (text: string | undefined, name: string): number | undefined => number(text?.match(new RegExp(`^${name} (\\d+)$`, 'm'))?.[1]);
-  const limit = number(read('memory', 'memory.limit_in_bytes'));
-  const values: { [K in keyof GroupStats]: number | undefined } = {
-    cpuNanoseconds: number(read('cpuacct', 'cpuacct.usage')),
-    memoryBytes: number(read('memory', 'memory.usage_in_bytes')),
-    memoryPeakBytes: number(read('memory', 'memory.max_usage_in_bytes')),
-    // PAGE_COUNTER_MAX is "no limit"
-    memoryLimitBytes: limit === undefined || limit >= 2 ** 62 ? undefined : limit,
-    pids: number(read('pids', 'pids.current')),
-    throttledPeriods: field(read('cpu', 'cpu.stat'), 'nr_throttled'),
-    oomKills: field(read('memory', 'memory.oom_control'), 'oom_kill'),
-  };
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as GroupStats;
 }
