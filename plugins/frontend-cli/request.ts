@@ -1,16 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
-import { availableParallelism } from 'node:os';
 import { isAbsolute, resolve } from 'node:path';
 import { type ContainerRequest } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
+import { parseLimits } from './limit-flags.ts';
 import { parseMount, parseTmpfs, parseVolume, refuseDuplicates } from './mounts.ts';
 import { networkRequest } from './network-flag.ts';
 import { type Values } from './parse.ts';
 import { parseExpose, parsePublish } from './ports.ts';
 import { restartRequest } from './restart-flag.ts';
 import { type runFlags } from './run-flags.ts';
-import { invalid, parseBytes, parseCpus, parseInteger, parsePairs, splitOnce } from './units.ts';
+import { invalid, parseBytes, parseInteger, parsePairs, splitOnce } from './units.ts';
 
 type RunValues = Partial<Values<typeof runFlags>>;
 interface Surroundings {
@@ -98,26 +98,6 @@ function namespaceMode(flag: string, text: string | undefined, allowed: readonly
   throw invalid(`--${flag}`, text, `${allowed.join(', ')} is expected`);
 }
 
-function limits(flags: RunValues, cpus: number | undefined): ContainerRequest['limits'] {
-  const bytes = (flag: 'memory' | 'memory-reservation'): number | undefined => (flags[flag] === undefined ? undefined : parseBytes(`--${flag}`, flags[flag]));
-  const integer = (flag: 'cpu-shares' | 'cpu-period' | 'cpu-quota' | 'memory-swappiness' | 'blkio-weight' | 'pids-limit', least: number, most?: number): number | undefined =>
-    flags[flag] === undefined ? undefined : parseInteger(`--${flag}`, flags[flag], least, most);
-  const swap = flags['memory-swap'];
-  const nanoCpus = flags.cpus === undefined ? undefined : parseCpus(flags.cpus, cpus ?? availableParallelism());
-  if (nanoCpus && (flags['cpu-quota'] ?? flags['cpu-period'])) throw fail('ERR_USAGE', '--cpus excludes --cpu-period and --cpu-quota', { hint: 'use one way to say it' });
-  for (const flag of ['cpuset-cpus', 'cpuset-mems'] as const) {
-    const text = flags[flag];
-    if (text && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) throw invalid(`--${flag}`, text, 'a list such as 0-3,7 is expected');
-  }
-  const all = {
-    memory: bytes('memory'), memoryReservation: bytes('memory-reservation'), memorySwap: swap === undefined ? undefined : swap === '-1' ? -1 : parseBytes('--memory-swap', swap),
-    nanoCpus: nanoCpus || undefined, cpuShares: integer('cpu-shares', 0, 262144), cpuPeriod: integer('cpu-period', 0, 1_000_000), cpuQuota: integer('cpu-quota', -1),
-    cpusetCpus: flags['cpuset-cpus'], cpusetMems: flags['cpuset-mems'], pids: integer('pids-limit', -1), memorySwappiness: integer('memory-swappiness', -1, 100),
-    blkioWeight: integer('blkio-weight', 0, 1000), oomKillDisable: flags['oom-kill-disable'] ? true : undefined,
-  };
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as ContainerRequest['limits'];
-}
-
 /** `--security-opt seccomp=FILE`: the profile itself goes into the request, so that it doesn't depend on where the file is later. */
 function securityOption(text: string, cwd: string): string {
   const match = /^seccomp[=:](.*)$/.exec(text);
@@ -164,7 +144,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
     ...optional('cgroupParent', flags['cgroup-parent']), groupAdd: flags['group-add'] ?? [],
     ...(flags['oom-score-adj'] === undefined ? {} : { oomScoreAdj: parseInteger('--oom-score-adj', flags['oom-score-adj'], -1000, 1000) }),
     log: { ...optional('driver', flags['log-driver']), options: parsePairs('--log-opt', flags['log-opt'] ?? []) },
-    storageOptions: parsePairs('--storage-opt', flags['storage-opt'] ?? []), limits: limits(flags, around.cpus),
+    storageOptions: parsePairs('--storage-opt', flags['storage-opt'] ?? []), limits: parseLimits(flags, around.cpus),
     ...optional('bundle', flags.bundle), ...optional('rootfs', flags.rootfs),
   };
 }

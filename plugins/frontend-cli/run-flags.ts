@@ -1,23 +1,16 @@
+import { limitFlags } from './limit-flags.ts';
 import { type Flags } from './parse.ts';
 import { traceFlag } from './trace.ts';
 
-/** Flags of `create`; `run` adds its own. Names and meaning are Docker's. */
-export const createFlags = {
+const own = {
   'add-host': { type: 'list', value: 'HOST:IP', help: 'add a line to /etc/hosts; host-gateway stands for the address of the host' },
   attach: { type: 'list', short: 'a', value: 'STREAM', help: 'attach to stdin, stdout or stderr' },
-  'blkio-weight': { type: 'string', value: 'N', help: 'block IO weight, 10 to 1000' },
   bundle: { type: 'string', value: 'DIR', help: 'run a prepared OCI bundle instead of an image (with --explain)' },
   'cap-add': { type: 'list', value: 'CAP', help: 'add a capability, or ALL' },
   'cap-drop': { type: 'list', value: 'CAP', help: 'drop a capability, or ALL' },
   'cgroup-parent': { type: 'string', value: 'PATH', help: 'parent cgroup' },
   cgroupns: { type: 'string', value: 'MODE', help: 'cgroup namespace: private or host' },
   cidfile: { type: 'string', value: 'FILE', help: 'write the id of the container to a new file' },
-  'cpu-period': { type: 'string', value: 'US', help: 'length of a CFS period in µs' },
-  'cpu-quota': { type: 'string', value: 'US', help: 'CPU time per period in µs' },
-  'cpu-shares': { type: 'string', short: 'c', value: 'N', help: 'relative CPU weight (1024 is usual)' },
-  cpus: { type: 'string', value: 'N', help: 'number of CPUs, e.g. 0.5' },
-  'cpuset-cpus': { type: 'string', value: 'LIST', help: 'CPUs to run on, e.g. 0-3,7' },
-  'cpuset-mems': { type: 'string', value: 'LIST', help: 'memory nodes to use' },
   'detach-keys': { type: 'string', value: 'KEYS', help: 'keys that detach (default ctrl-p,ctrl-q)' },
   device: { type: 'list', value: 'SRC[:DST[:rwm]]', help: 'give access to a device of the host' },
   'device-cgroup-rule': { type: 'list', value: 'RULE', help: 'add a rule to the device list, e.g. "c 42:* rmw"' },
@@ -42,19 +35,13 @@ export const createFlags = {
   'log-driver': { type: 'string', value: 'NAME', help: 'log driver: cri or none' },
   'log-opt': { type: 'list', value: 'NAME=VALUE', help: 'log option: max-size, max-file, mode, max-buffer-size' },
   'mac-address': { type: 'string', value: 'MAC', help: 'its MAC address on the first network' },
-  memory: { type: 'string', short: 'm', value: 'SIZE', help: 'memory limit' },
-  'memory-reservation': { type: 'string', value: 'SIZE', help: 'soft memory limit' },
-  'memory-swap': { type: 'string', value: 'SIZE', help: 'memory and swap together; -1 for unlimited swap' },
-  'memory-swappiness': { type: 'string', value: 'N', help: '0 to 100' },
   mount: { type: 'list', value: 'SPEC', help: 'type=bind|volume|tmpfs,source=…,target=…[,readonly][,…]' },
   name: { type: 'string', value: 'NAME', help: 'name of the container' },
   network: { type: 'list', also: 'net', value: 'NETWORK', help: 'a network by name (or name=NETWORK,alias=…,ip=…,ip6=…,mac-address=…,driver-opt=…), bridge, none, host or container:ID' },
   'network-alias': { type: 'list', also: 'net-alias', value: 'NAME', help: 'another name of it on the first network' },
   'no-healthcheck': { type: 'boolean', help: 'ignore the health check of the image' },
-  'oom-kill-disable': { type: 'boolean', help: 'let processes wait instead of being killed' },
   'oom-score-adj': { type: 'string', value: 'N', help: '-1000 to 1000' },
   pid: { type: 'string', value: 'MODE', help: 'PID namespace: private or host' },
-  'pids-limit': { type: 'string', value: 'N', help: 'most processes; -1 for unlimited' },
   privileged: { type: 'boolean', help: 'all capabilities and devices, no masks, no seccomp' },
   publish: { type: 'list', short: 'p', value: '[[IP:]HOST:]PORT[/PROTO]', help: 'publish a port on the host: 80 (any free one), 8080:80, 127.0.0.1:8080:80/tcp, [::1]:53:53/udp, 8000-8010:8000-8010' },
   'publish-all': { type: 'boolean', short: 'P', help: 'publish every exposed port on a free one of the host' },
@@ -76,6 +63,12 @@ export const createFlags = {
   volume: { type: 'list', short: 'v', value: '[SRC:]DST[:OPTIONS]', help: 'bind a folder or file, or mount a volume' },
   workdir: { type: 'string', short: 'w', value: 'DIR', help: 'working directory' },
 } as const satisfies Flags;
+
+/** In the order of the alphabet, as everybody looks for them. */
+const sorted = <F extends Flags>(flags: F): F => Object.fromEntries(Object.entries(flags).sort(([a], [b]) => (a < b ? -1 : 1))) as F;
+
+/** Flags of `create`; `run` adds its own. Names and meaning are Docker's. */
+export const createFlags = sorted({ ...own, ...limitFlags } as const);
 
 export const runFlags = {
   ...createFlags,

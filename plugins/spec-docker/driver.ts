@@ -7,7 +7,7 @@ import { type Linux, type Mount, type Spec } from '@engine/core/spec';
 import { compileDevices } from './devices.ts';
 import { type HostView } from './host-view.ts';
 import { hostsFile, resolvConf } from './hosts-files.ts';
-import { compileResources } from './limits.ts';
+import { compileResources, honours } from './limits.ts';
 import { defaultMounts, hostImageMounts, mergeMounts, userMounts } from './mounts.ts';
 import { checkNetworkOptions } from './network.ts';
 import { processArgs, processEnv, processRlimits, workingDir } from './process.ts';
@@ -115,7 +115,7 @@ function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spe
     linux: {
       namespaces: namespaces(request, network),
       devices,
-      resources: compileResources(request, { cpus: host.cpus, honours: (field) => facts.resources.includes(field) || facts.resources.includes(field.split('.')[0] ?? '') }, rules),
+      resources: compileResources(request, { cpus: host.cpus, honours: (field) => honours(facts.resources, field), device: (file) => host.device(file) }, rules),
       maskedPaths: [...(open ? [] : [...maskedPaths, ...throttles]), ...(rootfs.kind === 'host' ? rootfs.hide : [])],
       readonlyPaths: open ? [] : [...readonlyPaths],
       ...(Object.keys(sysctl).length ? { sysctl } : {}),

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { type ContainerRecord, type ContainerView } from '@engine/core/api';
+import { type ContainerRecord, type ContainerView, type DeviceRate } from '@engine/core/api';
 import { type InspectFacts, type Inspected } from '@engine/core/hooks';
 import { exposedPorts, networkJson, networkSettings, portBindings } from './inspect-network.ts';
 
@@ -11,7 +11,7 @@ const NEVER = '0001-01-01T00:00:00Z';
 function stateOf(view: ContainerView): Json {
   const exit = view.record.lastExit;
   const waiting = view.restarts?.next !== undefined;
-  const running = view.state === 'running';
+  const running = view.state === 'running' || view.state === 'paused';
   const status = { creating: 'created', created: 'created', running: 'running', paused: 'paused', stopped: 'exited' }[view.state];
   return {
     Status: waiting ? 'restarting' : status, Running: running || waiting, Paused: view.state === 'paused', Restarting: waiting, Dead: false, Pid: view.run?.pid ?? 0,
@@ -35,6 +35,8 @@ function mountsOf(record: ContainerRecord): Json[] {
 const listed = (list: readonly string[]): readonly string[] | null => (list.length ? list : null);
 const capability = (name: string): string => (/^(ALL|CAP_.*)$/i.test(name) ? name : `CAP_${name}`).toUpperCase();
 
+const rates = (list: readonly DeviceRate[] = []): readonly Json[] | null => (list.length ? list.map(({ path: Path, rate: Rate }) => ({ Path, Rate })) : null);
+
 function hostConfig(record: ContainerRecord): Json {
   const { request: r, spec } = record;
   const { limits } = r;
@@ -49,7 +51,10 @@ function hostConfig(record: ContainerRecord): Json {
     Tmpfs: Object.fromEntries(r.tmpfs.map((t) => [t.target, t.options.join(',')])),
     Memory: limits.memory ?? 0, MemorySwap: spec.linux?.resources?.memory?.swap ?? limits.memorySwap ?? 0, MemoryReservation: limits.memoryReservation ?? 0, MemorySwappiness: limits.memorySwappiness ?? null,
     NanoCpus: limits.nanoCpus ?? 0, CpuShares: limits.cpuShares ?? 0, CpuPeriod: limits.cpuPeriod ?? 0, CpuQuota: limits.cpuQuota ?? 0, CpusetCpus: limits.cpusetCpus ?? '', CpusetMems: limits.cpusetMems ?? '',
-    PidsLimit: limits.pids ?? null, BlkioWeight: limits.blkioWeight ?? 0, OomKillDisable: limits.oomKillDisable ?? false, CgroupParent: r.cgroupParent ?? '',
+    PidsLimit: limits.pids ?? null, CpuRealtimePeriod: limits.cpuRealtimePeriod ?? 0, CpuRealtimeRuntime: limits.cpuRealtimeRuntime ?? 0, KernelMemory: 0, KernelMemoryTCP: 0,
+    BlkioWeight: limits.blkioWeight ?? 0, BlkioWeightDevice: (limits.blkioWeightDevice ?? []).map(({ path: Path, weight: Weight }) => ({ Path, Weight })),
+    BlkioDeviceReadBps: rates(limits.deviceReadBps), BlkioDeviceWriteBps: rates(limits.deviceWriteBps), BlkioDeviceReadIOps: rates(limits.deviceReadIops), BlkioDeviceWriteIOps: rates(limits.deviceWriteIops), CgroupConf: limits.unified ?? null,
+    OomKillDisable: limits.oomKillDisable ?? false, CgroupParent: r.cgroupParent ?? '',
     Devices: r.devices.map((d) => ({ PathOnHost: d.source, PathInContainer: d.target, CgroupPermissions: d.access })), DeviceCgroupRules: r.deviceCgroupRules,
     Ulimits: r.rlimits.map((l) => ({ Name: l.name, Soft: l.soft, Hard: l.hard })),
     MaskedPaths: spec.linux?.maskedPaths ?? [], ReadonlyPaths: spec.linux?.readonlyPaths ?? [],

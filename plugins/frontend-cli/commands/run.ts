@@ -6,6 +6,7 @@ import { fail } from '@engine/core/errors';
 import { attachTo, parseDetachKeys, windowSize } from '../attach.ts';
 import { command, type CommandContext } from '../command.ts';
 import { explainJson, explainText } from '../explain.ts';
+import { discarded } from '../limit-flags.ts';
 import { countArgs, type Values } from '../parse.ts';
 import { reachFiles } from '../reach-files.ts';
 import { buildRequest } from '../request.ts';
@@ -20,6 +21,7 @@ function request(context: CommandContext, name: string, flags: RunValues, args: 
   if (own && flags.explain === undefined) throw fail('ERR_USAGE', '--bundle and --rootfs go with --explain', { hint: 'a bundle is run by engine-oci' });
   const { cwd, env } = context.invocation;
   const wanted = buildRequest(flags, args, { cwd, env });
+  for (const word of discarded(flags)) context.warn(word);
   if (wanted.network === 'host' && wanted.ports.length > 0) context.warn('published ports are discarded when using host network mode');
   return wanted;
 }
