@@ -67,13 +67,15 @@ function addMissing(plan: PlanCollector, spec: Spec): void {
   if (!has('keepNamespaces')) own.add('shim.started', op.keepNamespaces({ pid: REGISTER.init }));
 }
 
-/** Sync point at which init waits for the steps of `shim.attach`. */
+/** Sync point at which init waits for the steps of `shim.attach`. Plugins that need one of their own take another number. */
 export const ATTACHED = 1;
 
-/** init goes on from its network slot only when all of `shim.attach` is done. */
-function withSync(steps: readonly PlannedStep[]): readonly PlannedStep[] {
-  const needed = steps.some((s) => s.slot === 'shim.attach') && !steps.some((s) => s.operation.name === 'reach');
-  if (!needed) return steps;
+/** init goes on from its network slot only when all of `shim.attach` is done. Who plans this point himself has said where. */
+export function withSync(steps: readonly PlannedStep[]): readonly PlannedStep[] {
+  const isThere = steps.some(({ operation }) => operation.name === 'reach' && operation.args['point'] === ATTACHED);
+  // an attachment that only serves another sync point needs none of its own
+  const needed = steps.some((s) => s.slot === 'shim.attach' && s.operation.name !== 'awaitPoint' && s.operation.name !== 'release');
+  if (!needed || isThere) return steps;
   const origin: Origin = { plugin: 'core', hook: 'attachNetwork' };
   const reach: PlannedStep = { slot: 'init.netns', operation: op.reach({ point: ATTACHED }), undo: [], origin };
   const wait: PlannedStep = { slot: 'shim.attach', operation: op.awaitPoint({ point: ATTACHED }), undo: [], origin };

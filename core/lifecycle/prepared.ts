@@ -2,6 +2,7 @@ import path from 'node:path';
 import { FRAME, operations as table, planParts, RUN_FILES } from '../plan/index.ts';
 import { type ContainerRequest } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
+import { answerBarrier } from './barrier.ts';
 import { type Core } from './core.ts';
 import { isConnected } from './endpoints.ts';
 import { collectLocked } from './finish.ts';
@@ -75,7 +76,11 @@ export class Sandboxes {
     } finally {
       lock.release();
     }
-    connection.onFrame((frame: Frame) => { if (frame.type === FRAME.prepared) ready.resolve(frame.argument); });
+    connection.onFrame((frame: Frame) => {
+      if (frame.type === FRAME.prepared) ready.resolve(frame.argument);
+      // what it failed for has been logged; the shim ends then, and says so by that
+      if (frame.type === FRAME.barrier) void answerBarrier(this.#core, connection, frame, plan);
+    });
     const entry = { made, key, loose, tag, at: performance.now(), connection, pid: 0, startTime: undefined as bigint | undefined, removals: state.removals() };
     connection.closed.then(() => this.#lost(entry, ready), () => {});
     entry.pid = await ready.promise;

@@ -1,14 +1,15 @@
 import path from 'node:path';
 import { describeError, fail } from '../errors/index.ts';
 import { breathe } from '../hooks/index.ts';
-import { decodePlan, encodePlan, FRAME, orderSteps, RUN_FILES, type PlannedStep } from '../plan/index.ts';
+import { FRAME, RUN_FILES } from '../plan/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type Session, type StartOptions } from '../api/index.ts';
 import { type Frame, type ShimConnection } from '../native/index.ts';
+import { answerBarrier } from './barrier.ts';
 import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { claimEndpoints, endEndpoints } from './endpoints.ts';
 import { collectLocked, finishRun, settled } from './finish.ts';
-import { blame, readBarrier, warningText } from './frames.ts';
+import { blame, warningText } from './frames.ts';
 import { isPausedRun } from './freezer.ts';
 import { traceOperations } from '../state/helper.ts';
 import { takeClient } from './clients.ts';
@@ -22,30 +23,9 @@ import { removeLocked } from './remove.ts';
 import { lateExit } from './running.ts';
 import { createSession, type LiveSession } from './session.ts';
 
-const EIO = 5;
-
 export function runContext(core: Core, id: string, run: string, explain = false): RunContext {
   const { folders } = core.parts.state;
   return { container: id, run, instance: folders.instance, runFolder: path.join(folders.runRoot, 'runs', id), explain };
-}
-
-/** The shim stands at a barrier: run the named handler, hand over what it adds to init's part. Returns its failure. */
-async function answerBarrier(core: Core, connection: ShimConnection, frame: Frame, bytes: Uint8Array, deadline: number): Promise<Error | undefined> {
-  const { handler: name, input, pid } = readBarrier(frame.payload);
-  try {
-    const { plugin, handler } = await core.registry.handler(name);
-    const steps = (await handler({ input: JSON.parse(input || 'null') as unknown, pid, signal: AbortSignal.timeout(deadline) })) ?? [];
-    // init runs what is added when it goes on from its network slot: anywhere else it would silently be out of order
-    const foreign = steps.find((s) => s.slot !== 'init.netns');
-    if (foreign) throw fail('ERR_PLUGIN_FAILED', `barrier handler ${name} adds to slot ${foreign.slot}: only init.netns can be added to`, { plugin });
-    const planned = steps.map((s): PlannedStep => ({ ...s, origin: { plugin, hook: `barrier ${name}` } }));
-    await connection.send(FRAME.barrierReply, { argument: 0, payload: planned.length > 0 ? encodePlan({ steps: orderSteps(planned) }, decodePlan(bytes).registers) : new Uint8Array(0) });
-    return undefined;
-  } catch (error) {
-    core.parts.log.debug({ err: error, handler: name }, 'barrier failed');
-    await connection.send(FRAME.barrierReply, { argument: EIO }).catch(() => {});
-    return error instanceof Error ? error : new Error(String(error));
-  }
 }
 
 interface Launch { readonly record: ContainerRecord; readonly run: string; readonly bytes: Uint8Array; readonly deadlines: ReadonlyMap<number, number> }
@@ -78,7 +58,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, opti
         failure ??= blame(bytes, frame.payload);
         return undefined;
       case FRAME.barrier:
-        barrier = answerBarrier(core, connection, frame, bytes, launch.deadlines.get(frame.payload.readUInt32LE(0)) ?? 10_000);
+        barrier = answerBarrier(core, connection, frame, launch);
         return undefined;
       default:
         early.push(frame);

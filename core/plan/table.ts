@@ -123,7 +123,7 @@ export const operations = {
   release: { code: 54, changes: false, doc: 'in shim: let init go on from `point`, handing over the operations a barrier has added', fields: { point: 'u32' } },
   barrier: {
     code: 55, changes: false, fields: { handler: 'str', input: 'bytes', deadline: 'u32' },
-    doc: 'in shim: stop; the handler named `handler` runs in the engine with `input` (JSON) and the pid of init, and may add operations; `deadline` in ms, then abort and undo',
+    doc: 'in shim: stop; the handler named `handler` runs in the engine with `input` (JSON) and the pid of init (before its birth: of the shim), and may add operations; `deadline` in ms, then abort and undo',
   },
   openNamespace: {
     code: 56, changes: false, fields: { pid: 'u32?', startTime: 'u64?', type: 'str', path: 'str?', out: 'out' },

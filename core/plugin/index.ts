@@ -64,7 +64,7 @@ export interface PluginContext<Options = unknown> extends DriverDeps {
   readonly engine?: () => Promise<Engine>;
 }
 
-/** Runs in the engine while the shim waits at a barrier; may return operations for slot `init.netns`. */
+/** Runs in the engine while the shim waits at a barrier; may return operations for slot `init.netns`. `pid`: of init; of the shim itself when the barrier stands before init's birth. */
 export type BarrierHandler = (request: { readonly input: unknown; readonly pid: number; readonly signal: AbortSignal }) => Promise<readonly import('../plan/types.ts').Step[] | void>;
 
 /** What a plugin is once created. */

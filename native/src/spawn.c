@@ -255,7 +255,7 @@ int await_exec(void) {
 static int shim_barrier(struct machine *m, uint32_t index, const struct op_barrier *o) {
 	struct client *control = clients_control();
 	if (!control) return machine_fail(m, EPIPE, "the engine is gone");
-	uint32_t length = 16 + o->handler.n + o->input.n, pid = (uint32_t)run.init->pid;
+	uint32_t length = 16 + o->handler.n + o->input.n, pid = (uint32_t)(run.init->pid > 0 ? run.init->pid : getpid());
 	uint8_t *payload = malloc(length);
 	if (!payload) return machine_fail(m, ENOMEM, "no memory");
 	memcpy(payload, &index, 4);
