@@ -151,6 +151,10 @@ export const operations = {
     code: 75, changes: true, fields: { path: 'str', frozen: 'u32', deadline: 'u32' },
     doc: 'freeze (1) or thaw (0) all in the cgroup folder `path` and below, by cgroup.freeze or freezer.state, and wait until it is so, `deadline` ms (then ETIMEDOUT, and it is thawed again)',
   },
+  cgroupEvacuate: {
+    code: 76, changes: true, fields: { path: 'str', leaf: 'str', deadline: 'u32' },
+    doc: 'move every process that is in the cgroup v2 folder `path` itself into folder `leaf` below it, made when it is missing: a group with processes cannot give controllers to groups below it. Repeated until it is empty, `deadline` ms',
+  },
 
   // -- network -------------------------------------------------------------------------------------------------------------------
   netlink: {

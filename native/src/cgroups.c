@@ -93,7 +93,7 @@ int do_cgroup_kill(struct machine *m, const struct op_cgroup_kill *o)
 		int r = walk(dir, 0, kill_here, &count);
 		if (v1_freezer)
 			walk(dir, 0, thaw_here, NULL); /* a frozen v1 task does not die */
-		else
+		else if (!has_kill)
 			walk(dir, 0, thaw2_here, NULL);
 		if (r)
 			return r;
@@ -104,6 +104,50 @@ int do_cgroup_kill(struct machine *m, const struct op_cgroup_kill *o)
 		sleep_ms(pause);
 		pause = pause < 16 ? pause * 2 : 16;
 	}
+}
+
+int do_cgroup_evacuate(struct machine *m, const struct op_cgroup_evacuate *o)
+{
+	AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	if (mkdirat(dir, o->leaf.p, 0755) && errno != EEXIST)
+		return -errno;
+	AUTO_CLOSE int leaf = openat(dir, o->leaf.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (leaf < 0)
+		return -errno;
+	const int64_t until = clock_ms() + o->deadline;
+	/* who forks meanwhile leaves a child behind: until there is none */
+	for (int moved = 1; moved;) {
+		moved = 0;
+		int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC), pid;
+		FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
+		if (!f) {
+			int error = errno;
+			if (fd >= 0)
+				close(fd);
+			return -error;
+		}
+		while (fscanf(f, "%d", &pid) == 1) {
+			char text[16];
+			/* 0: of a pid namespace that is not below ours */
+			if (pid <= 0) {
+				fclose(f);
+				return machine_fail(m, EBUSY, "processes of another pid namespace are in %.300s", o->path.p);
+			}
+			snprintf(text, sizeof text, "%d", pid);
+			int r = write_text(leaf, "cgroup.procs", text);
+			if (r && r != -ESRCH) {
+				fclose(f);
+				return machine_fail(m, -r, "process %d cannot be moved from %.200s to %.100s", pid, o->path.p, o->leaf.p);
+			}
+			moved++;
+		}
+		fclose(f);
+		if (clock_ms() >= until)
+			return machine_fail(m, ETIMEDOUT, "%.300s is never empty", o->path.p);
+	}
+	return 0;
 }
 
 static int remove_below_cgroup(int dir, int depth, int *left)
@@ -183,6 +227,26 @@ static int64_t read_key(int dir, const char *file, const char *key)
 	return -1;
 }
 
+static int add_oom_kills(int dir, void *context)
+{
+	int64_t n = read_key(dir, "memory.events", "oom_kill");
+	if (n > 0)
+		*(int64_t *)context += n;
+	return 0;
+}
+
+/* Kills in the group and in those that the container made below it. */
+static int64_t oom_kills(int dir)
+{
+	struct stat st;
+	int64_t n = read_key(dir, "memory.events", "oom_kill"), all = 0;
+	/* it counts what happens below, but for a hierarchy that is mounted with memory_localevents */
+	if (n || fstat(dir, &st) || st.st_nlink <= 2)
+		return n;
+	walk(dir, 0, add_oom_kills, &all);
+	return all;
+}
+
 int do_memory_events(struct machine *m, const struct op_memory_events *o)
 {
 	struct memory_events e = { .version = o->version, .oom = -1, .failcnt = -1, .kmem_failcnt = -1, .memsw_failcnt = -1, .limit = -1, .peak = -1 };
@@ -190,7 +254,7 @@ int do_memory_events(struct machine *m, const struct op_memory_events *o)
 	if (dir < 0)
 		return -errno;
 	if (o->version == 2) {
-		e.oom_kill = read_key(dir, "memory.events", "oom_kill");
+		e.oom_kill = oom_kills(dir);
 		e.limit = read_number(dir, "memory.max");
 		if (e.oom_kill <= 0)
 			goto told;

@@ -78,8 +78,13 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) return refuse(c, id, errno, "no socket pair");
 	struct session *s = session_new(id, flags, 0, 0);
 	failed = s ? session_pipes(s) : ENOMEM;
-	pid_t pid = failed ? -1 : clone_process(0, NULL, -1);
+	/* a write to cgroup.procs costs a grace period; where the group takes no child so (threaded, EBUSY), the child's own joining says why */
+	int cgroup = failed ? -1 : cgroup_to_be_born_in(run.init->pid);
+	pid_t pid = failed ? -1 : clone_process(0, NULL, cgroup);
+	if (!failed && pid < 0 && cgroup >= 0) pid = clone_process(0, NULL, -1);
+	if (cgroup >= 0 && pid) close(cgroup);
 	if (!pid) {
+		if (cgroup >= 0) close(cgroup);
 		close(sockets[0]);
 		child_begin(s, sockets[1]);
 		memset(&run_machine, 0, sizeof run_machine);

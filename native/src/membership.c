@@ -103,6 +103,13 @@ static bool is_member(const struct hierarchy *h) {
 	return found;
 }
 
+static int write_zero(const char *path) {
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int failed = fd < 0 ? errno : write(fd, "0", 1) == 1 ? 0 : errno;
+	if (fd >= 0) close(fd);
+	return failed;
+}
+
 static int join_one(const struct hierarchy *h, void *context) {
 	struct joining *j = context;
 	char path[4200];
@@ -110,16 +117,32 @@ static int join_one(const struct hierarchy *h, void *context) {
 	if (h->v2 && is_member(h)) return 0;
 	/* `tasks`, not cgroup.procs: moving oneself by it costs no grace period on v1 */
 	snprintf(path, sizeof path, "%s/%s", h->folder, h->v2 ? "cgroup.procs" : "tasks");
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int failed = fd < 0 ? errno : write(fd, "0", 1) == 1 ? 0 : errno;
-	if (fd >= 0) close(fd);
-	if (failed) snprintf(j->detail, j->size, "cannot join cgroup %s", path);
+	int failed = write_zero(path);
+	/* a threaded group takes threads alone: its processes are those of the domain above */
+	for (size_t room = strlen(h->folder); h->v2 && failed == EOPNOTSUPP && room; room--) {
+		if (h->folder[room - 1] != '/') continue;
+		snprintf(path, sizeof path, "%.*s/cgroup.procs", (int)room - 1, h->folder);
+		failed = write_zero(path);
+	}
+	if (failed) snprintf(j->detail, j->size, failed == EBUSY ? "cannot join cgroup %s: it has groups with controllers below it" : "cannot join cgroup %s", path);
 	return failed;
 }
 
 int cgroups_join(pid_t pid, char *detail, size_t size) {
 	struct joining j = { detail, size };
 	return each_hierarchy(pid, join_one, &j);
+}
+
+static int open_v2(const struct hierarchy *h, void *context) {
+	if (!h->v2 || is_member(h)) return 0;
+	*(int *)context = open(h->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return -1;
+}
+
+int cgroup_to_be_born_in(pid_t pid) {
+	int fd = -1;
+	each_hierarchy(pid, open_v2, &fd);
+	return fd;
 }
 
 static int frozen_one(const struct hierarchy *h, void *context) {

@@ -201,6 +201,8 @@ void text_json_string(struct text *t, const char *s);
 /* -- membership.c ----------------------------------------------------------------------------------------------------------------- */
 
 /* Put the calling process into every cgroup of `pid`. 0 or errno; what failed in `detail`. */
+/* The v2 group of `pid` as a folder, for a child that is to be born in it; -1: this process is in it already, or there is none. */
+int cgroup_to_be_born_in(pid_t pid);
 int cgroups_join(pid_t pid, char *detail, size_t size);
 bool cgroups_frozen(pid_t pid);
 void cgroups_thaw(pid_t pid);

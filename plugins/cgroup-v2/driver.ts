@@ -4,8 +4,8 @@ import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
-import { abilitiesOf, enabledAt, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
+import { bornInside, enableSteps, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
 import { readUnifiedStats } from '@engine/native/cgroup2/stats';
 
@@ -27,7 +27,7 @@ export function parentOf(path: string | undefined): string {
 /** Probe: root and a writable unified hierarchy with controllers. `machine.mounts` is read once, when the driver is made. */
 export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
   const { machine, instance } = deps;
-  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [] };
+  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [], own: undefined };
   const unified = findUnified(machine) ?? none;
   const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
   const resources = honouredUnified(abilities);
@@ -39,11 +39,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     const stays = { none: 'a parent that was named belongs to whoever named it' };
     const wanted = unified.controllers.filter((controller) => needed.has(controller) || (ALWAYS as readonly string[]).includes(controller));
     const steps: Step[] = [];
-    const enable = (folder: string): void => {
-      const missing = wanted.filter((controller) => !enabledAt(machine, folder).includes(controller));
-      if (missing.length === 0) return;
-      steps.push(step('shim.cgroup', op.writeFile({ path: posix.join(folder, 'cgroup.subtree_control'), data: Buffer.from(missing.map((controller) => `+${controller}`).join(' ')) }), { none: 'a controller that is enabled limits nobody' }));
-    };
+    const enable = (folder: string): void => void steps.push(...enableSteps(machine, unified, folder, wanted));
     let folder = unified.target;
     enable(folder);
     for (const part of parent.split('/').filter(Boolean)) {

@@ -2,7 +2,9 @@ import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type DeviceRule, type LinuxResources } from '@engine/core/spec';
+import { type Machine } from '@engine/core/contracts/common';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
+import { enabledAt, type Unified } from './hierarchy.ts';
 import { compileUnified, type UnifiedAbilities } from './limits.ts';
 import { parseFlat, readFile, type ReadFile } from './stats.ts';
 
@@ -56,6 +58,28 @@ export function undoOf(folder: string): Operation[] {
   ];
 }
 
+/** Where the processes go that sit in the group that is to have groups with controllers below it. */
+export const LEAF = 'init';
+const EVACUATE_DEADLINE = 5_000;
+
+/**
+ * Steps in shim.cgroup that enable `controllers` for the children of `folder`, as far as they are not; [] when all are. A group with
+ * processes may not do that, but for the kernel's root: when this process is one of them, all move into a leaf below, as in any container that
+ * runs containers; another's processes stay where they are. Errors: ERR_IN_USE.
+ */
+export function enableSteps(machine: Machine, unified: Unified, folder: string, controllers: readonly string[]): Step[] {
+  const there = enabledAt(machine, folder);
+  const missing = controllers.filter((controller) => !there.includes(controller));
+  if (missing.length === 0) return [];
+  const enable = step('shim.cgroup', write(folder, 'cgroup.subtree_control', missing.map((controller) => `+${controller}`).join(' ')), { none: 'a controller that is enabled limits nobody' });
+  const isTop = folder === unified.target;
+  if ((isTop && unified.isRoot) || !(machine.read(posix.join(folder, 'cgroup.procs')) ?? '').trim()) return [enable];
+  if (unified.own === undefined || posix.join(unified.target, unified.own) !== folder) {
+    throw fail('ERR_IN_USE', `the cgroup ${folder} has processes of its own, so that no group with limits can be made below it`, { path: folder, hint: 'move them into a group below it (no internal processes, cgroups(7)), or take another --cgroup-parent' });
+  }
+  return [step('shim.cgroup', op.cgroupEvacuate({ path: folder, leaf: LEAF, deadline: EVACUATE_DEADLINE }), { none: 'the processes are as well off in the group below' }), enable];
+}
+
 /** The mount at /sys/fs/cgroup: the container's own part of the hierarchy, or with the host's namespace all of it, both read-only. */
 export function unifiedMounts(target: string, ownNamespace: boolean): readonly { destination: string; type: string; source: string; options: readonly string[] }[] {
   const flags = ['nosuid', 'noexec', 'nodev'];
@@ -81,7 +105,7 @@ export function updateEffects(folder: string, resources: LinuxResources, abiliti
   if (read(posix.join(folder, 'cgroup.procs')) === undefined) throw fail('ERR_NOT_RUNNING', 'the container has no cgroup', { path: folder });
   if (resources.devices?.length) throw fail('ERR_NOT_SUPPORTED', 'the devices of a running container cannot be changed', { path: 'devices' });
   const number = (file: string): number => Number(read(posix.join(folder, file))?.trim());
-  const asked = memoryInUnified(resources, number('memory.max'));
+  const asked = cpuAsThere(memoryInUnified(resources, number('memory.max')), read(posix.join(folder, 'cpu.max')));
   const limits = compileUnified(asked, abilities);
   refuseDeadlyLimit(folder, limits.find(({ file }) => file === 'memory.max')?.value, read);
   const steps = limits.map(({ file, value }) => {
@@ -101,6 +125,15 @@ function memoryInUnified(resources: LinuxResources, limit: number): LinuxResourc
   if (!memory?.swap || memory.swap < 0 || memory.limit || !Number.isFinite(limit)) return resources;
   const { limit: _none, ...rest } = memory;
   return { ...resources, memory: { ...rest, limit } };
+}
+
+/** Quota and period are one file: the one that is not given stays as it is. */
+function cpuAsThere(resources: LinuxResources, text: string | undefined): LinuxResources {
+  const { cpu } = resources;
+  const [quota = 'max', period = ''] = (text ?? '').trim().split(' ');
+  if (!cpu || text === undefined || !(cpu.quota || cpu.period || cpu.burst)) return resources;
+  const there = quota === 'max' ? undefined : Number(quota);
+  return { ...resources, cpu: { ...cpu, ...(!cpu.quota && there ? { quota: there } : {}), ...(!cpu.period && Number(period) > 0 ? { period: Number(period) } : {}) } };
 }
 
 function refuseDeadlyLimit(folder: string, value: string | undefined, read: ReadFile): void {

@@ -12,6 +12,8 @@ export interface Unified {
   readonly isRoot: boolean;
   /** Controllers that there are for children of `target`. */
   readonly controllers: readonly string[];
+  /** The group of this process below `target`, '' for that one itself; undefined: it is not below it. */
+  readonly own?: string | undefined;
 }
 
 const words = (text: string | undefined): string[] => (text ?? '').split(/\s+/).filter(Boolean);
@@ -33,7 +35,16 @@ export function findUnified(machine: Machine): Unified | undefined {
     // the root of a cgroup namespace looks like `/` too, but it has the files of an ordinary group
     isRoot: machine.read(posix.join(target, 'cgroup.events')) === undefined,
     controllers: controllersAt(machine, target),
+    own: ownGroup(machine, mount.root),
   };
+}
+
+/** As /proc/self/cgroup has it, seen from the root of the mount. */
+function ownGroup(machine: Machine, root: string): string | undefined {
+  const path = /^0::(.*)$/m.exec(machine.read('/proc/self/cgroup') ?? '')?.[1];
+  if (path === undefined) return undefined;
+  const below = root === '/' ? path : path === root || path.startsWith(`${root}/`) ? path.slice(root.length) : undefined;
+  return below === undefined || below.startsWith('/..') ? undefined : below.replace(/^\//, '');
 }
 
 /** How many groups are looked at to learn which files there are. */
