@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Engine } from '@engine/core/api';
+import { type Engine, type System } from '@engine/core/api';
 import { type Machine } from '@engine/core/contracts/common';
 import { fail } from '@engine/core/errors';
 import { createHooks } from '@engine/core/hooks';
@@ -16,6 +16,7 @@ import { guardInstance, guardTap, unmarked, within, type Mark } from './guard.ts
 import { createKeep } from './keeper/ensure.ts';
 import { didYouMean, isRecord } from './json-schema.ts';
 import { loadPlugins, toEntry, type KnownPlugin, type LoadPlugins } from './loader.ts';
+import { isSince, OLDEST } from './kernel/versions.ts';
 import { createLog } from './log.ts';
 import { readMachine } from './machine.ts';
 import { type Config } from './schema.ts';
@@ -190,9 +191,9 @@ function asRoot(machine: Machine): Machine {
 }
 
 /** Debian 11's kernel lacks what the mounts by fd need; RHEL 9's has it. */
-function requireKernel({ kernel: [major, minor], release }: Machine): void {
-  if (major > 5 || (major === 5 && minor >= 14)) return;
-  throw fail('ERR_MACHINE', `linux ${release} is too old: the engine needs 5.14 or later`, {
+function requireKernel({ kernel, release }: Machine): void {
+  if (isSince(kernel, OLDEST)) return;
+  throw fail('ERR_MACHINE', `linux ${release} is too old: the engine needs ${OLDEST.join('.')} or later`, {
     operation: 'start',
     hint: 'upgrade the kernel',
   });
@@ -263,8 +264,14 @@ function isWritable(folder: string): boolean {
 
 /** Without root only what changes nothing is let through; the rest says what is missing instead of failing half-way. */
 function guard(engine: Engine, machine: Machine, close: () => Promise<void>): Engine {
-  if (machine.uid === 0)
-    return { containers: engine.containers, images: engine.images, volumes: engine.volumes, networks: engine.networks, system: engine.system, close };
+  const system: System = {
+    ...engine.system,
+    async doctor(options) {
+      const { kernelReport } = await import('./kernel/report.ts');
+      return { ...(await engine.system.doctor(options)), kernel: kernelReport(machine) };
+    },
+  };
+  if (machine.uid === 0) return { containers: engine.containers, images: engine.images, volumes: engine.volumes, networks: engine.networks, system, close };
   const only = <T extends object>(part: T, allowed: readonly string[]): T =>
     new Proxy(part, {
       get(target, name) {
@@ -281,7 +288,7 @@ function guard(engine: Engine, machine: Machine, close: () => Promise<void>): En
     images: only(engine.images, []),
     volumes: only(engine.volumes, []),
     networks: only(engine.networks, []),
-    system: only(engine.system, ['info', 'plugins', 'doctor', 'needed']),
+    system: only(system, ['info', 'plugins', 'doctor', 'needed']),
     close,
   };
 }

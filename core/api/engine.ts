@@ -212,6 +212,28 @@ export interface Networks {
 
 export interface DriverReport { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }
 export interface Orphan { readonly kind: string; readonly path: string; readonly owner: string; readonly fixed: boolean }
+/** One feature of a kernel: is it there, who uses it and what for, and what is done without it. */
+export interface KernelFeatureReport {
+  readonly name: string;
+  /** First release of mainline that has it, `5.19`. */
+  readonly since: string;
+  readonly users: readonly string[];
+  readonly use: string;
+  readonly without: string;
+  readonly there: boolean;
+  /** The kernel was not asked: its version says so. */
+  readonly byVersion: boolean;
+  /** Something would use it on this machine. */
+  readonly used: boolean;
+}
+export interface KernelReport {
+  readonly release: string;
+  /** The oldest kernel that is promised. */
+  readonly oldest: string;
+  /** How the machine is set up, in words: `cgroups`, `AppArmor` … */
+  readonly facts: readonly { readonly name: string; readonly text: string }[];
+  readonly features: readonly KernelFeatureReport[];
+}
 export interface System {
   readonly machine: Machine;
   /** Why an engine has to stay, in words, one reason each: what plugins will have to do without anybody asking. Empty: nothing is lost when it goes. */
@@ -224,6 +246,6 @@ export interface System {
    * What ended without an engine is collected now. Returns what was done, in words. Stays in force until `close`.
    */
   supervise(): Promise<readonly string[]>;
-  /** Every driver: available or not and why, and what `auto` picks; orphans found, and removed with `fix`. */
-  doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[] }>;
+  /** Every driver: available or not and why, and what `auto` picks; what the kernel has (where the host tells); orphans found, and removed with `fix`. */
+  doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[]; readonly kernel?: KernelReport }>;
 }

@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { catalogue } from '@engine/core/errors';
 import { hookTable } from '@engine/core/hooks';
 import { operations, slots, type OperationEntry } from '@engine/core/plan';
+import { kernelFeatures, type KernelFeature } from '../../config/kernel/features.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const cell = (text: string): string => text.replaceAll('|', '\\|');
@@ -28,8 +29,16 @@ function plan(): string {
   return ['| part | slots, in order |', '| --- | --- |', ...places, '', '| code | operation | fields | changes | meaning |', '| --- | --- | --- | --- | --- |', ...rows].join('\n');
 }
 
+const tested: Readonly<Record<KernelFeature['tested'], string>> = {
+  'always there': '', old: 'made to fail', '6.1': 'on 6.1', unit: 'with made-up files', v1: 'on cgroup v1', machine: 'on machines without it', reasoned: 'reasoned',
+};
+function kernels(): string {
+  const rows = kernelFeatures.map(({ name, since, use, users, without, asked, tested: where }) => `| ${cell(name)} | ${since.join('.')} | ${cell(use)} | ${users.map((user) => `\`${user}\``).join(' ')} | ${cell(without)} | ${asked} | ${tested[where]} |`);
+  return ['| feature | since | what for | used by | without it | `doctor` asks by | the other way is tested |', '| --- | --- | --- | --- | --- | --- | --- |', ...rows].join('\n');
+}
+
 /** File and what stands in it between the two markers. */
-export const rendered: readonly (readonly [file: string, table: () => string])[] = [['docs/errors.md', errors], ['docs/hooks.md', hooks], ['docs/plan.md', plan]];
+export const rendered: readonly (readonly [file: string, table: () => string])[] = [['docs/errors.md', errors], ['docs/hooks.md', hooks], ['docs/plan.md', plan], ['docs/kernels.md', kernels]];
 const BEGIN = '<!-- made from code: begin -->\n';
 const END = '<!-- made from code: end -->';
 

@@ -1,6 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
+import { type KernelReport } from '@engine/core/api';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { kernelFeatures } from '../../config/kernel/features.ts';
+import { isSince } from '../../config/kernel/versions.ts';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
 import { oldKernel } from '../helpers/old-kernel.ts';
@@ -49,6 +52,20 @@ describe.each(['off', 'auto'] as const)('on Linux 5.14, resident engine %s', (re
       .catch((error: unknown) => String(error))).toMatch(/Read-only file system/);
     expect(await run('busybox', 'sh', '-c', 'cat /proc/kcore | wc -c; grep -c . /proc/keys; grep Seccomp: /proc/self/status')).toMatch(/^0\n0\nSeccomp:\s2$/);
     expect(await run('--memory', '64m', '--pids-limit', '50', '--user', '1000:1000', '--cap-drop', 'ALL', 'busybox', 'sh', '-c', 'id -u; grep CapEff /proc/self/status')).toMatch(/^1000\nCapEff:\s0+$/);
+  });
+  it('doctor misses what came later, and nothing else that the kernel can be asked for', async () => {
+    const { kernel } = JSON.parse(await engine.ok('doctor', '--format', 'json')) as { kernel: KernelReport };
+    expect(kernel).toMatchObject({ release: '5.14.0-old', oldest: '5.14' });
+    for (const { name, asked, since } of kernelFeatures) {
+      const found = kernel.features.find((feature) => feature.name === name);
+      // files are those of the real kernel
+      if (asked !== 'file') expect(found, name).toMatchObject({ there: isSince([5, 14], since), byVersion: asked === 'version' });
+    }
+    const shown = await engine.ok('doctor');
+    expect(shown).toMatch(/^kernel +5\.14\.0-old \(5\.14 or later is needed\): \d+ of the \d+ features that are used here are there$/m);
+    expect(shown).toMatch(/^overlay: layers one by one \(lowerdir\+\) +6\.8 +missing +mount\(2\)/m);
+    expect(shown).not.toContain('openat2');
+    expect(await engine.ok('doctor', '--verbose')).toMatch(/^openat2\S* +5\.6 +there +paths/m);
   });
   it('exec, logs, kill and stop of one in the background', async () => {
     await engine.ok('run', '-d', '--name', 'behind', 'busybox', 'sh', '-c', 'echo begun; exec sleep 1000');

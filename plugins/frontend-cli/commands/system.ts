@@ -1,3 +1,4 @@
+import { type KernelReport } from '@engine/core/api';
 import { fail } from '@engine/core/errors';
 import { command } from '../command.ts';
 import { formatInspect, formatRows, formatTable } from '../output.ts';
@@ -61,20 +62,33 @@ export const infoCommand = command({
 });
 
 export const doctorCommand = command({
-  name: 'doctor', usage: '[--fix] [--format json]', summary: 'say which drivers work here and why, and what was left behind', args: [0, 0],
-  flags: { fix: { type: 'boolean', help: 'remove what was left behind' }, format: { type: 'string', value: 'FORMAT', help: 'json' } },
+  name: 'doctor', usage: '[--fix] [--verbose] [--format json]', summary: 'say which drivers work here and why, what this kernel lacks, and what was left behind', args: [0, 0],
+  flags: { fix: { type: 'boolean', help: 'remove what was left behind' }, verbose: { type: 'boolean', short: 'v', help: 'list every feature of the kernel that is used, not only those that are missing' }, format: { type: 'string', value: 'FORMAT', help: 'json' } },
   async run(context, flags) {
+    if (flags.format !== undefined && flags.format !== 'json') throw fail('ERR_INVALID_VALUE', `--format ${flags.format}`, { operation: '--format', hint: 'only json is known here' });
     const report = await (await context.open()).system.doctor({ fix: flags.fix });
     const open = report.orphans.some((orphan) => !orphan.fixed);
     if (flags.format === 'json') await context.print(`${JSON.stringify(report)}\n`);
     else {
       const rows = report.drivers.map(({ contract, driver, chosen, probe }) => [`${contract} ${driver}`, chosen ? 'chosen' : probe.available ? 'available' : 'not available', probe.reasons.join('; ')]);
       await context.print(table([['DRIVER', 'STATE', 'WHY'], ...rows]));
+      if (report.kernel) await context.print(`\n${kernelText(report.kernel, flags.verbose)}`);
       await context.print(report.orphans.length ? `\n${table([['LEFT BEHIND', 'WHAT', 'OWNER', ''], ...report.orphans.map(({ kind, path, owner, fixed }) => [path, kind, owner, fixed ? 'removed' : 'remove it with: engine doctor --fix'])])}` : '\nnothing was left behind\n');
     }
     return open ? 1 : 0;
   },
 });
+
+/** What the machine is, in lines; then what its kernel lacks and what is done instead, or all that is used of it. */
+function kernelText({ release, oldest, facts, features }: KernelReport, all: boolean): string {
+  const used = features.filter((feature) => feature.used);
+  const missing = used.filter(({ there }) => !there);
+  const summary = missing.length ? `${used.length - missing.length} of the ${used.length} features that are used here are there` : `all ${used.length} features that are used here are there`;
+  const machine = table([['MACHINE', ''], ['kernel', `${release} (${oldest} or later is needed): ${summary}`], ...facts.map(({ name, text }) => [name, text])]);
+  const shown = all ? features : missing;
+  if (shown.length === 0) return machine;
+  return `${machine}\n${table([['KERNEL', 'SINCE', 'STATE', all ? 'FOR WHAT, BY WHOM' : 'INSTEAD'], ...shown.map(({ name, since, there, used: here, use, users, without }) => [name, since, `${there ? 'there' : 'missing'}${here ? '' : ', not used here'}`, there ? `${use} (${users.join(', ')})` : `${all ? `${use} (${users.join(', ')}): ` : ''}${without}`])])}`;
+}
 
 export const versionCommand = command({
   name: 'version', usage: '[--format FORMAT]', summary: 'show the version', args: [0, 0], flags: { format: { type: 'string', short: 'f', value: 'FORMAT', help: 'json or a Go template' } },
