@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { BITS, effect, op, step, type Effect } from '@engine/core/plan';
 import {
   ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
-  type DriverDeps, type Machine, type Probe,
+  obstacleBy, type DriverDeps, type IdmapChoice, type Machine, type Probe,
 } from '@engine/core/contracts/common';
 import { missingLayer, parseSize, readChanges, readLayers, readText, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
 import { createSubvolume, enableQuota, limitSubvolume, sealSubvolume, snapshotSubvolume } from './ioctls.ts';
@@ -14,6 +14,8 @@ export interface BtrfsOptions {
   readonly quota?: string;
   /** Write a layer to disk before it becomes visible. Default true. */
   readonly sync?: boolean;
+  /** Show files with other owners in user namespaces: see IdmapChoice. */
+  readonly idmap?: IdmapChoice;
 }
 
 const PLUGIN = 'storage-btrfs';
@@ -97,9 +99,12 @@ export function createBtrfsStorage(deps: DriverDeps, options: BtrfsOptions = {})
       ];
     },
 
-    changes({ key, lower }) {
+    idmapObstacle: () => obstacleBy(options.idmap, deps.machine, [deps.folder]),
+    shiftSnapshot: ({ key, shift }) => [effect(op.shiftTree({ path: join(folders.snapshot(key), 'tree'), ...shift }), { none: 'goes with the snapshot' })],
+
+    changes({ key, lower, shift }) {
       const tree = join(folders.snapshot(key), 'tree');
-      return lower.chainID === undefined ? { kind: 'trees', tree } : { kind: 'trees', lower: treeOf(lower.chainID), tree };
+      return { kind: 'trees', tree, ...(lower.chainID === undefined ? {} : { lower: treeOf(lower.chainID) }), ...(shift && { shift }) };
     },
     diff: (request) => readChanges(driver.changes(request)),
 

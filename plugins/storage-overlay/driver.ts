@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { BITS, effect, op, step, type Effect, type Step } from '@engine/core/plan';
 import {
-  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, removeByRename, RENAME_NOREPLACE,
-  type DriverDeps, type Machine, type Probe, type Steps,
+  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, obstacleBy, removeByRename, RENAME_NOREPLACE,
+  type DriverDeps, type IdmapChoice, type Machine, type Probe, type Steps,
 } from '@engine/core/contracts/common';
 import { attributesOf, layerName, missingLayer, readChanges, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
+import { onIdmapped, refuseHostShift, shiftEffects } from './idmap.ts';
 import { createLayout, readChain } from './layout.ts';
 import { opaqueFolders } from './opaque.ts';
 
@@ -15,10 +16,12 @@ export interface OverlayOptions {
   readonly mount?: 'auto' | 'fd' | 'mount';
   /** Write a layer to disk before it becomes visible. Default true. */
   readonly sync?: boolean;
+  /** Show files with other owners in user namespaces: see IdmapChoice. */
+  readonly idmap?: IdmapChoice;
 }
 
 const PLUGIN = 'storage-overlay';
-const FEATURES = ['host-folder', 'volatile', 'independent-layers'] as const;
+const FEATURES = ['host-folder', 'volatile', 'independent-layers', 'idmap'] as const;
 /** OVL_MAX_STACK of the kernel. */
 const MAX_LOWERS = 500;
 /** mount(2) takes one page of options. */
@@ -32,7 +35,7 @@ const NOT_UPPER = new Set(['overlay', 'aufs', '9p', 'nfs', 'nfs4', 'cifs', 'smb3
  * `metacopy=off,redirect_dir=nofollow`: a layer's own xattrs can then never point at a file elsewhere in the stack, and every upper
  * is a plain diff that needs no other mount to be read. `xino=auto`: one st_dev also where lower and upper are different filesystems.
  */
-const OPTIONS = ['index=off', 'nfs_export=off', 'metacopy=off', 'redirect_dir=nofollow', 'xino=auto'] as const;
+const OPTIONS = ['nfs_export=off', 'metacopy=off', 'redirect_dir=nofollow', 'xino=auto'] as const;
 
 /** Is `lowerdir+` there? Documented since Linux 6.8, merged for 6.7; 6.5 and 6.6 take the new mount API without it. Before, `fsconfig` takes at most 255 bytes of `lowerdir`. */
 function hasFdMount(machine: Machine): boolean {
@@ -99,13 +102,20 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     ];
   }
 
-  function planMount(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean }, scratch: string): Steps {
-    const { out, readonly } = request;
+  const obstacleTo = ({ lower }: SnapshotRequest): string | undefined => obstacleBy(options.idmap, machine, [folder, ...(lower.folder === undefined ? [] : [lower.folder])], 'layer');
+
+  /** `index`: with it a file of several names stays one when it is copied up. */
+  function planMount(request: SnapshotRequest & { readonly out: string; readonly readonly: boolean; readonly idmap?: string }, scratch: string, index: 'on' | 'off' = 'off'): Steps {
+    const { out, readonly, idmap } = request;
+    const host = request.lower.folder;
+    // what cannot be seen idmapped where it is, is shown at the scratch folder
+    const hostLower = idmap === undefined ? host : host && scratch;
+    const mounted = (mount: Step): Step[] => (idmap === undefined ? [mount] : onIdmapped({ folder, scratch, userns: idmap, register: out, ...(host !== undefined && { host }) }, [mount]));
     const { volatile } = snapshotOptions(driver, request);
     const snapshot = layout.snapshot(request.key);
     const chain = lowersOf(request);
     if (chain.length + 1 > MAX_LOWERS) throw fail('ERR_IMAGE_LIMIT', `overlay takes at most ${MAX_LOWERS} layers, this image has ${chain.length}`, { plugin: PLUGIN });
-    const flags = volatile && !readonly ? [...OPTIONS, 'volatile'] : [...OPTIONS];
+    const flags = [`index=${index}`, ...OPTIONS, ...(volatile && !readonly ? ['volatile'] : [])];
     const attributes = readonly ? MOUNT_ATTR.rdonly : 0;
     const steps: Step[] = [];
     if (volatile && !readonly) {
@@ -113,15 +123,15 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
       steps.push(step('shim.rootfs', op.removeTree({ path: join(snapshot, 'work/work/incompat') }), { none: 'the mark of an ended run' }));
     }
     if (byFd) {
-      const below = request.lower.folder ?? (chain.length ? undefined : layout.empty);
+      const below = hostLower ?? (chain.length ? undefined : layout.empty);
       const layers = below === undefined ? chain.map((id) => layout.diff(id)) : [below];
       // Without an upper the snapshot's own changes are the topmost lower: whiteouts and opaque folders hold there too.
       const lowers = readonly ? [join(snapshot, 'upper'), ...layers] : layers;
       const upper = readonly ? {} : { upper: join(snapshot, 'upper'), work: join(snapshot, 'work') };
-      return [...steps, step('init.rootfs', op.overlayByFd({ lowers, ...upper, options: flags, attributes, out }))];
+      return [...steps, ...mounted(step('init.rootfs', op.overlayByFd({ lowers, ...upper, options: flags, attributes, out })))];
     }
     const own = `../snapshots/${request.key}`;
-    const below = request.lower.folder ?? (chain.length ? undefined : '../empty');
+    const below = hostLower ?? (chain.length ? undefined : '../empty');
     if (below !== undefined && /[:,\\]/.test(below)) {
       throw fail('ERR_NOT_SUPPORTED', `mount(2) cannot take the folder ${JSON.stringify(below)} as a lower layer`, { path: below, plugin: PLUGIN, hint: 'use a path without colon, comma and backslash, or Linux 6.8' });
     }
@@ -134,7 +144,7 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     }
     if (below === undefined) steps.push(...linkSteps(chain));
     else if (!existsSync(layout.links)) steps.push(...linkSteps([]));
-    return [...steps, step('init.rootfs', op.overlayByMount({ base: layout.links, scratch, lowers, ...upper, options: flags, attributes, out }))];
+    return [...steps, ...mounted(step('init.rootfs', op.overlayByMount({ base: layout.links, scratch, lowers, ...upper, options: flags, attributes, out })))];
   }
 
   const driver: StorageDriver = {
@@ -197,11 +207,18 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
     removeSnapshot: (key) => removeByRename(layout.snapshot(key), layout.trash),
     planRootfs: (request, run) => planMount(request, join(run.runFolder, 'rootfs')),
 
+    idmapObstacle: obstacleTo,
+    shiftSnapshot(request, run) {
+      if (request.lower.folder !== undefined) refuseHostShift(request.lower.folder, PLUGIN, obstacleTo(request));
+      const out = 'storage-overlay.shift';
+      return shiftEffects(planMount({ ...request, out, readonly: false }, join(run.runFolder, 'rootfs'), 'on'), out, request.shift, join(layout.snapshot(request.key), 'work/index'));
+    },
+
     changes(request) {
       const { folder: host } = request.lower;
       const lowers = host === undefined ? lowersOf(request).map((id) => layout.diff(id)) : [host];
       const upper = join(layout.snapshot(request.key), 'upper');
-      return { kind: 'upper', upper, lowers, opaque: opaqueFolders(upper) };
+      return { kind: 'upper', upper, lowers, opaque: opaqueFolders(upper), ...(request.shift && { shift: request.shift }) };
     },
     diff: (request) => readChanges(driver.changes(request)),
     usage: (key) => treeUsage(join(layout.snapshot(key), 'upper')),

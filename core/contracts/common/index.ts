@@ -137,6 +137,7 @@ export const REGISTER = {
 export type Steps = readonly Step[];
 
 export * from './mounts.ts';
+export * from './idmap.ts';
 export * from './staging.ts';
 export * from './trees.ts';
 export { reach, reachOwn, REACH_PATIENCE } from './reach.ts';

@@ -1,6 +1,6 @@
 import { lstatSync, readdirSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
-import { type Change, type SnapshotChanges } from './index.ts';
+import { type Change, type IdShift, type SnapshotChanges } from './index.ts';
 
 function stat(file: string): BigIntStats | undefined {
   try {
@@ -19,8 +19,8 @@ const list = (folder: string): string[] => {
 /** Overlay's mark of a removed entry: a character device 0:0. */
 const isWhiteout = (s: BigIntStats): boolean => s.isCharacterDevice() && s.rdev === 0n;
 
-/** Is `relative` there in the lower layers (topmost first)? Walked part by part, so that no link leads out of a layer. */
-function inLowers(lowers: readonly string[], relative: string): boolean {
+/** What `relative` is in the lower layers (topmost first). Walked part by part, so that no link leads out of a layer. */
+function inLowers(lowers: readonly string[], relative: string): BigIntStats | undefined {
   const parts = relative.split('/').filter(Boolean);
   for (const lower of lowers) {
     let at = lower;
@@ -30,44 +30,62 @@ function inLowers(lowers: readonly string[], relative: string): boolean {
       found = stat(at);
       if (!found) break;
       // whatever it hides further down is not there, and neither is what lies below a file
-      if (isWhiteout(found) || (i < parts.length - 1 && !found.isDirectory())) return false;
+      if (isWhiteout(found) || (i < parts.length - 1 && !found.isDirectory())) return undefined;
     }
-    if (found) return true;
+    if (found) return found;
   }
-  return false;
+  return undefined;
 }
 
-/** An overlay's upper folder holds exactly what changed. */
-function upperChanges({ upper, lowers, opaque }: SnapshotChanges & { kind: 'upper' }): Change[] {
+type Owners = (s: BigIntStats) => readonly [uid: bigint, gid: bigint];
+/** What a shifted snapshot makes of an owner below; an id that the maps do not have stays. */
+function ownersBy(shift: IdShift | undefined): Owners {
+  if (!shift) return ({ uid, gid }) => [uid, gid];
+  const [uids, gids] = [shift.uidMap, shift.gidMap].map((text) => text.split('\n').filter(Boolean).map((line) => line.trim().split(/ +/).map(BigInt)));
+  const map = (lines: readonly (readonly bigint[])[] = [], id: bigint): bigint => {
+    for (const [inside = 0n, outside = 0n, count = 0n] of lines) if (id >= inside && id < inside + count) return id - inside + outside;
+    return id;
+  };
+  return ({ uid, gid }) => [map(uids, uid), map(gids, gid)];
+}
+function differs(before: BigIntStats, now: BigIntStats, owners: Owners): boolean {
+  const [uid, gid] = owners(before);
+  if (before.mode !== now.mode || uid !== now.uid || gid !== now.gid || before.rdev !== now.rdev) return true;
+  return !before.isDirectory() && (before.size !== now.size || before.mtimeNs !== now.mtimeNs);
+}
+
+/** An overlay's upper folder holds exactly what changed; after a shift, everything: then attributes tell. */
+function upperChanges({ upper, lowers, opaque, shift }: SnapshotChanges & { kind: 'upper' }): Change[] {
   const changes: Change[] = [];
+  const owners = ownersBy(shift);
   const walk = (relative: string): void => {
     for (const name of list(join(upper, relative))) {
       const at = `${relative}/${name}`;
       const found = stat(join(upper, at));
       if (!found) continue;
-      if (isWhiteout(found)) changes.push({ kind: 'D', path: at });
-      else {
-        changes.push({ kind: inLowers(lowers, at) ? 'C' : 'A', path: at });
-        if (!found.isDirectory()) continue;
-        walk(at);
-        if (!opaque.includes(at)) continue;
+      if (isWhiteout(found)) {
+        changes.push({ kind: 'D', path: at });
+        continue;
+      }
+      const below = inLowers(lowers, at);
+      const place = changes.length;
+      if (found.isDirectory()) walk(at);
+      if (found.isDirectory() && opaque.includes(at)) {
         const hidden = new Set(lowers.flatMap((lower) => list(join(lower, at))).map((lost) => `${at}/${lost}`));
         for (const lost of hidden) if (!stat(join(upper, lost)) && inLowers(lowers, lost)) changes.push({ kind: 'D', path: lost });
       }
+      if (shift && below && changes.length === place && !differs(below, found, owners)) continue;
+      changes.splice(place, 0, { kind: below ? 'C' : 'A', path: at });
     }
   };
   walk('');
   return changes;
 }
 
-function differs(a: BigIntStats, b: BigIntStats): boolean {
-  if (a.mode !== b.mode || a.uid !== b.uid || a.gid !== b.gid || a.rdev !== b.rdev) return true;
-  return !a.isDirectory() && (a.size !== b.size || a.mtimeNs !== b.mtimeNs);
-}
-
 /** Two full trees, by their attributes. A folder counts as changed when something in it did. */
-function treeChanges(lower: string | undefined, tree: string): Change[] {
+function treeChanges({ lower, tree, shift }: SnapshotChanges & { kind: 'trees' }): Change[] {
   const changes: Change[] = [];
+  const owners = ownersBy(shift);
   const walk = (relative: string): boolean => {
     const below = lower === undefined ? [] : list(join(lower, relative));
     let changed = false;
@@ -82,7 +100,7 @@ function treeChanges(lower: string | undefined, tree: string): Change[] {
       } else {
         const place = changes.length;
         const inside = now.isDirectory() && walk(at);
-        if (!inside && !differs(before, now)) continue;
+        if (!inside && !differs(before, now, owners)) continue;
         changes.splice(place, 0, { kind: 'C', path: at });
       }
       changed = true;
@@ -95,5 +113,5 @@ function treeChanges(lower: string | undefined, tree: string): Change[] {
 
 /** What `changes` of a driver come to: its `diff`, read from outside. */
 export function readChanges(changes: SnapshotChanges): Change[] {
-  return changes.kind === 'upper' ? upperChanges(changes) : treeChanges(changes.lower, changes.tree);
+  return changes.kind === 'upper' ? upperChanges(changes) : treeChanges(changes);
 }

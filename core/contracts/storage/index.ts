@@ -20,7 +20,9 @@ import { type Effect } from '../../plan/types.ts';
  * layer's tree does not contain its parents: prepareLayer does not ask for the parent, so that layers are unpacked in parallel;
  * commitLayer does), `idmap` (planRootfs applies `idmap` itself, below its own filesystem; for others the core applies it to the mount in `out`).
  *
- * In a user namespace the core moves the steps of `init.rootfs` to `stage.mounts`, where the mounts are still made by the host's root.
+ * In a user namespace the core moves the steps of `init.rootfs` to `stage.mounts`, where the mounts are still made by the host's root. What
+ * lies on disk keeps plain ids (root is 0), layers always: the mount shows them with others. Where that cannot be (`idmapObstacle`), the
+ * snapshot alone is given other owners on disk when it is made (`shiftSnapshot`), and carries `shift` from then on.
  */
 export interface StorageDriver extends Driver {
   /** **read** Is the layer there, complete? */
@@ -56,6 +58,13 @@ export interface StorageDriver extends Driver {
   changes(request: SnapshotRequest): SnapshotChanges;
   /** **read** The differences themselves, also while it is in use; `readChanges` makes them of `changes`. */
   diff(request: SnapshotRequest): readonly Change[] | Promise<readonly Change[]>;
+  /** **read** Why `planRootfs` cannot take `idmap` for this snapshot, in words; undefined: it can. Without this method: what holds for the filesystem of the driver's folder. */
+  idmapObstacle?(request: SnapshotRequest): string | undefined;
+  /**
+   * **act** as data, in the same helper as createSnapshot and right after it: all its files to the owners that `shift` makes of theirs (operation
+   * `shiftTree`), the layers untouched. Undone by removing the snapshot. `run.runFolder` is the container's folder, with an empty `rootfs` in it.
+   */
+  shiftSnapshot?(request: SnapshotRequest & { readonly shift: IdShift }, run: RunContext): readonly Effect[] | Promise<readonly Effect[]>;
   /** **read** Bytes and inodes used by the writable part of `key`. */
   usage(key: string): Promise<{ readonly bytes: number; readonly inodes: number }>;
 }
@@ -66,17 +75,22 @@ export interface LayerTarget {
   /** How whiteouts are to be written there. */
   readonly whiteouts: 'overlay' | 'apply';
 }
+/** Lines of uid_map and gid_map: inside, outside, count. */
+export interface IdShift { readonly uidMap: string; readonly gidMap: string }
 export interface SnapshotRequest {
   readonly key: string;
   /** What lies below: layers (topmost chainID), nothing (`{}`), or a host folder (feature `host-folder`). */
   readonly lower: { readonly chainID?: string; readonly folder?: string };
   /** `--storage-opt` and the like. */
   readonly options?: Readonly<Record<string, string>>;
+  /** Its files have these owners on disk (`shiftSnapshot`); `changes` and `diff` do not count that as a change. */
+  readonly shift?: IdShift;
 }
-export type SnapshotChanges =
+export type SnapshotChanges = { /** As of the request. */ readonly shift?: IdShift } & (
   /** `opaque`: folders of `upper` (`/a/b`) that hide what the lower ones have at their place. */
   | { readonly kind: 'upper'; readonly upper: string; readonly lowers: readonly string[]; readonly opaque: readonly string[] }
-  | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string };
+  | { readonly kind: 'trees'; readonly lower?: string; readonly tree: string }
+);
 
 /** A added, C changed, D deleted. `path`: absolute, in the snapshot. */
 export interface Change { readonly kind: 'A' | 'C' | 'D'; readonly path: string }

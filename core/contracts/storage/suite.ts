@@ -3,13 +3,14 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { op } from '../../plan/build.ts';
-import { type Operation } from '../../plan/types.ts';
+import { type Effect, type Operation } from '../../plan/types.ts';
 import { cutEverywhere, failsWith, listTree } from '../common/checks.ts';
-import { type DriverDeps, type Effects } from '../common/index.ts';
+import { idmapObstacle, type DriverDeps, type Effects } from '../common/index.ts';
 import { apply, applyOnCommit, type Bench, type Suite, type SuiteCase, type SuiteContext } from '../common/suite.ts';
-import { type SnapshotRequest, type StorageDriver } from './index.ts';
+import { type IdShift, type SnapshotRequest, type StorageDriver } from './index.ts';
 import { decodeEntries, encodeEntries, type Entry, type PackedEntry } from './stream.ts';
 import { contentCases } from './suite-content.ts';
+import { idmapCases } from './suite-idmap.ts';
 
 export { decodeEntries, encodeEntries, type Entry, type PackedEntry } from './stream.ts';
 
@@ -29,6 +30,9 @@ export class StorageContext implements SuiteContext {
     this.driver = driver;
   }
   has(need: string): boolean {
+    const { driver, bench: { deps } } = this;
+    if (need === 'idmappable') return (driver.idmapObstacle ? driver.idmapObstacle({ key: 'k', lower: {} }) : idmapObstacle(deps.machine, deps.folder)) === undefined;
+    if (need === 'shifts') return driver.shiftSnapshot !== undefined;
     return this.bench.abilities.has(need) || this.driver.features.has(need);
   }
   close(): Promise<void> {
@@ -70,22 +74,34 @@ export class StorageContext implements SuiteContext {
     await apply(this.bench, await this.driver.createSnapshot(request));
     return request;
   }
-  /** The operations that leave the root filesystem in register `mount` and its folder in `root`. */
-  async mounted(request: SnapshotRequest, readonly: boolean): Promise<Operation[]> {
-    const steps = await this.driver.planRootfs({ ...request, out: 'mount', readonly }, this.bench.run);
+  /** What makes a snapshot whose files have other owners on disk. */
+  async shiftedEffects(request: SnapshotRequest, shift: IdShift): Promise<readonly Effect[]> {
+    return [...(await this.driver.createSnapshot(request)), ...((await this.driver.shiftSnapshot?.({ ...request, shift }, this.bench.run)) ?? [])];
+  }
+  async shifted(request: SnapshotRequest, shift: IdShift): Promise<SnapshotRequest> {
+    const transaction = this.bench.effects();
+    await transaction.run(await this.shiftedEffects(request, shift));
+    await transaction.commit();
+    return { ...request, shift };
+  }
+  /** The operations that leave the root filesystem in register `mount` and its folder in `root`; with `idmap`, as that user namespace sees it. */
+  async mounted(request: SnapshotRequest, readonly: boolean, idmap?: IdShift): Promise<Operation[]> {
+    const steps = await this.driver.planRootfs({ ...request, out: 'mount', readonly, ...(idmap && { idmap: 'userns' }) }, this.bench.run);
     const order = (slot: string): number => (slot.startsWith('shim.') ? 0 : 1);
     return [
+      ...(idmap ? [op.makeUserNamespace({ ...idmap, out: 'userns' })] : []),
       ...steps.toSorted((a, b) => order(a.slot) - order(b.slot)).map((step) => step.operation),
+      ...(idmap && !this.driver.features.has('idmap') ? [op.idmapMount({ mount: 'mount', userns: 'userns' })] : []),
       op.reopenRoot({ mount: 'mount', at: join(this.bench.run.runFolder, 'rootfs'), out: 'root' }),
     ];
   }
-  /** Run operations inside the root filesystem (register `root`). */
-  async inside(request: SnapshotRequest, operations: readonly Operation[], readonly = false): Promise<void> {
-    await this.bench.operations([...(await this.mounted(request, readonly)), ...operations]);
+  /** Run operations inside the root filesystem (register `root`); with `idmap` as the owner of `/`. */
+  async inside(request: SnapshotRequest, operations: readonly Operation[], readonly = false, idmap?: IdShift): Promise<void> {
+    await this.bench.operations([...(await this.mounted(request, readonly, idmap)), ...(idmap ? [op.fileIds({ like: 'root' })] : []), ...operations]);
   }
   /** The whole root filesystem, as `pack` sees it. */
-  async read(request: SnapshotRequest, readonly = false): Promise<ReadonlyMap<string, PackedEntry>> {
-    const before = await this.mounted(request, readonly);
+  async read(request: SnapshotRequest, readonly = false, idmap?: IdShift): Promise<ReadonlyMap<string, PackedEntry>> {
+    const before = await this.mounted(request, readonly, idmap);
     return decodeEntries(await this.#withFile('w', undefined, (fd) => this.bench.operations([...before, op.pack({ path: join(this.bench.run.runFolder, 'rootfs'), stream: 'fd0' })], [fd])));
   }
   /** What is in the driver's folder, without what it keeps for ever. */
@@ -372,7 +388,7 @@ const CHANGING = new Set(['mkdir', 'rename', 'removeTree', 'copyTree', 'ioctl', 
 /** The conformance suite of contract `storage`. Exceptions are declared features, never a driver's name. */
 export const storageSuite: Suite<StorageFactory, StorageContext> = {
   contract: 'storage',
-  cases: [...layerCases, ...snapshotCases, ...contentCases],
+  cases: [...layerCases, ...snapshotCases, ...contentCases, ...idmapCases],
   async open(factory) {
     const bench = await factory.bench();
     return new StorageContext(bench, factory.create(bench.deps));
