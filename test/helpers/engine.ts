@@ -50,7 +50,7 @@ export interface TestEngineOptions {
   readonly config?: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly folder?: string;
-  /** Are commands served by an engined of its own (started with the first), or each by a process of its own? Default `off`. */
+  /** Are commands served by an engined of its own (started with the first), or each by a process of its own? Default `off`, but `auto` in a guest of test/vm, where a process of Node takes seconds. */
   readonly resident?: 'auto' | 'off';
   /** What to put before a command so that it runs elsewhere, see World.engine. Without it containers have no network unless they ask for one: the machine's own is not to be touched. */
   readonly enter?: readonly string[];
@@ -77,7 +77,7 @@ export class TestEngine {
     this.#enter = options.enter ?? [];
     // what a guest has was built outside
     const noBuild = process.env['ENGINE_NO_BUILD'];
-    this.#env = { ...(noBuild ? { ENGINE_NO_BUILD: noBuild } : {}), ENGINE_RESIDENT: options.resident ?? 'off', ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
+    this.#env = { ...(noBuild ? { ENGINE_NO_BUILD: noBuild } : {}), ENGINE_RESIDENT: options.resident ?? (process.env['VM'] ? 'auto' : 'off'), ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
   }
 
   #owned(): Snapshot {
