@@ -55,6 +55,8 @@ export interface ContainerRequest {
   userns?: string;
   /** Only for uids, or gids, where these differ: `CONTAINER:HOST:SIZE` each. */
   uidMaps?: string[]; gidMaps?: string[];
+  /** By clock, `monotonic` or `boottime`: how far it is from the host's. */
+  timeOffsets?: Record<string, { secs: number; nanosecs: number }>;
   cgroupParent?: string;
   groupAdd: string[];
   oomScoreAdj?: number;
@@ -107,6 +109,8 @@ export interface ContainerRecord {
   spec: Spec;
   drivers: { storage?: DriverChoice; cgroup?: DriverChoice; network?: DriverChoice; log?: DriverChoice; security: DriverChoice[] };
   volumes: { name: string; target: string; driver: string; anonymous: boolean; readonly: boolean; copyUp: boolean }[];
+  /** Ranges of the host's ids that `--userns=auto` chose for it, and for it alone; all its maps are in the spec. */
+  ids?: { kind: 'uid' | 'gid'; first: number; size: number }[];
   /** Networks that it is on (ids), in the order of its interfaces; empty with a mode such as `none` and `host`. */
   networks: EndpointWish[];
   lastExit?: ExitRecord;

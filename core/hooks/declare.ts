@@ -1,5 +1,5 @@
 import { type ImageConfig, type ImageInfo, type ImageRootfs } from '../contracts/image/index.ts';
-import { type LinuxResources, type Mount, type Process, type Spec } from '../spec/index.ts';
+import { type IdMapping, type LinuxResources, type Mount, type Process, type Spec } from '../spec/index.ts';
 import { type Slot } from '../plan/slots.ts';
 import { type OperationName, type Operation, type UndoArgument, type PlannedStep } from '../plan/types.ts';
 import { type Endpoint, type NetworkRecord } from '../contracts/network/index.ts';
@@ -103,6 +103,8 @@ export interface CompileFacts {
   readonly cgroupMounts: readonly Mount[];
   /** Fields of `linux.resources` that the cgroup driver can limit. */
   readonly resources: readonly string[];
+  /** Absent: the ids of the host. */
+  readonly ids?: { readonly uidMappings: readonly IdMapping[]; readonly gidMappings: readonly IdMapping[] };
   /** Default size of /dev/shm, bytes. */
   readonly shmSize?: number;
 }

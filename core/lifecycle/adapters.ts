@@ -1,6 +1,8 @@
 import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
+import { op } from '../plan/index.ts';
+import { idMapText, REGISTER } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
 import { type GroupRequest } from '../contracts/cgroup/index.ts';
 import { type EndpointRequest } from '../contracts/network/index.ts';
@@ -18,11 +20,12 @@ export function markPrivileged(spec: Spec): Spec {
   return { ...spec, annotations: { ...spec.annotations, [PRIVILEGED_EXEC]: '1' } };
 }
 
+const isInUserNamespace = (spec: Spec | undefined): boolean => spec?.linux?.namespaces?.some(({ type }) => type === 'user') ?? false;
+
 export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
-  const inUserNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'user');
-  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}), ...(inUserNamespace ? { join: 'stage' as const } : {}) };
+  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
 function securityRequest({ request }: ContainerRecord): SecurityRequest {
@@ -39,9 +42,9 @@ function networkTarget(state: State, container: string, explain: boolean): Endpo
 }
 
 /** What a network driver is told of a container. */
-export function endpointRequest(state: State, drivers: ContainerDrivers, record: ContainerRecord, hostname: string, explain: boolean): EndpointRequest {
+export function endpointRequest(state: State, drivers: ContainerDrivers, record: ContainerRecord, hostname: string, explain: boolean, spec?: Spec): EndpointRequest {
   const { network: mode, ports } = record.request;
-  const base = { mode, hostname, ports, options: {} };
+  const base = { mode, hostname, ports, options: {}, ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
   const kind = drivers.network?.driver.namespace(base);
   const target = kind?.kind === 'container' ? networkTarget(state, kind.container, explain) : undefined;
   return target ? { ...base, target } : base;
@@ -64,14 +67,17 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   }, { name: 'security' });
 
   tap('prepareRootfs', async (context) => {
-    const { container, run } = context;
+    const { container, run, spec } = context;
     const { storage } = await of(context);
+    const { uidMappings = [], gidMappings = [] } = spec.linux ?? {};
+    const maps = uidMappings.length > 0 && gidMappings.length > 0 ? { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } : undefined;
+    if (maps) context.plan.at('/linux/uidMappings').add('stage.mounts', op.makeUserNamespace({ ...maps, out: REGISTER.userns }));
     // writable in any case: mount points are still to be made in it; whoever compiles root.readonly sets that last
     if (container.rootfs.path === undefined) {
       const { driver, choice } = need(storage, 'storage', container);
-      await onBehalf(context, choice.plugin, async (own) => addSteps(own.plan, await rootfsSteps(container, driver, run, false)));
+      await onBehalf(context, choice.plugin, async (own) => addSteps(own.plan, await rootfsSteps(container, driver, run, false, maps && REGISTER.userns)));
     }
-    addSteps(context.plan.at('/root'), attachRootfs(container, `${run.runFolder}/rootfs`));
+    addSteps(context.plan.at('/root'), attachRootfs(container, `${run.runFolder}/rootfs`, isInUserNamespace(spec)));
   }, { name: 'storage' });
 
   tap('applyLimits', async (context) => {
@@ -92,7 +98,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
     const { network } = drivers;
     if (!network) return;
     await onBehalf(context, network.choice.plugin, async ({ plan, container, spec, run }) =>
-      addSteps(plan, await network.driver.planEndpoint(endpointRequest(state, drivers, container, spec.hostname ?? container.id.slice(0, 12), run.explain), run)));
+      addSteps(plan, await network.driver.planEndpoint(endpointRequest(state, drivers, container, spec.hostname ?? container.id.slice(0, 12), run.explain, spec), run)));
     const open = await Promise.all(networks.map((record) => openNetwork({ registry }, record)));
     for (const [i, endpoint] of endpoints.entries()) {
       const { record, network: maker, firewall, managed, wall } = open[i] as OpenNetwork;

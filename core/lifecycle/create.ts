@@ -9,6 +9,7 @@ import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, normalised, type Draft, type DraftVolume } from './draft.ts';
 import { isGoing } from './finish.ts';
+import { withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
@@ -150,7 +151,7 @@ export function newName(core: Core, length?: number): string {
 /** A container comes into being. Errors: ERR_NAME_TAKEN names who has it, those of {@link draftContainer}. */
 export async function createContainer(core: Core, asked: ContainerRequest, options: CreateOptions = {}): Promise<ContainerRecord> {
   const request = await requestCreation(core, asked);
-  return createDrafted(core, await draftContainer(core, request, newId(), request.name ?? newName(core)), options);
+  return withIds(async () => createDrafted(core, await draftContainer(core, request, newId(), request.name ?? newName(core)), options));
 }
 
 export async function createDrafted(core: Core, first: Draft, { onWarning, thenStart = false }: CreateOptions): Promise<ContainerRecord> {

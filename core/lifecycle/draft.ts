@@ -7,6 +7,7 @@ import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts'
 import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
 import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
+import { chooseIds } from './ids.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
 import { wishesOf } from './wishes.ts';
@@ -101,6 +102,11 @@ async function compile(core: Core, facts: CompileFacts): Promise<{ spec: Spec; f
 export function normalised(core: Core, asked: ContainerRequest): ContainerRequest {
   const request = structuredClone(asked);
   if (!request.network || request.network === 'default') request.network = core.parts.defaults.network;
+  if (!request.userns && !request.uidMaps?.length && !request.gidMaps?.length && request.bundle === undefined) {
+    const { userns = 'host' } = core.parts.defaults;
+    if (userns !== 'host' && request.privileged) throw fail('ERR_INVALID_VALUE', 'privileged mode is incompatible with the user namespaces of the configuration', { operation: 'userns', hint: 'say which it is to be: --userns=host, or --userns=auto for privileges inside alone' });
+    if (userns !== 'host') request.userns = userns;
+  }
   // the first network may be said twice: as such, and with wishes
   const first = request.endpoints?.[0];
   if (first && (!first.network || first.network === 'default')) first.network = request.network;
@@ -138,11 +144,12 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   const volumes = await Promise.all((base.bundleSpec ? [] : planVolumes(request, base.config, newId)).map((v) => draftVolume(core, v)));
   const network = drivers.network?.driver.namespace({ mode: request.network, hostname: '', ports: request.ports, options: {} }).kind ?? 'new';
   const cgroup = drivers.cgroup?.driver;
+  const ids = base.bundleSpec ? undefined : chooseIds(parts.state, parts.machine, request);
   const facts: CompileFacts = {
     id, request, imageConfig: base.config, rootfs: base.rootfs, network, folder: core.folderOf(shares?.id ?? id), resources: [...(cgroup?.resources ?? [])],
     volumes: volumes.map((v) => ({ target: v.target, source: v.source.driver.mountpoint(v.name), readonly: v.readonly, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
     cgroupMounts: (cgroup?.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }) ?? []).map((m) => ({ ...m, options: [...m.options] })),
-    ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
+    ...(ids && { ids: { uidMappings: ids.uidMappings, gidMappings: ids.gidMappings } }), ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
   };
   core.phase?.('draft');
   const { spec, files } = base.bundleSpec ? { spec: base.bundleSpec, files: {} } : await compile(core, facts);
@@ -152,7 +159,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     rootfs: base.folder !== undefined ? { path: base.folder } : base.rootfs.kind === 'host' ? { filesystems: base.rootfs.filesystems.map((f) => ({ ...f })), hide: [...base.rootfs.hide] } : layers ? { chainID: layers } : {},
     drivers: choicesOf(drivers), networks: wishes,
     volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
-    starts: 0,
+    starts: 0, ...(ids?.leased.length && { ids: ids.leased }),
   };
   return { record, drivers, volumes, files: shares ? {} : files, ...(base.found && { image: base.found }) };
 }

@@ -8,6 +8,7 @@ import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, so
 import { draftContainer, type Draft } from './draft.ts';
 import { claimEndpoints, endEndpoints, networksOf } from './endpoints.ts';
 import { collectLocked } from './finish.ts';
+import { withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
 import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
@@ -98,7 +99,7 @@ async function makeOrRecall(core: Core, asked: Asked, options: RunOptions, id: s
  */
 export async function runContainer(core: Core, wanted: ContainerRequest, options: RunOptions = {}): Promise<Session> {
   const asked = await ask(core, wanted, options);
-  const { request, name, image, key, loose } = asked;
+  const { image, key, loose, name } = asked;
   const ready = key === undefined ? undefined : await core.sandboxes.take(key, loose, name, ({ record: { id }, run, endpoints }) => holdingImage(core, id, image, () => makeAsked(core, asked, options, { id, run, endpoints })));
   if (ready) {
     const { made, sandbox } = ready;
@@ -107,6 +108,11 @@ export async function runContainer(core: Core, wanted: ContainerRequest, options
       throw error;
     });
   }
+  return withIds(() => runAsked(core, asked, options));
+}
+
+async function runAsked(core: Core, asked: Asked, options: RunOptions): Promise<Session> {
+  const { request, name, image } = asked;
   if (request.autoRemove) {
     const id = newId();
     const session = await holdingImage(core, id, image, async () => {

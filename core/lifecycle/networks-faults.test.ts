@@ -331,7 +331,7 @@ it('a database of the schema before is brought up to date: containers without ne
   await first.engine.close();
   const file = path.join(fixture.folder, 'root/state.db');
   const db = new DatabaseSync(file);
-  for (const table of ['networks', 'container_networks', 'endpoints', 'leases', 'last_addresses']) db.exec(`DROP TABLE ${table}`);
+  for (const table of ['networks', 'container_networks', 'endpoints', 'leases', 'last_addresses', 'id_ranges']) db.exec(`DROP TABLE ${table}`);
   db.exec("UPDATE containers SET record = json_remove(record, '$.networks'); PRAGMA user_version=3");
   db.close();
   const test = await engineWith({ fixture });

@@ -38,6 +38,8 @@ export interface EngineDefaults {
   /** What `--network default` (or none given) means: a mode such as `none`, `host`, a network's name. */
   readonly network: string;
   readonly logOptions: Readonly<Record<string, string>>;
+  /** `--userns` of who says nothing; host when absent. */
+  readonly userns?: string;
   /** Bytes of /dev/shm; 64 MiB when absent. */
   readonly shmSize?: number;
   /** Seconds between stopSignal and SIGKILL; 10 when absent. */

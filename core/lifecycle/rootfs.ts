@@ -18,22 +18,31 @@ export function snapshotsOf(record: ContainerRecord, driver: StorageDriver): rea
 
 const mountRegister = (i: number): string => (i === 0 ? 'core.root' : `core.root.${i}`);
 
-/** What the storage driver has to say about a container's root: detached mounts in the registers that {@link attachRootfs} uses. */
-export async function rootfsSteps(record: ContainerRecord, driver: StorageDriver, run: RunContext, readonly: boolean): Promise<readonly Step[]> {
+/**
+ * What the storage driver has to say about a container's root: detached mounts in the registers that {@link attachRootfs} uses. With `idmap` (a register) by
+ * the stage, as the host's root, and shown with the ids of that user namespace.
+ */
+export async function rootfsSteps(record: ContainerRecord, driver: StorageDriver, run: RunContext, readonly: boolean, idmap?: string): Promise<readonly Step[]> {
   const steps: Step[] = [];
   for (const [i, { request }] of snapshotsOf(record, driver).entries()) {
-    steps.push(...(await driver.planRootfs({ ...request, out: mountRegister(i), readonly }, run)));
+    const out = mountRegister(i);
+    const own = await driver.planRootfs({ ...request, out, readonly, ...(idmap !== undefined && { idmap }) }, run);
+    if (idmap === undefined) steps.push(...own);
+    else {
+      steps.push(...own.map((s): Step => (s.slot === 'init.rootfs' ? { ...s, slot: 'stage.mounts' } : s)));
+      if (!driver.features.has('idmap')) steps.push({ slot: 'stage.mounts', operation: op.idmapMount({ mount: out, userns: idmap }), undo: [] });
+    }
   }
   return steps;
 }
 
-/** Attach them on folder `at` (in a mount namespace of its own), and `rootfs` is set. A bundle's or user's own folder is bound. */
-export function attachRootfs(record: ContainerRecord, at: string): readonly Step[] {
+/** Attach them on folder `at` (in a mount namespace of its own), and `rootfs` is set. A bundle's or user's own folder is bound; `staged`: by the stage. */
+export function attachRootfs(record: ContainerRecord, at: string, staged = false): readonly Step[] {
   const none = { undo: [] } as const;
   const slot = 'init.rootfs' as const;
   const { filesystems = [], path } = record.rootfs;
   return [
-    ...(path === undefined ? [] : [{ slot, operation: op.openTree({ source: path, recursive: 1, out: mountRegister(0) }), ...none }]),
+    ...(path === undefined ? [] : [{ slot: staged ? 'stage.mounts' as const : slot, operation: op.openTree({ source: path, recursive: 1, out: mountRegister(0) }), ...none }]),
     { slot, operation: op.reopenRoot({ mount: mountRegister(0), at, out: REGISTER.rootfs }), ...none },
     ...filesystems.slice(1).map(({ target }, i) => ({ slot, operation: op.moveMount({ mount: mountRegister(i + 1), root: REGISTER.rootfs, target }), ...none })),
   ];

@@ -93,7 +93,7 @@ export class Shapes {
   key(request: ContainerRequest, found: FoundImage | undefined, options: StartOptions): string | undefined {
     const network = findNetwork(this.#core, request.network);
     const plain = request.ports.every(({ hostPort, hostPortEnd = hostPort }) => hostPort && hostPort === hostPortEnd) && !request.publishAll && !request.endpoints;
-    if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || request.network.includes(':') || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
+    if (!request.autoRemove || options.trace || request.mounts.length > 0 || !plain || (request.userns && request.userns !== 'host') || request.uidMaps || request.gidMaps || request.network.includes(':') || !found || Object.keys(found.image.config.Volumes ?? {}).length > 0) return undefined;
     this.#plain ??= this.#isPlain();
     if (!this.#plain) return undefined;
     const { name: _, ...rest } = request;

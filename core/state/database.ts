@@ -3,6 +3,7 @@ import { promisify } from 'node:util';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { fail } from '../errors/index.ts';
 import { sleep } from './files.ts';
+import { idMigration } from './ids-schema.ts';
 
 /** Applied in order, each once; the number applied is the database's `user_version`. Append only. */
 const migrations: readonly string[] = [
@@ -24,6 +25,7 @@ const migrations: readonly string[] = [
    CREATE INDEX leases_by_run ON leases (container, run, network);
    CREATE TABLE last_addresses (network TEXT NOT NULL, family INTEGER NOT NULL, address TEXT NOT NULL, PRIMARY KEY (network, family)) STRICT, WITHOUT ROWID;
    UPDATE containers SET record = json_set(record, '$.networks', json('[]'));`,
+  idMigration,
 ];
 
 const SQLITE_BUSY = 5;

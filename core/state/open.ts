@@ -8,6 +8,7 @@ import { claimFolder, ensurePrivateFolder, removeRecords } from './files.ts';
 import { beginTransaction, type StateContext } from './journal.ts';
 import { createLocks } from './locks.ts';
 import { ensureStateSchema } from './plugin-schema.ts';
+import { idTable } from './ids.ts';
 import { endpointTable, networkTable } from './networks.ts';
 import { createPoints, type Checkpoint } from './points.ts';
 import { createReconciler } from './reconcile.ts';
@@ -67,6 +68,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     volumes: volumeTable(db),
     networks: networkTable(db),
     endpoints: endpointTable(db),
+    ids: idTable(db),
     runs,
     pluginState: (plugin) => pluginState(db, plugin),
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),

@@ -3,6 +3,7 @@ import { fail } from '../errors/index.ts';
 import { type ContainerRecord } from '../api/types.ts';
 import { type PluginState } from '../contracts/common/index.ts';
 import { fromJson, isConstraint, toJson, type Database } from './database.ts';
+import { insertIds } from './ids.ts';
 import { networkChanges, requireNetwork } from './networks.ts';
 import { type Containers, type Rows, type VolumeRecord, type VolumeTable } from './types.ts';
 
@@ -138,6 +139,7 @@ export function rowChanges(db: Database): { readonly rows: Rows; check(): void }
       share(db, record);
       named(record, () => db.run('INSERT INTO containers VALUES (?, ?, ?, ?)', record.id, record.name, record.created, json));
       uses(record);
+      insertIds(db, record);
     },
     updateContainer(record) {
       let changed = 0;

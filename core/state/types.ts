@@ -20,6 +20,7 @@ export interface State {
   readonly volumes: VolumeTable;
   readonly networks: NetworkTable;
   readonly endpoints: EndpointTable;
+  readonly ids: IdTable;
   /** Names of `one`/`many` tables of plugins. */
   pluginState(plugin: string): PluginState;
   /** Bring the state of a plugin to the version that its code knows. Errors: ERR_STATE when it is newer, ERR_PLUGIN_FAILED. */
@@ -66,6 +67,13 @@ export interface VolumeTable {
   users(name: string): readonly string[];
 }
 
+/** Ids of the host that a container's are mapped to. */
+export interface IdLease { readonly container: string; readonly kind: 'uid' | 'gid'; readonly first: number; readonly size: number; /** By `--userns=auto`: nobody else may have them. */ readonly leased: boolean }
+export interface IdTable {
+  /** Of all containers, in the order of the host's ids. */
+  list(kind: 'uid' | 'gid'): readonly IdLease[];
+}
+
 export interface NetworkTable {
   /** Name, full id, or prefix of an id. Errors: ERR_NO_SUCH_NETWORK, ERR_AMBIGUOUS. */
   resolve(ref: string): NetworkRecord;
@@ -110,7 +118,7 @@ export interface Transaction {
 }
 /** Row changes, inside the commit's SQLite transaction. */
 export interface Rows {
-  /** Errors: ERR_NAME_TAKEN. */
+  /** Errors: ERR_NAME_TAKEN; ERR_BUSY when another container took the ids that were chosen for this one. */
   insertContainer(record: ContainerRecord, json?: string): void;
   updateContainer(record: ContainerRecord): void;
   deleteContainer(id: string): void;

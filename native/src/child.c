@@ -176,6 +176,10 @@ static int child_join_container(struct machine *m, int privileged) {
 	int flags = 0;
 	for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++)
 		if (!same_namespace(init, namespaces[i].type)) flags |= namespaces[i].flag;
+	if (flags & CLONE_NEWUSER) {
+		own_streams(self.session, init);
+		take_limits(init);
+	}
 	if (flags && syscall(SYS_setns, run.init->pidfd, flags)) return machine_fail(m, errno, "cannot enter the container's namespaces");
 	if (chdir("/")) return machine_fail(m, errno, "cannot enter the container's root");
 	/* a pid namespace is for children only; CLONE_PARENT makes the process the shim's own child */

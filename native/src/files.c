@@ -206,14 +206,14 @@ int do_link(struct machine *m, const struct op_link *o)
 }
 
 /* A user namespace may not make nodes: an empty file with the host's node bound over it. */
-static int bind_node(struct machine *m, int parent, const char *name, const char *source)
+static int bind_node(struct machine *m, int parent, const char *name, const char *source, dev_t device)
 {
 	AUTO_CLOSE int node = open(source, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	if (node < 0 || fstat(node, &st))
 		return machine_fail(m, errno, "cannot open the host's %s", source);
-	if (!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode))
-		return machine_fail(m, ENODEV, "%s is not a device node", source);
+	if ((!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode)) || st.st_rdev != device)
+		return machine_fail(m, ENODEV, "the host's %s is not that device", source);
 	AUTO_CLOSE int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (file < 0)
 		return -errno;
@@ -232,7 +232,7 @@ int do_mknod(struct machine *m, const struct op_mknod *o)
 	int r = mknodat(parent, name, o->mode, makedev(o->major, o->minor)) ? -errno : 0;
 	umask(saved);
 	if (r == -EPERM && o->bind.n)
-		return bind_node(m, parent, name, o->bind.p);
+		return bind_node(m, parent, name, o->bind.p, makedev(o->major, o->minor));
 	if (r || !(o->uid || o->gid))
 		return r;
 	if (fchownat(parent, name, o->uid, o->gid, AT_SYMLINK_NOFOLLOW))

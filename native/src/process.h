@@ -96,6 +96,12 @@ bool pool_resume(uint32_t length, uint8_t *plan);
 /* What the calls so far have used of the stack goes back to the kernel. */
 void give_back_stack(void);
 
+/* -- userns.c: what the host's root does for a process that is about to be in a user namespace. */
+/* The child's ends of the pipes belong to who is root in the user namespace of `pid`: only what has an owner there can be given to another. */
+void own_streams(const struct session *s, pid_t pid);
+/* The hard limits and the oom_score_adj of init, which nobody inside can raise, or write. */
+void take_limits(pid_t init);
+
 /* -- ports.c */
 /* The callback of holdPort. */
 int hold_port(struct machine *m, const struct op_hold_port *o);

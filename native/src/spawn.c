@@ -87,6 +87,7 @@ static void __attribute__((noreturn)) stage_run(struct machine *m, int sync, uin
 	sync_send(sync, SYNC_SPAWNED, (uint32_t)pid, NULL, -1);
 	register_set_number(m, pid_register, REGISTER_PID, pid);
 	if (run_part(m, &maps, PART_STAGE, &f)) stage_fail(sync, &f);
+	own_streams(run.init, pid);
 	sync_send(sync, SYNC_STAGE_DONE, 0, NULL, -1);
 	_exit(0);
 }

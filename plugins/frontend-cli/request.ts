@@ -11,6 +11,7 @@ import { parseExpose, parsePublish } from './ports.ts';
 import { restartRequest } from './restart-flag.ts';
 import { type runFlags } from './run-flags.ts';
 import { invalid, parseBytes, parseInteger, parsePairs, splitOnce } from './units.ts';
+import { usernsRequest } from './userns-flags.ts';
 
 type RunValues = Partial<Values<typeof runFlags>>;
 interface Surroundings {
@@ -141,7 +142,7 @@ export function buildRequest(flags: RunValues, args: readonly string[], around: 
     ...restartRequest(flags.restart, flags.rm ?? false),
     ...optional('ipc', namespaceMode('ipc', flags.ipc, ['private', 'shareable', 'host', 'none', 'container:'])), ...optional('pid', namespaceMode('pid', flags.pid, ['private', 'host', 'container:'])),
     ...optional('uts', namespaceMode('uts', flags.uts, ['private', 'host'])), ...optional('cgroupns', namespaceMode('cgroupns', flags.cgroupns, ['private', 'host'])),
-    ...optional('cgroupParent', flags['cgroup-parent']), groupAdd: flags['group-add'] ?? [],
+    ...usernsRequest(flags), ...optional('cgroupParent', flags['cgroup-parent']), groupAdd: flags['group-add'] ?? [],
     ...(flags['oom-score-adj'] === undefined ? {} : { oomScoreAdj: parseInteger('--oom-score-adj', flags['oom-score-adj'], -1000, 1000) }),
     log: { ...optional('driver', flags['log-driver']), options: parsePairs('--log-opt', flags['log-opt'] ?? []) },
     storageOptions: parsePairs('--storage-opt', flags['storage-opt'] ?? []), limits: parseLimits(flags, around.cpus),

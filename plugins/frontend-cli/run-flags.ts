@@ -1,6 +1,7 @@
 import { limitFlags } from './limit-flags.ts';
 import { type Flags } from './parse.ts';
 import { traceFlag } from './trace.ts';
+import { usernsFlags } from './userns-flags.ts';
 
 const own = {
   'add-host': { type: 'list', value: 'HOST:IP', help: 'add a line to /etc/hosts; host-gateway stands for the address of the host' },
@@ -23,6 +24,7 @@ const own = {
   'env-file': { type: 'list', value: 'FILE', help: 'read environment variables from a file' },
   explain: { type: 'optional', value: 'json', help: 'show the plan with its origins and run nothing; =json for all of it' },
   expose: { type: 'list', value: 'PORT[/PROTO]', help: 'say that it listens there, also a range; published with -P' },
+  gidmap: usernsFlags.gidmap,
   'group-add': { type: 'list', value: 'GROUP', help: 'additional group' },
   hostname: { type: 'string', short: 'h', value: 'NAME', help: 'host name' },
   init: { type: 'boolean', help: 'a small init as pid 1 forwards signals and reaps zombies' },
@@ -55,10 +57,13 @@ const own = {
   'stop-timeout': { type: 'string', value: 'SECONDS', help: 'time until it is killed (10)' },
   'storage-opt': { type: 'list', value: 'NAME=VALUE', help: 'option of the storage driver, e.g. size=1g' },
   sysctl: { type: 'list', value: 'NAME=VALUE', help: 'set a namespaced sysctl' },
+  'time-offset': usernsFlags['time-offset'],
   tmpfs: { type: 'list', value: 'PATH[:OPTIONS]', help: 'mount a tmpfs' },
   tty: { type: 'boolean', short: 't', help: 'give it a terminal' },
+  uidmap: usernsFlags.uidmap,
   ulimit: { type: 'list', value: 'NAME=SOFT[:HARD]', help: 'set a resource limit' },
   user: { type: 'string', short: 'u', value: 'USER[:GROUP]', help: 'user name or id' },
+  userns: usernsFlags.userns,
   uts: { type: 'string', value: 'MODE', help: 'UTS namespace: private or host' },
   volume: { type: 'list', short: 'v', value: '[SRC:]DST[:OPTIONS]', help: 'bind a folder or file, or mount a volume' },
   workdir: { type: 'string', short: 'w', value: 'DIR', help: 'working directory' },

@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { op } from '@engine/core/plan';
-import { REGISTER } from '@engine/core/contracts/common';
+import { REGISTER, type Machine } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
 import { type Device, type Spec } from '@engine/core/spec';
 import { S_IF } from './kernel.ts';
@@ -23,6 +23,12 @@ const links: readonly (readonly [path: string, target: string])[] = [
 
 const type: Readonly<Record<Device['type'], number>> = { c: S_IF.character, u: S_IF.character, b: S_IF.block, p: S_IF.fifo };
 
+/** Where the host has this device, whatever it is called inside. */
+function hostPath({ type: kind, path, major = 0, minor = 0 }: Device, machine: Pick<Machine, 'read'>): string {
+  const name = /^DEVNAME=(.+)$/m.exec(machine.read(`/sys/dev/${kind === 'b' ? 'block' : 'char'}/${major}:${minor}/uevent`) ?? '')?.[1];
+  return name === undefined ? path : `/dev/${name}`;
+}
+
 /** Is /dev the container's own (and not a bind of somebody else's)? */
 function ownsDev(spec: Spec): boolean {
   return !(spec.mounts ?? []).some((mount) => posix.normalize(mount.destination).replace(/(.)\/$/, '$1') === '/dev' && readMountOptions(mount).bind);
@@ -32,7 +38,7 @@ function ownsDev(spec: Spec): boolean {
  * Nodes and links below /dev. Slot `init.devices`; a device of the spec replaces the default one of the same path.
  * Errors: ERR_INVALID_VALUE for a relative path or numbers out of range.
  */
-export function planDevices(plan: PlanWriter, spec: Spec): void {
+export function planDevices(plan: PlanWriter, spec: Spec, machine: Pick<Machine, 'read'>): void {
   const chosen = (spec.linux?.devices ?? []).map((device, index) => ({ device: { ...device, path: posix.normalize(device.path) }, pointer: `/linux/devices/${index}` }));
   const paths = new Set(chosen.map(({ device }) => device.path));
   const own = ownsDev(spec);
@@ -51,8 +57,8 @@ export function planDevices(plan: PlanWriter, spec: Spec): void {
       writer.add('init.devices', op.mkdir({ root, path: folder, mode: 0o755, parents: 1 }));
     }
     const node = device.type === 'p' ? {} : { major: device.major ?? 0, minor: device.minor ?? 0 };
-    // a user namespace may not mknod: the host's node of the same path stands in
-    const bind = device.type === 'p' ? {} : { bind: device.path };
+    // a user namespace may not mknod: the host's node stands in
+    const bind = device.type === 'p' ? {} : { bind: hostPath(device, machine) };
     writer.add('init.devices', op.mknod({ root, path: device.path, mode: format | ((device.fileMode ?? 0o660) & 0o7777), ...node, uid: device.uid ?? 0, gid: device.gid ?? 0, ...bind }));
   }
   if (!own) return;

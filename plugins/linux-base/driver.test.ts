@@ -1,3 +1,4 @@
+import { idMapText } from '@engine/core/contracts/common';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { createPlanCollector } from '@engine/core/hooks';
 import { BITS, encodePlan, type PlannedStep } from '@engine/core/plan';
@@ -6,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { createLinuxBase } from './driver.ts';
 import { CLONE, MOUNT_ATTR, MS } from './kernel.ts';
 import { readMountOptions, readPropagation } from './mount-options.ts';
-import { formatIdMap, formatTimeOffsets, readNamespaces } from './namespaces.ts';
+import { formatTimeOffsets, readNamespaces } from './namespaces.ts';
 import { userOf } from './process.ts';
 import { checkSysctl } from './uts.ts';
 import manifest from './package.json' with { type: 'json' };
@@ -14,6 +15,7 @@ import manifest from './package.json' with { type: 'json' };
 const base = createLinuxBase({ machine: fakeMachine({ root: '/r', runRoot: '/rr' }) });
 const run = { container: 'c0ffee', runFolder: '/rr/runs/c0ffee' };
 type Changes = Omit<Partial<Spec>, 'process' | 'linux'> & { process?: Partial<NonNullable<Spec['process']>>; linux?: Partial<NonNullable<Spec['linux']>> };
+const maps = { uidMappings: [{ containerID: 0, hostID: 100000, size: 65536 }], gidMappings: [{ containerID: 0, hostID: 100000, size: 65536 }] };
 const own = (...types: ('mount' | 'pid' | 'uts' | 'user' | 'time' | 'network' | 'ipc' | 'cgroup')[]) => types.map((type) => ({ type }));
 function specOf({ process, linux, ...rest }: Changes = {}): Spec {
   return { ociVersion: '1.2.0', ...rest, process: { cwd: '/', args: ['true'], env: [], user: { username: '0' }, ...process }, linux: { namespaces: own('mount', 'pid', 'uts', 'ipc', 'network'), ...linux } };
@@ -51,7 +53,7 @@ describe('mount options', () => {
   });
   it('that mean nothing are refused', () => {
     expect(() => readMountOptions(mount('/x', 'bind', ['size=1']))).toThrow(/nothing for a bind/);
-    expect(() => readMountOptions(mount('/x', 'none', ['rbind', 'idmap']))).toThrow(/idmapped/);
+    expect(() => readMountOptions(mount('/x', 'tmpfs', ['idmap']))).toThrow(/bind mounts only/);
   });
 });
 
@@ -82,10 +84,37 @@ describe('mounts', () => {
     expect(args(steps, 'mountFs').find(({ source }) => source === '/src')).toMatchObject({ attributes: 0 });
     expect(steps.find(({ slot, operation }) => slot === 'init.mask' && operation.name === 'setMountAttributes')?.operation.args).toMatchObject({ set: MOUNT_ATTR.rdonly });
   });
-  it('of sysfs in a user namespace without a network of its own are the host\'s, read-only', () => {
-    const steps = plan({ mounts: [mount('/sys', 'sysfs')], linux: { namespaces: own('mount', 'pid', 'user'), uidMappings: [{ containerID: 0, hostID: 100000, size: 65536 }] } });
-    expect(args(steps, 'openTree')[0]).toMatchObject({ source: '/sys', recursive: 1 });
-    expect(args(steps, 'mountFs').some(({ type }) => type === 'sysfs')).toBe(false);
+  it('that show a namespace which a user namespace does not own are made by the stage, sysfs read-only', () => {
+    const mounts = [mount('/proc', 'proc'), mount('/sys', 'sysfs'), mount('/dev/mqueue', 'mqueue'), mount('/sys/fs/cgroup', 'cgroup2'), mount('/t', 'tmpfs')];
+    const slotsOf = (...types: Parameters<typeof own>): Record<string, string> => {
+      const steps = plan({ mounts, linux: { namespaces: own('mount', 'user', ...types), ...maps } });
+      return Object.fromEntries(steps.filter(({ operation, slot }) => operation.name === 'mountFs' && slot !== 'init.namespaces').map(({ operation, slot }) => [String(operation.args['type']), slot]));
+    };
+    expect(slotsOf()).toEqual({ proc: 'stage.mounts', sysfs: 'stage.mounts', mqueue: 'stage.mounts', cgroup2: 'stage.mounts', tmpfs: 'init.mounts' });
+    expect(new Set(Object.values(slotsOf('pid', 'network', 'ipc', 'cgroup')))).toEqual(new Set(['init.mounts']));
+    const sysfs = args(plan({ mounts: [mount('/sys', 'sysfs')], linux: { namespaces: own('mount', 'user'), ...maps } }), 'mountFs').find(({ type }) => type === 'sysfs');
+    expect(Number(sysfs?.['attributes']) & MOUNT_ATTR.rdonly).toBe(MOUNT_ATTR.rdonly);
+  });
+  it('of the host are looked up by the stage in a user namespace, and init is root before it makes anything', () => {
+    const steps = plan({ mounts: [mount('/b', 'bind', ['rbind', 'ro'])], linux: { namespaces: own('mount', 'user', 'pid'), ...maps } });
+    expect(named(steps, 'openTree', 'moveMount', 'becomeRoot').filter(({ slot }) => slot !== 'init.namespaces').map(({ slot, operation }) => `${slot} ${operation.name}`)).toEqual(['stage.mounts openTree', 'init.mounts becomeRoot', 'init.mounts moveMount']);
+    expect(() => plan({ mounts: [mount('/b', 'bind', ['rbind', 'rshared'])], linux: { namespaces: own('mount', 'user', 'pid'), ...maps } })).toThrow(/cannot mount into the host/);
+  });
+  it('with idmap show the ids of the container, or those that they say', () => {
+    const user = { linux: { namespaces: own('mount', 'user', 'pid'), ...maps } };
+    expect(args(plan({ mounts: [mount('/b', 'bind', ['rbind', 'idmap'])], ...user }), 'idmapMount')).toEqual([{ mount: 'linux-base.mount.0', userns: 'userns', recursive: 0 }]);
+    expect(args(plan({ mounts: [mount('/b', 'bind', ['rbind', 'ridmap'])], ...user }), 'idmapMount')[0]).toMatchObject({ recursive: 1 });
+    const steps = plan({ mounts: [{ ...mount('/b', 'bind', ['idmap']), uidMappings: [{ containerID: 0, hostID: 5, size: 1 }], gidMappings: [{ containerID: 0, hostID: 6, size: 1 }] }] });
+    expect(named(steps, 'makeUserNamespace', 'idmapMount').map(({ slot, operation }) => `${slot} ${operation.name}`)).toEqual(['init.mounts makeUserNamespace', 'init.mounts idmapMount']);
+    expect(args(steps, 'makeUserNamespace')[0]).toMatchObject({ uidMap: '0 5 1\n', gidMap: '0 6 1\n' });
+    expect(() => plan({ mounts: [mount('/b', 'bind', ['idmap'])] })).toThrow(/idmap needs a user namespace/);
+  });
+  it('name owners that exist inside only', () => {
+    const linux = { namespaces: own('mount', 'user', 'pid'), ...maps };
+    const small = { ...linux, gidMappings: [{ containerID: 0, hostID: 100000, size: 3 }] };
+    expect(args(plan({ mounts: [mount('/dev/pts', 'devpts', ['gid=5'])], linux }), 'mountFs').find(({ type }) => type === 'devpts')).toMatchObject({ options: ['gid=5'] });
+    expect(args(plan({ mounts: [mount('/dev/pts', 'devpts', ['gid=5'])], linux: small }), 'mountFs').find(({ type }) => type === 'devpts')).toMatchObject({ options: [] });
+    expect(() => plan({ mounts: [mount('/t', 'tmpfs', ['uid=70000'])], linux })).toThrow(/uid=70000 is no id of the container/);
   });
   it('stand before devices, masks and the pivot, and the root turns read-only last', () => {
     const steps = plan({ root: { path: 'x', readonly: true }, mounts: [mount('/dev', 'tmpfs')], linux: { namespaces: own('mount'), maskedPaths: ['/proc/kcore'], readonlyPaths: ['/proc/sys'] } });
@@ -127,7 +156,7 @@ describe('namespaces', () => {
   });
   it('with maps and offsets have a stage: namespaces before init is born, maps after', () => {
     const steps = plan({ linux: { namespaces: own('mount', 'user', 'time'), uidMappings: [{ containerID: 0, hostID: 100000, size: 65536 }], gidMappings: [{ containerID: 0, hostID: 200000, size: 10 }], timeOffsets: { monotonic: { secs: -5, nanosecs: 7 } } } });
-    expect(steps.filter(({ slot }) => slot.startsWith('stage.')).map(({ slot, operation }) => `${slot} ${operation.name}`)).toEqual(['stage.namespaces unshare', 'stage.namespaces timeOffsets', 'stage.maps writeIdMap', 'stage.maps writeIdMap']);
+    expect(steps.filter(({ slot }) => slot.startsWith('stage.')).map(({ slot, operation }) => `${slot} ${operation.name}`)).toEqual(['stage.namespaces unshare', 'stage.namespaces timeOffsets', 'stage.namespaces unshare', 'stage.namespaces setPropagation', 'stage.maps writeIdMap', 'stage.maps writeIdMap', 'stage.mounts procHandle']);
     expect(args(steps, 'timeOffsets')[0]).toEqual({ offsets: 'monotonic -5 7\n' });
     expect(args(steps, 'writeIdMap').map(({ kind, map }) => [kind, map])).toEqual([[0, '0 100000 65536\n'], [1, '0 200000 10\n']]);
   });
@@ -136,7 +165,7 @@ describe('namespaces', () => {
     expect(named(steps, 'openNamespace', 'joinNamespace').map(({ slot, operation }) => `${slot} ${operation.name}`)).toEqual(['shim.namespaces openNamespace', 'shim.namespaces openNamespace', 'shim.namespaces joinNamespace', 'init.namespaces joinNamespace']);
   });
   it('CVE-2024-40635: ids beyond 32 bits are refused', () => {
-    for (const hostID of [2 ** 32, -1, 1.5, 0xffffffff]) expect(() => formatIdMap([{ containerID: 0, hostID, size: 1 }], 'uidMappings')).toThrow(/not an id/);
+    for (const hostID of [2 ** 32, -1, 1.5, 0xffffffff]) expect(() => idMapText([{ containerID: 0, hostID, size: 1 }], 'uidMappings')).toThrow(/not an id/);
     expect(() => formatTimeOffsets({ realtime: { secs: 1 } })).toThrow(/unknown clock/);
   });
 });

@@ -25,7 +25,7 @@ export function createLinuxBase(deps: { readonly machine: Machine }): LinuxBase 
   return {
     planRootfs(plan, spec) {
       planMounts(plan, spec);
-      planDevices(plan, spec);
+      planDevices(plan, spec, deps.machine);
       planRoot(plan, spec, readPropagation(spec.linux?.rootfsPropagation));
     },
     planNamespaces(plan, spec, run) {

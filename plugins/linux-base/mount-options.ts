@@ -17,6 +17,8 @@ export interface MountOptions {
   readonly recursive: boolean;
   /** tmpfs starts with what the image has there. */
   readonly copyUp: boolean;
+  /** Show a bind's files with other owners, or those of all below it too. */
+  readonly idmap: false | 'own' | 'recursive';
   /** For the filesystem itself. */
   readonly data: readonly string[];
 }
@@ -37,11 +39,11 @@ const attributes: Readonly<Record<string, Attribute>> = {
 const propagations: Readonly<Record<string, number>> = { private: MS.private, slave: MS.slave, shared: MS.shared, unbindable: MS.unbindable };
 /** What mount(8) knows and means nothing here. */
 const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', '_netdev', 'nofail', 'loud', 'silent', 'async', 'iversion', 'noiversion', 'notmpcopyup']);
-const idmaps = new Set(['idmap', 'ridmap']);
+const idmaps: Readonly<Record<string, 'own' | 'recursive'>> = { idmap: 'own', ridmap: 'recursive' };
 
 /**
- * Read the options of a mount. Of contradicting options the last one wins. Errors: ERR_NOT_SUPPORTED (idmap), ERR_INVALID_VALUE (a filesystem
- * option on a bind mount, which has none).
+ * Read the options of a mount. Of contradicting options the last one wins. Errors: ERR_INVALID_VALUE (a filesystem option on a bind mount,
+ * which has none; idmap on anything else).
  */
 export function readMountOptions(mount: Mount): MountOptions {
   let set = 0;
@@ -53,6 +55,7 @@ export function readMountOptions(mount: Mount): MountOptions {
   let bind = mount.type === 'bind' || mount.type === 'rbind';
   let recursive = mount.type === 'rbind';
   let copyUp = false;
+  let idmap: MountOptions['idmap'] = false;
   const data: string[] = [];
   for (const option of mount.options ?? []) {
     const plain = attributes[option];
@@ -72,11 +75,12 @@ export function readMountOptions(mount: Mount): MountOptions {
       bind = true;
       recursive = option === 'rbind';
     } else if (option === 'tmpcopyup') copyUp = true;
-    else if (idmaps.has(option)) throw fail('ERR_NOT_SUPPORTED', `mount ${mount.destination}: idmapped mounts are not supported yet`, { path: mount.destination });
+    else if (idmaps[option]) idmap = idmaps[option];
     else if (option !== '' && !ignored.has(option)) data.push(option);
   }
   if (bind && data.length > 0) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: option ${data[0]} means nothing for a bind mount`, { path: mount.destination });
-  return { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, bind, recursive, copyUp, data };
+  if (idmap && !bind) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: idmap is for bind mounts only`, { path: mount.destination });
+  return { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, bind, recursive, copyUp, idmap, data };
 }
 
 /** MS_* of `rootfsPropagation` (`rshared`, `slave` …); 0 when absent. Errors: ERR_INVALID_VALUE. */

@@ -1,12 +1,12 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { BITS, op } from '@engine/core/plan';
-import { REGISTER } from '@engine/core/contracts/common';
+import { idMapText, REGISTER } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
-import { type Mount, type Spec } from '@engine/core/spec';
-import { MOUNT_ATTR, MS, O } from './kernel.ts';
+import { type IdMapping, type Mount, type Spec } from '@engine/core/spec';
+import { MOUNT_ATTR, MS, O, type NamespaceType } from './kernel.ts';
 import { readMountOptions, type MountOptions } from './mount-options.ts';
-import { hostPropagation, readNamespaces } from './namespaces.ts';
+import { hostPropagation, readNamespaces, type NamespacePlan } from './namespaces.ts';
 
 /** Mount points that must be themselves, not links of the image (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642, CVE-2026-41579). */
 const guarded = ['/proc', '/sys', '/dev', '/sys/fs/cgroup'];
@@ -32,11 +32,13 @@ export function mountTarget(mount: Mount): string {
   return target;
 }
 
+/** Where mounts are made: by init, or, while the host's root can still do it, by the stage. */
+type MakingSlot = 'init.mounts' | 'stage.mounts';
 const registerOf = (index: number): string => `linux-base.mount.${index}`;
 const refuseOf = (target: string): number => (isGuarded(target) ? BITS.REFUSE.symlink : 0);
 
 /** A detached clone of a bind mount's source, with its attributes. */
-function openSource(plan: PlanWriter, mount: Mount, options: MountOptions, index: number, slot: 'init.namespaces' | 'init.mounts'): void {
+function openSource(plan: PlanWriter, mount: Mount, options: MountOptions, index: number, slot: 'init.namespaces' | MakingSlot): void {
   if (!mount.source) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: a bind mount needs a source`, { path: mount.destination });
   if (!posix.isAbsolute(mount.source)) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: source ${mount.source} is not absolute`, { path: mount.source });
   const out = registerOf(index);
@@ -49,13 +51,13 @@ export function sharedSource(plan: PlanWriter, mount: Mount, options: MountOptio
 }
 
 /** Attributes and propagation of a detached bind, before anybody can see it. */
-function setBindAttributes(plan: PlanWriter, options: MountOptions, index: number): void {
+function setBindAttributes(plan: PlanWriter, options: MountOptions, index: number, slot: MakingSlot): void {
   const mount = registerOf(index);
   // `rw` is what a bind is anyway; clearing read-only would undo what the host's mount says
   const clear = options.clear & ~MOUNT_ATTR.rdonly;
-  if (options.set || clear) plan.add('init.mounts', op.setMountAttributes({ mount, set: options.set, clear }));
+  if (options.set || clear) plan.add(slot, op.setMountAttributes({ mount, set: options.set, clear }));
   const recursiveClear = options.recursiveClear & ~MOUNT_ATTR.rdonly;
-  if (options.recursiveSet || recursiveClear) plan.add('init.mounts', op.setMountAttributes({ mount, set: options.recursiveSet, clear: recursiveClear, recursive: 1 }));
+  if (options.recursiveSet || recursiveClear) plan.add(slot, op.setMountAttributes({ mount, set: options.recursiveSet, clear: recursiveClear, recursive: 1 }));
 }
 
 /** Propagation can be set once the mount has a place: a detached mount is private. */
@@ -67,18 +69,50 @@ function setPropagation(plan: PlanWriter, options: MountOptions, index: number, 
 }
 
 /** A new filesystem of the mount's type in its register. */
-function makeFilesystem(plan: PlanWriter, mount: Mount, options: MountOptions, late: boolean, out: string): void {
+function makeFilesystem(plan: PlanWriter, spec: Spec, mount: Mount, options: MountOptions, late: boolean, out: string): void {
   const type = mount.type ?? '';
   if (!/^[a-z0-9_.-]+$/i.test(type)) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: bad filesystem type ${JSON.stringify(type)}`, { path: mount.destination });
-  const data = options.data.filter((option) => type !== 'devpts' || option !== 'newinstance');
-  const attributes = (late ? options.set & ~MOUNT_ATTR.rdonly : options.set) | options.recursiveSet;
-  plan.add('init.mounts', op.mountFs({ type, source: mount.source ?? type, options: data, attributes, out }));
+  const namespaces = readNamespaces(spec);
+  const slot = isHosts(type, namespaces) ? 'stage.mounts' : 'init.mounts';
+  const data = ownedOptions(spec, mount, options.data.filter((option) => type !== 'devpts' || option !== 'newinstance'));
+  const asked = type === 'sysfs' && slot === 'stage.mounts' ? options.set | MOUNT_ATTR.rdonly | MOUNT_ATTR.nosuid | MOUNT_ATTR.nodev | MOUNT_ATTR.noexec : options.set;
+  const attributes = (late ? asked & ~MOUNT_ATTR.rdonly : asked) | options.recursiveSet;
+  plan.add(slot, op.mountFs({ type, source: mount.source ?? type, options: data, attributes, out }));
 }
 
-/** sysfs shows the network namespace it was mounted in, and a user namespace may mount it only over a net namespace that it owns. */
-function needsHostSysfs(spec: Spec): boolean {
-  const { own } = readNamespaces(spec);
-  return own.has('user') && !own.has('network');
+/** The namespace that a filesystem of this type shows: it can be mounted only by whom that belongs to, and shows that of its mounter. */
+const shows: Readonly<Record<string, NamespaceType>> = { sysfs: 'network', mqueue: 'ipc', proc: 'pid', cgroup: 'cgroup', cgroup2: 'cgroup' };
+/** In a user namespace: does this show a namespace that it does not own, so that only the stage can mount it? */
+function isHosts(type: string, { user, own }: NamespacePlan): boolean {
+  const shown = shows[type];
+  return user && shown !== undefined && !own.has(shown);
+}
+
+/** Is this id one of the container's? */
+function isMapped(mappings: readonly IdMapping[] | undefined, id: number): boolean {
+  return mappings === undefined || mappings.some(({ containerID, size }) => id >= containerID && id < containerID + size);
+}
+
+/** Options that name an owner: the terminals' group is left away when it does not exist inside. Errors: ERR_INVALID_VALUE for others. */
+function ownedOptions({ linux = {} }: Spec, mount: Mount, data: readonly string[]): readonly string[] {
+  return data.filter((option) => {
+    const [, kind, id] = /^(uid|gid)=(\d+)$/.exec(option) ?? [];
+    if (kind === undefined || isMapped(kind === 'uid' ? linux.uidMappings : linux.gidMappings, Number(id))) return true;
+    if (mount.type === 'devpts') return false;
+    throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: ${option} is no id of the container's user namespace`, { path: mount.destination });
+  });
+}
+
+/** Show the files of a detached bind with other owners. Errors: ERR_INVALID_VALUE when nobody says with which. */
+function mapOwners(plan: PlanWriter, spec: Spec, mount: Mount, options: MountOptions, index: number, slot: MakingSlot): void {
+  const { uidMappings, gidMappings } = mount;
+  const { own, user } = readNamespaces(spec);
+  let userns: string = own.has('user') ? REGISTER.userns : 'linux-base.ns.user';
+  if (uidMappings?.length && gidMappings?.length) {
+    userns = `linux-base.idmap.${index}`;
+    plan.add(slot, op.makeUserNamespace({ uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings'), out: userns }));
+  } else if (!user) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: idmap needs a user namespace, or maps of its own`, { path: mount.destination, hint: 'give the container one with --userns=auto' });
+  plan.add(slot, op.idmapMount({ mount: registerOf(index), userns, recursive: options.idmap === 'recursive' ? 1 : 0 }));
 }
 
 function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): string | undefined {
@@ -86,24 +120,20 @@ function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): s
   const options = readMountOptions(mount);
   const root = REGISTER.rootfs;
   if (options.bind) {
-    if (options.propagation !== MS.shared) openSource(plan, mount, options, index, 'init.mounts');
-    setBindAttributes(plan, options, index);
+    const slot = readNamespaces(spec).user ? 'stage.mounts' : 'init.mounts';
+    if (options.propagation !== MS.shared) openSource(plan, mount, options, index, slot);
+    setBindAttributes(plan, options, index, slot);
+    if (options.idmap) mapOwners(plan, spec, mount, options, index, slot);
     plan.add('init.mounts', op.moveMount({ mount: registerOf(index), root, target, refuse: refuseOf(target) }));
     // private is the default for binds; what is cloned from a private tree is that already
     const isPrivate = options.propagation === 0 || options.propagation === MS.private;
     if (options.propagation !== MS.shared && !(isPrivate && hostPropagation(spec) === MS.private)) setPropagation(plan, options, index, MS.private);
     return undefined;
   }
-  if (mount.type === 'sysfs' && needsHostSysfs(spec)) {
-    plan.add('init.mounts', op.openTree({ source: '/sys', recursive: 1, out: registerOf(index) }));
-    plan.add('init.mounts', op.setMountAttributes({ mount: registerOf(index), set: MOUNT_ATTR.rdonly | MOUNT_ATTR.nosuid | MOUNT_ATTR.nodev | MOUNT_ATTR.noexec, recursive: 1 }));
-    plan.add('init.mounts', op.moveMount({ mount: registerOf(index), root, target, refuse: refuseOf(target) }));
-    return undefined;
-  }
   const out = mount.type === 'devpts' && target === '/dev/pts' ? REGISTER.devpts : registerOf(index);
   // mount points are still to be made inside a tmpfs, so it becomes read-only last
   const late = mount.type === 'tmpfs' && (options.set & MOUNT_ATTR.rdonly) !== 0;
-  makeFilesystem(plan, mount, options, late, out);
+  makeFilesystem(plan, spec, mount, options, late, out);
   if (options.copyUp) plan.add('init.mounts', op.copyTree({ fromRoot: root, from: target, toRoot: out, to: '.' }, { okMissing: true }));
   plan.add('init.mounts', op.moveMount({ mount: out, root, target, refuse: refuseOf(target) }));
   if (options.propagation) plan.add('init.mounts', op.setMountAttributes({ mount: out, propagation: options.propagation, recursive: options.propagationRecursive ? 1 : 0 }));
@@ -115,7 +145,10 @@ function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): s
  * and the read-only last step of tmpfs in `init.mask`.
  */
 export function planMounts(plan: PlanWriter, spec: Spec): void {
-  plan.add('init.mounts', op.procHandle({ out: REGISTER.proc }));
+  const namespaces = readNamespaces(spec);
+  // the root is attached at a path of the host: from here on nothing of the host is looked up any more
+  if (namespaces.user) plan.add('init.mounts', op.becomeRoot({}));
+  plan.add(isHosts('proc', namespaces) ? 'stage.mounts' : 'init.mounts', op.procHandle({ out: REGISTER.proc }));
   (spec.mounts ?? []).forEach((mount, index) => {
     const writer = plan.at(`/mounts/${index}`);
     const late = planMount(writer, spec, mount, index);

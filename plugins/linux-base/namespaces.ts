@@ -1,8 +1,8 @@
 import { fail } from '@engine/core/errors';
 import { op } from '@engine/core/plan';
-import { REGISTER } from '@engine/core/contracts/common';
+import { idMapText, REGISTER } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
-import { type IdMapping, type Spec } from '@engine/core/spec';
+import { type Spec } from '@engine/core/spec';
 import { CLONE, MOUNT_ATTR, MS, NAMESPACE_FILE, type NamespaceType } from './kernel.ts';
 import { readMountOptions, readPropagation } from './mount-options.ts';
 import { sharedSource } from './mounts.ts';
@@ -16,6 +16,8 @@ export interface NamespacePlan {
   readonly joined: readonly { readonly type: NamespaceType; readonly path: string }[];
   /** Does a stage stand between shim and init? */
   readonly stage: boolean;
+  /** In a user namespace, its own or a joined one: what only the host's root can do is done by the stage. */
+  readonly user: boolean;
 }
 
 /** Read `linux.namespaces`. Errors: ERR_INVALID_VALUE (twice the same type, offsets without a namespace), ERR_NOT_SUPPORTED (a mount namespace to join). */
@@ -36,23 +38,12 @@ export function readNamespaces(spec: Spec): NamespacePlan {
   if (maps > 0 && !own.has('user')) throw fail('ERR_INVALID_VALUE', 'linux.uidMappings and linux.gidMappings need a user namespace');
   const offsets = Object.keys(spec.linux?.timeOffsets ?? {}).length > 0;
   if (offsets && !own.has('time')) throw fail('ERR_INVALID_VALUE', 'linux.timeOffsets needs a time namespace');
-  const stage = own.has('user') || offsets || joined.some(({ type }) => type === 'user');
+  const user = own.has('user') || joined.some(({ type }) => type === 'user');
+  const stage = user || offsets;
   let flags = 0;
   // cgroup: unshared by the cgroup driver, after joining. time with offsets: unshared by the stage (clone3 + offsets is EACCES)
   for (const type of own) if (type !== 'cgroup' && !(type === 'time' && offsets)) flags |= CLONE[type];
-  return { flags, own, joined, stage };
-}
-
-/** Lines of uid_map and gid_map. Errors: ERR_INVALID_VALUE. */
-export function formatIdMap(mappings: readonly IdMapping[], name: string): string {
-  return mappings.map(({ containerID, hostID, size }) => {
-    for (const id of [containerID, hostID, size]) {
-      // CVE-2024-40635: an id beyond 32 bits wraps around to root
-      if (!Number.isInteger(id) || id < 0 || id > 0xfffffffe) throw fail('ERR_INVALID_VALUE', `linux.${name}: ${id} is not an id`);
-    }
-    if (size === 0) throw fail('ERR_INVALID_VALUE', `linux.${name}: a mapping of size 0`);
-    return `${containerID} ${hostID} ${size}\n`;
-  }).join('');
+  return { flags, own, joined, stage, user };
 }
 
 /** Lines of timens_offsets. Errors: ERR_INVALID_VALUE for an unknown clock or a number out of range. */
@@ -82,8 +73,8 @@ export function planNamespaces(plan: PlanWriter, spec: Spec, runFolder: string):
   for (const { type, path } of namespaces.joined) {
     const out = `linux-base.ns.${type}`;
     list.add('shim.namespaces', op.openNamespace({ type: NAMESPACE_FILE[type], path, out }));
-    // a pid namespace is entered by being born into it; a user namespace owns what is made after it was entered
-    const slot = type === 'pid' ? 'shim.namespaces' : type === 'user' ? 'stage.namespaces' : 'init.namespaces';
+    // a pid namespace is entered by being born into it; a user namespace owns what is made after it was entered, and nobody in it may enter those of the host
+    const slot = type === 'pid' ? 'shim.namespaces' : type === 'user' ? 'stage.mounts' : namespaces.user ? 'stage.namespaces' : 'init.namespaces';
     list.add(slot, op.joinNamespace({ fd: out, flags: CLONE[type] }));
   }
   list.add('shim.spawn', op.spawn({ flags: BigInt(namespaces.flags), pid: REGISTER.init, pidfd: REGISTER.initPidfd }));
@@ -94,19 +85,25 @@ export function planNamespaces(plan: PlanWriter, spec: Spec, runFolder: string):
     time.add('stage.namespaces', op.unshare({ flags: BigInt(CLONE.time) }));
     time.add('stage.namespaces', op.timeOffsets({ offsets: formatTimeOffsets(offsets) }));
   }
+  if (namespaces.user) {
+    list.add('stage.namespaces', op.unshare({ flags: BigInt(CLONE.mount) }));
+    list.add('stage.namespaces', op.setPropagation({ path: '/', flags: hostPropagation(spec) | MS.rec }));
+  }
   const maps = [['uidMappings', 0], ['gidMappings', 1]] as const;
   for (const [name, kind] of maps) {
     const mappings = spec.linux?.[name];
-    if (mappings?.length) plan.at(`/linux/${name}`).add('stage.maps', op.writeIdMap({ pid: REGISTER.init, kind, map: formatIdMap(mappings, name) }));
+    if (mappings?.length) plan.at(`/linux/${name}`).add('stage.maps', op.writeIdMap({ pid: REGISTER.init, kind, map: idMapText(mappings, name) }));
   }
   // clones of shared sources first: they stay peers of the host's mounts, which the copy of the tree must not be
   (spec.mounts ?? []).forEach((mount, index) => {
     const options = readMountOptions(mount);
-    if (options.bind && options.propagation === MS.shared) sharedSource(plan.at(`/mounts/${index}`), mount, options, index);
+    if (!options.bind || options.propagation !== MS.shared) return;
+    if (namespaces.user) throw fail('ERR_NOT_SUPPORTED', `mount ${mount.destination}: a container in a user namespace cannot mount into the host's tree`, { path: mount.destination, hint: 'use propagation slave, or --userns=host' });
+    sharedSource(plan.at(`/mounts/${index}`), mount, options, index);
   });
   list.add('init.namespaces', op.setPropagation({ path: '/', flags: hostPropagation(spec) | MS.rec }));
   // the empty folder that hides masked folders lies where the rootfs will cover it: open_tree clones attached mounts only, before 6.15
   const masked = plan.at('/linux/maskedPaths');
-  masked.add('init.namespaces', op.mountFs({ type: 'tmpfs', source: 'empty', options: ['size=4k', 'nr_inodes=2', 'mode=0755'], attributes: MOUNT_ATTR.rdonly | MOUNT_ATTR.nosuid | MOUNT_ATTR.nodev | MOUNT_ATTR.noexec, out: 'linux-base.empty' }));
+  masked.add('init.namespaces', op.mountFs({ type: 'tmpfs', source: 'empty', options: ['size=4k', 'nr_inodes=2', 'mode=0755', ...(namespaces.user ? ['uid=0', 'gid=0'] : [])], attributes: MOUNT_ATTR.rdonly | MOUNT_ATTR.nosuid | MOUNT_ATTR.nodev | MOUNT_ATTR.noexec, out: 'linux-base.empty' }));
   masked.add('init.namespaces', op.moveMount({ mount: 'linux-base.empty', target: `${runFolder}/rootfs` }));
 }

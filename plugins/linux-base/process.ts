@@ -4,6 +4,7 @@ import { BITS, op, type Arguments } from '@engine/core/plan';
 import { REGISTER, type Machine } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
 import { type Process, type Spec } from '@engine/core/spec';
+import { readNamespaces, type NamespacePlan } from './namespaces.ts';
 import { IOPRIO_CLASS, IOPRIO_CLASS_SHIFT, O, MAGIC, PERSONALITY, RLIM_INFINITY, RLIMIT, SCHED } from './kernel.ts';
 
 /** Annotations by which the core hands over what the OCI spec has no word for. Images and users can't set this namespace. */
@@ -50,8 +51,22 @@ function limit(value: number, name: string): bigint {
   return BigInt(value);
 }
 
-/** Errors: ERR_INVALID_VALUE: unknown name, the same twice, soft above hard. */
-function planRlimits(plan: PlanWriter, process: Process, part: Part, machine: Machine): void {
+/** Hard limits of the engine, by the kernel's words for them; what cannot be read limits nothing. */
+const LIMIT_NAMES: Readonly<Record<string, string>> = {
+  RLIMIT_CPU: 'cpu time', RLIMIT_FSIZE: 'file size', RLIMIT_DATA: 'data size', RLIMIT_STACK: 'stack size', RLIMIT_CORE: 'core file size', RLIMIT_RSS: 'resident set', RLIMIT_NPROC: 'processes',
+  RLIMIT_NOFILE: 'open files', RLIMIT_MEMLOCK: 'locked memory', RLIMIT_AS: 'address space', RLIMIT_LOCKS: 'file locks', RLIMIT_SIGPENDING: 'pending signals', RLIMIT_MSGQUEUE: 'msgqueue size',
+  RLIMIT_NICE: 'nice priority', RLIMIT_RTPRIO: 'realtime priority', RLIMIT_RTTIME: 'realtime timeout',
+};
+function ownHardLimit(machine: Machine, type: string): bigint {
+  const [, hard] = new RegExp(`^Max ${LIMIT_NAMES[type] ?? ''} +\\S+ +(\\S+)`, 'm').exec(machine.read('/proc/self/limits') ?? '') ?? [];
+  return hard === undefined || hard === 'unlimited' ? RLIM_INFINITY : BigInt(hard);
+}
+
+/**
+ * In a user namespace nobody may raise a hard limit: the stage does it, and init then lowers its own. A session has init's (joinContainer).
+ * Errors: ERR_INVALID_VALUE: unknown name, the same twice, soft above hard.
+ */
+function planRlimits(plan: PlanWriter, { user }: NamespacePlan, process: Process, part: Part, machine: Machine): void {
   const seen = new Set<string>();
   (process.rlimits ?? []).forEach(({ type, soft, hard }, index) => {
     const resource = RLIMIT[type];
@@ -63,7 +78,9 @@ function planRlimits(plan: PlanWriter, process: Process, part: Part, machine: Ma
     if (low > high) throw fail('ERR_INVALID_VALUE', `rlimit ${type}: the soft limit is above the hard one`);
     // raising a hard limit needs CAP_SYS_RESOURCE; where the engine itself lacks it the user learns so and the container still runs
     const optional = !machine.capabilities.includes('CAP_SYS_RESOURCE');
-    plan.at(`/process/rlimits/${index}`).add(`${part}.limits`, op.rlimit({ resource, soft: low, hard: high }, optional ? { optional: true } : undefined));
+    const writer = plan.at(`/process/rlimits/${index}`);
+    if (user && part === 'init' && high > ownHardLimit(machine, type)) writer.add('stage.mounts', op.rlimit({ resource, soft: high, hard: high }, optional ? { optional: true } : undefined));
+    writer.add(`${part}.limits`, op.rlimit({ resource, soft: low, hard: high }, optional ? { optional: true } : undefined));
   });
 }
 
@@ -74,13 +91,15 @@ function known(table: Readonly<Record<string, number>>, name: string, field: str
 }
 
 /** umask, oom_score_adj, scheduler, nice, I/O priority, personality. */
-function planAttributes(plan: PlanWriter, spec: Spec, process: Process, part: Part): void {
+function planAttributes(plan: PlanWriter, { user }: NamespacePlan, spec: Spec, process: Process, part: Part): void {
   const args: Arguments<'processAttributes'> = { what: BITS.PROCESS.umask, umask: process.user.umask ?? 0o022 };
   if (process.oomScoreAdj !== undefined) {
     if (!Number.isInteger(process.oomScoreAdj) || Math.abs(process.oomScoreAdj) > 1000) throw fail('ERR_INVALID_VALUE', `oom_score_adj ${process.oomScoreAdj} is not in -1000..1000`);
     args.what |= BITS.PROCESS.oomScoreAdj;
     args.oomScoreAdj = process.oomScoreAdj;
     args.proc = REGISTER.proc;
+    // only the host's root may make it less, and init has it from the stage then
+    if (user && part === 'init') plan.at('/process/oomScoreAdj').add('stage.mounts', op.processAttributes({ what: BITS.PROCESS.oomScoreAdj, oomScoreAdj: process.oomScoreAdj }));
     if (part === 'exec') plan.at('/process/oomScoreAdj').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
   }
   const { scheduler, ioPriority } = process;
@@ -127,8 +146,9 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
   if (!process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
   planStreams(plan, spec, process, part);
   plan.at('/process').add(`${part}.keyring`, op.sessionKeyring({ name: `_ses.${container}` }, { optional: true }));
-  planRlimits(plan, process, part, machine);
-  planAttributes(plan, spec, process, part);
+  const namespaces = readNamespaces(spec);
+  planRlimits(plan, namespaces, process, part, machine);
+  planAttributes(plan, namespaces, spec, process, part);
   if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
   planProgram(plan, process, part);
   // with process.capabilities in the spec its owner writes the identity
@@ -139,6 +159,7 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
 
 /** What an exec plan has after the core's joinContainer: root and terminals of the container, found again from inside. */
 export function planJoin(plan: PlanWriter, spec: Spec): void {
+  if (readNamespaces(spec).user) plan.add('exec.join', op.becomeRoot({}));
   plan.add('exec.join', op.open({ path: '/', flags: O.path | O.directory | O.cloexec, out: REGISTER.rootfs }));
   if (spec.process?.terminal) plan.add('exec.terminal', op.open({ root: REGISTER.rootfs, path: '/dev/pts', flags: O.path | O.directory | O.cloexec, magic: MAGIC.devpts, out: REGISTER.devpts }));
 }

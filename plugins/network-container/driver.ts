@@ -24,13 +24,13 @@ export function createNetworkContainer(): NetworkDriver {
       if (!mode.startsWith(PREFIX) || container === '') throw fail('ERR_INVALID_VALUE', `network ${mode}: no container is named`, { path: mode, hint: 'write container:NAME' });
       return { kind: 'container', container };
     },
-    planEndpoint({ mode, ports, target }, run) {
+    planEndpoint({ mode, ports, target, join = 'init' }, run) {
       if (ports.length > 0) throw fail('ERR_INVALID_VALUE', 'conflicting options: port publishing and the container type network mode', { path: mode, hint: 'publish the ports on the container whose network is joined' });
       if (!target) throw fail('ERR_NOT_RUNNING', `cannot join the network of ${mode.slice(PREFIX.length)}: it is not running`, { path: mode });
       if (target.container === run.container) throw fail('ERR_INVALID_VALUE', 'a container cannot join its own network', { path: mode });
       return [
         step('shim.namespaces', op.openNamespace({ pid: target.pid, startTime: target.startTime, type: 'net', out: REGISTER })),
-        step('init.namespaces', op.joinNamespace({ fd: REGISTER, flags: CLONE_NEWNET })),
+        step(`${join}.namespaces`, op.joinNamespace({ fd: REGISTER, flags: CLONE_NEWNET })),
       ];
     },
   };

@@ -42,36 +42,43 @@ function containerHostname(facts: CompileFacts, machine: DockerSpecDeps['machine
   return request.hostname ?? facts.sharedHostname ?? (network === 'host' || request.uts === 'host' ? machine.hostname : facts.id.slice(0, 12));
 }
 
-function namespaceMode(kind: 'ipc' | 'pid' | 'uts' | 'cgroupns' | 'userns', mode: string | undefined, known: readonly string[]): string {
+function namespaceMode(kind: 'ipc' | 'pid' | 'uts' | 'cgroupns', mode: string | undefined, known: readonly string[]): string {
   if (!mode) return 'private';
   if (known.includes(mode)) return mode;
   if (mode.startsWith('container:') && (kind === 'ipc' || kind === 'pid')) throw fail('ERR_NOT_SUPPORTED', `--${kind} ${mode}: another container's ${kind} namespace cannot be joined yet`);
   throw fail('ERR_INVALID_VALUE', `--${kind}: invalid mode ${mode}`, { operation: kind });
 }
 
-function namespaces(request: ContainerRequest, network: CompileFacts['network']): NonNullable<Linux['namespaces']> {
+function namespaces({ request, network, ids }: CompileFacts): NonNullable<Linux['namespaces']> {
   const types: NonNullable<Linux['namespaces']>[number]['type'][] = ['mount'];
   if (namespaceMode('pid', request.pid, ['host', 'private']) !== 'host') types.push('pid');
   if (namespaceMode('ipc', request.ipc, ['host', 'private', 'shareable', 'none']) !== 'host') types.push('ipc');
   if (namespaceMode('uts', request.uts, ['host', 'private']) !== 'host') types.push('uts');
   if (namespaceMode('cgroupns', request.cgroupns, ['host', 'private']) !== 'host') types.push('cgroup');
-  namespaceMode('userns', request.userns, ['host']);
+  if (ids) types.push('user');
+  if (request.timeOffsets) types.push('time');
   if (network === 'new') types.push('network');
   return types.map((type) => ({ type }));
 }
 
+/** The last group of those that follow on 0 without a hole: the kernel takes a range only when both of its ends are mapped. */
+function lastGroup(mappings: NonNullable<CompileFacts['ids']>['gidMappings'] | undefined): number {
+  if (!mappings) return 2_147_483_647;
+  return [...mappings].sort((a, b) => a.containerID - b.containerID).reduce((end, { containerID, size }) => (containerID === end ? end + size : end), 0) - 1;
+}
+
 /** Docker's, for a network namespace of the container's own: any port may be bound, anybody may ping. */
-function defaultSysctls(network: CompileFacts['network'], host: HostView): Record<string, string> {
+function defaultSysctls({ network, ids }: CompileFacts, host: HostView): Record<string, string> {
   if (network !== 'new') return {};
-  const wanted = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
+  const wanted = { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': `0 ${lastGroup(ids?.gidMappings)}` };
   return Object.fromEntries(Object.entries(wanted).filter(([key]) => host.kind(`/proc/sys/${key.replaceAll('.', '/')}`) !== undefined));
 }
 
-function networkFiles({ request, folder }: CompileFacts): Mount[] {
+function networkFiles({ request, folder, ids }: CompileFacts): Mount[] {
   const taken = new Set(request.mounts.map((m) => m.target));
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`))
-    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(folder, name), options: ['rbind', 'rprivate'] }));
+    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(folder, name), options: ['rbind', 'rprivate', ...(ids ? ['idmap'] : [])] }));
 }
 
 /** Does `--security-opt` say so: `KEY`, `KEY=VALUE` or `KEY:VALUE`? */
@@ -82,7 +89,7 @@ export function securityOption(request: ContainerRequest, key: string): string |
 
 /** The spec of a container, with everything but what security drivers add. */
 function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spec {
-  const { request, imageConfig, rootfs, network } = facts;
+  const { request, imageConfig, rootfs } = facts;
   const { args } = processArgs(request, imageConfig);
   const { devices, rules } = compileDevices(request, host);
   const shmSize = request.shmSize ?? facts.shmSize ?? DEFAULT_SHM_SIZE;
@@ -92,7 +99,7 @@ function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spe
   const open = request.privileged || securityOption(request, 'systempaths') === 'unconfined';
   const throttles = open ? [] : host.list('/sys/devices/system/cpu').filter((name) => /^cpu\d+$/.test(name)).map((name) => `/sys/devices/system/cpu/${name}/thermal_throttle`).filter((p) => host.kind(p));
   const noNewPrivileges = securityOption(request, 'no-new-privileges');
-  const sysctl = { ...defaultSysctls(network, host), ...request.sysctls };
+  const sysctl = { ...defaultSysctls(facts, host), ...request.sysctls };
   const ownUts = request.uts !== 'host';
   const annotations = { ...(request.init ? { [ANNOTATION.init]: '1' } : {}), ...(request.groupAdd.length ? { [ANNOTATION.groupAdd]: JSON.stringify(request.groupAdd) } : {}) };
   const spec: Spec = {
@@ -111,9 +118,11 @@ function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spe
     root: { path: 'rootfs', ...(request.readonlyRootfs ? { readonly: true } : {}) },
     ...(ownUts ? { hostname } : {}),
     ...(ownUts && request.domainname ? { domainname: request.domainname } : {}),
-    mounts: mergeMounts(base, userMounts(request, facts.volumes), request.readonlyRootfs),
+    mounts: mergeMounts(base, userMounts(request, facts.volumes, facts.ids !== undefined), request.readonlyRootfs),
     linux: {
-      namespaces: namespaces(request, network),
+      namespaces: namespaces(facts),
+      ...(request.timeOffsets ? { timeOffsets: request.timeOffsets } : {}),
+      ...(facts.ids ? { uidMappings: [...facts.ids.uidMappings], gidMappings: [...facts.ids.gidMappings] } : {}),
       devices,
       resources: compileResources(request, { cpus: host.cpus, honours: (field) => honours(facts.resources, field), device: (file) => host.device(file) }, rules),
       maskedPaths: [...(open ? [] : [...maskedPaths, ...throttles]), ...(rootfs.kind === 'host' ? rootfs.hide : [])],

@@ -32,13 +32,13 @@ export function mergeTmpfsOptions(options: readonly string[], target: string): s
   return [...result.values()];
 }
 
-/** The mounts that the user and the image ask for. */
-export function userMounts(request: ContainerRequest, volumes: CompileFacts['volumes']): Mount[] {
+/** The mounts that the user and the image ask for. `mapped`: in a user namespace, in which volumes have the container's own ids. */
+export function userMounts(request: ContainerRequest, volumes: CompileFacts['volumes'], mapped = false): Mount[] {
   const mounts: Mount[] = volumes.map((v) => ({
-    destination: v.target, type: 'bind', source: v.source, options: bindOptions(v),
+    destination: v.target, type: 'bind', source: v.source, options: [...bindOptions(v), ...(mapped ? ['idmap'] : [])],
   }));
   for (const m of request.mounts) {
-    if (m.type === 'bind') mounts.push({ destination: cleanTarget(m.target), type: 'bind', source: m.source ?? '', options: bindOptions(m) });
+    if (m.type === 'bind') mounts.push({ destination: cleanTarget(m.target), type: 'bind', source: m.source ?? '', options: [...bindOptions(m), ...(m.idmap ? ['idmap'] : [])] });
     if (m.type === 'tmpfs') {
       const own = [...(m.tmpfsSize === undefined ? [] : [`size=${m.tmpfsSize}`]), `mode=${(m.tmpfsMode ?? 0o1777).toString(8)}`, ...(m.readonly ? ['ro'] : [])];
       mounts.push({ destination: cleanTarget(m.target), type: 'tmpfs', source: 'tmpfs', options: mergeTmpfsOptions(['nosuid', 'nodev', 'noexec', ...own], m.target) });

@@ -132,10 +132,13 @@ export const REGISTER = {
   init: 'init',
   initPidfd: 'init.pidfd',
   uid: 'uid', gid: 'gid', groups: 'groups',
+  /** A user namespace with the maps of the container's, for idmapMount, from `stage.mounts` on; set by the core where the container has one of its own. */
+  userns: 'userns',
 } as const;
 
 export type Steps = readonly Step[];
 
+export { checkIdMap, idMapText, MAX_ID_MAPPINGS } from './id-maps.ts';
 export * from './mounts.ts';
 export * from './idmap.ts';
 export * from './staging.ts';

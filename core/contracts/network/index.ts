@@ -35,6 +35,8 @@ export interface EndpointRequest {
   readonly options: Readonly<Record<string, string>>;
   /** For `container:`: init of the target, alive when it was read. */
   readonly target?: { readonly container: string; readonly pid: number; readonly startTime: bigint };
+  /** Who joins a namespace that is not the container's own: `stage` in a user namespace, where init may not; default `init`. */
+  readonly join?: 'init' | 'stage';
 }
 /** As asked for with -p. No `hostAddress`: every address of the host, IPv4 and IPv6; no `hostPort`: any that is free. */
 export interface PortMapping {
