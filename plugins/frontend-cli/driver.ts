@@ -55,7 +55,7 @@ function wantsHelp(command: Command, rest: readonly string[]): boolean {
 /** What people who know Docker type, and what does it here. */
 const docker: Readonly<Record<string, string>> = {
   pull: 'load an image that docker or skopeo saved: engine load -i FILE', build: 'load an image that was built elsewhere: engine load -i FILE', save: 'the images lie as an OCI content store below the root: engine info',
-  top: 'use: engine exec CONTAINER ps', restart: 'use: engine stop, then engine start', commit: 'see what was changed with: engine diff',
+  commit: 'see what was changed with: engine diff',
 };
 
 async function dispatch(context: CommandContext): Promise<number> {

@@ -12,6 +12,18 @@ export function humanSize(bytes: number): string {
   return `${Number(value.toPrecision(3))}${units[unit] ?? ''}`;
 }
 
+/** Bytes with binary units, e.g. `4.262MiB`. */
+export function binarySize(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${Number(value.toPrecision(4))}${units[unit] ?? ''}`;
+}
+
 /** `5 minutes`, `About an hour`, `3 days`. */
 export function humanDuration(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));

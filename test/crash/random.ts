@@ -24,6 +24,9 @@ const verbs: readonly Verb[] = [
   (pick) => ['start', pick(NAMES)],
   (pick) => ['exec', pick(NAMES), 'true'],
   (pick) => ['stop', '-t', '0', pick(NAMES)],
+  (pick) => ['pause', pick(NAMES)],
+  (pick) => ['unpause', pick(NAMES)],
+  (pick) => ['update', '-m', '48m', '--memory-swap', '-1', '--pids-limit', '40', pick(NAMES)],
   (pick) => ['rm', '-f', pick(NAMES)],
   (pick) => ['rm', '-fv', pick(NAMES)],
   () => ['volume', 'rm', '-f', 'shared'],
@@ -68,6 +71,7 @@ export async function randomRound(engine: TestEngine, random: () => number, para
     for (const name of entries(join(engine.root, folder))) if (!known.has(name)) wrong.push(`${label} ${name} belongs to no container`);
   }
   for (const id of listed) {
+    await engine.run(['unpause', id]); // says so when it is not
     const { code, stderr } = await engine.run(['start', id]);
     if (code !== 0) wrong.push(`container ${id.slice(0, 12)} does not start: ${stderr}`);
     else if ((await engine.run(['exec', id, 'true'])).code !== 0) wrong.push(`container ${id.slice(0, 12)} serves no session`);

@@ -38,6 +38,24 @@ function agree(condition: boolean, what: string): void {
   if (!condition) throw new Error(`neither the state before nor the state after: ${what}`);
 }
 
+/** Undefined: it does not run. */
+async function paused(engine: Engine): Promise<boolean | undefined> {
+  const { state } = await engine.containers.resolve('cc');
+  return state === 'paused' ? true : state === 'running' ? false : undefined;
+}
+/** Paused or not, and nothing in between: what runs serves a session, what is paused refuses it and goes on when it is let go. */
+async function pausable(engine: Engine): Promise<void> {
+  const streams = { stdin: false, stdout: false, stderr: false };
+  const session = (): Promise<number> => engine.containers.exec('cc', { args: ['true'], env: [], terminal: false, openStdin: false, attach: streams, privileged: false, detached: false }).then((s) => s.exit).then(({ code }) => code);
+  const is = await paused(engine);
+  if (is === undefined) return agree((await engine.containers.resolve('cc')).record.lastExit?.code === 137, 'killed with its shim');
+  if (is) {
+    agree(await session().then(() => false, (error: { code?: string }) => error.code === 'ERR_PAUSED'), 'what is paused serves no session');
+    await engine.containers.unpause('cc');
+  }
+  agree((await session()) === 0, 'what runs serves sessions');
+}
+
 export const scenarios: Readonly<Record<string, Scenario>> = {
   /** With an anonymous volume that is filled from the image, and a bind source that is made. */
   create: {
@@ -96,6 +114,56 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     async check(engine) {
       const { state, record } = await engine.containers.resolve('cc');
       agree(state === 'running' || record.lastExit?.code === 137 || record.lastExit?.code === 143, `${state} ${record.lastExit?.code ?? ''}`);
+    },
+  },
+  pause: {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await paused(engine)) === undefined) await run(engine);
+      if (await paused(engine)) await engine.containers.unpause('cc');
+    },
+    verb: (engine) => engine.containers.pause('cc'),
+    check: (engine) => pausable(engine),
+  },
+  unpause: {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await paused(engine)) === undefined) await run(engine);
+      if (!(await paused(engine))) await engine.containers.pause('cc');
+    },
+    verb: (engine) => engine.containers.unpause('cc'),
+    check: (engine) => pausable(engine),
+  },
+  'stop of a paused one': {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await paused(engine)) === undefined) await run(engine);
+      if (!(await paused(engine))) await engine.containers.pause('cc');
+    },
+    verb: (engine) => engine.containers.stop('cc', { timeout: 0 }),
+    async check(engine) {
+      const { state, record } = await engine.containers.resolve('cc');
+      agree(state === 'running' || state === 'paused' || record.lastExit?.code === 137 || record.lastExit?.code === 143, `${state} ${record.lastExit?.code ?? ''}`);
+    },
+  },
+  /** The row and the group say the same, whichever of the two limits it is. */
+  update: {
+    async before(engine) {
+      await ensure(engine, SLEEP);
+      if ((await engine.containers.resolve('cc')).state !== 'running') await run(engine);
+      await engine.containers.update('cc', { limits: { memory: 64 << 20, memorySwap: -1, pids: 50 } });
+    },
+    verb: (engine) => engine.containers.update('cc', { limits: { memory: 96 << 20, pids: 60 }, restart: { policy: 'on-failure', maximum: 1 } }),
+    async check(engine) {
+      const { state, record: { request: { limits, restart }, spec, lastExit } } = await engine.containers.resolve('cc');
+      const after = restart?.policy === 'on-failure';
+      agree(limits.memory === (after ? 96 : 64) << 20 && limits.pids === (after ? 60 : 50), `the row in part: ${JSON.stringify(limits)}`);
+      agree(spec.linux?.resources?.memory?.limit === limits.memory, 'the spec is that of the request');
+      if (state === 'running') {
+        const { group } = await engine.containers.stats('cc');
+        agree(group.memoryLimitBytes === limits.memory && group.pidsLimit === limits.pids, `the group has ${group.memoryLimitBytes ?? ''} and ${group.pidsLimit ?? ''}, the row ${JSON.stringify(limits)}`);
+      } else agree(lastExit?.code === 137, 'killed with its shim');
+      await engine.containers.update('cc', { restart: { policy: 'no', maximum: 0 } });
     },
   },
   rm: {

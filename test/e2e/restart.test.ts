@@ -147,8 +147,7 @@ describe('--restart', () => {
     await engine.ok('update', '--restart=no', 'changed');
     process.kill(again.State.Pid, 'SIGKILL');
     await seen('changed', 'its end', (c) => c.State.Status === 'exited');
-    expect((await engine.run(['update', '--memory', '1g', 'changed'])).stderr).toMatch(/unknown flag: --memory/);
-    expect((await engine.run(['update', 'changed'])).stderr).toMatch(/takes --restart/);
+    expect((await engine.run(['update', 'changed'])).stderr).toMatch(/takes at least one flag/);
   });
 });
 

@@ -56,6 +56,19 @@ const ending = (name: 'stop' | 'restart', summary: string): Command => command({
 export const stopCommand = ending('stop', 'ask containers to end, and kill those that do not');
 export const restartCommand = ending('restart', 'stop containers and start them again');
 
+const freezing = (name: 'pause' | 'unpause', summary: string): Command => command({
+  name, usage: 'CONTAINER...', summary, args: [1, Infinity], flags: {},
+  async run(context, _flags, refs) {
+    const engine = await context.open();
+    return context.forEach(refs, async (ref) => {
+      await engine.containers[name](ref);
+      await context.print(`${ref}\n`);
+    });
+  },
+});
+export const pauseCommand = freezing('pause', 'stop all processes of containers where they are');
+export const unpauseCommand = freezing('unpause', 'let the processes of paused containers go on');
+
 export const killCommand = command({
   name: 'kill', usage: '[FLAGS] CONTAINER...', summary: 'send a signal to containers', args: [1, Infinity],
   flags: { signal: { type: 'string', short: 's', value: 'SIGNAL', help: 'name or number (KILL)' } },

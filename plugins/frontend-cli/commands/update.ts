@@ -1,5 +1,6 @@
 import { fail } from '@engine/core/errors';
 import { command } from '../command.ts';
+import { refused } from '../exit-one.ts';
 import { discarded, limitFlags, parseLimits } from '../limit-flags.ts';
 import { type Flags } from '../parse.ts';
 import { parseRestart } from '../restart-flag.ts';
@@ -18,7 +19,7 @@ export const updateCommand = command({
     for (const word of discarded(flags)) context.warn(word);
     const engine = await context.open();
     return context.forEach(refs, async (ref) => {
-      await engine.containers.update(ref, changes);
+      await refused(() => engine.containers.update(ref, changes));
       await context.print(`${ref}\n`);
     });
   },
