@@ -104,7 +104,7 @@ export interface ContainerRecord {
   /** The image's config at creation. */
   imageConfig: ImageConfig;
   /** Topmost chainID, or the host's filesystems; undefined for a bundle. */
-  rootfs: { chainID?: string; filesystems?: { target: string; type: string }[]; hide?: string[]; path?: string };
+  rootfs: { chainID?: string; filesystems?: { target: string; type: string }[]; hide?: string[]; path?: string; /** Its files have the owners of its user namespace on disk, where no mount can show them so. */ shift?: { uidMap: string; gidMap: string } };
   /** As compiled at creation, before `configure`. */
   spec: Spec;
   drivers: { storage?: DriverChoice; cgroup?: DriverChoice; network?: DriverChoice; log?: DriverChoice; security: DriverChoice[] };

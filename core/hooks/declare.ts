@@ -92,8 +92,8 @@ export interface CompileFacts {
   readonly request: ContainerRequest;
   readonly imageConfig: ImageConfig;
   readonly rootfs: ImageRootfs;
-  /** `source`: the host folder of the volume. */
-  readonly volumes: readonly { readonly target: string; readonly source: string; readonly readonly: boolean; readonly propagation?: string }[];
+  /** `source`: the host folder of the volume; `idmap`: show it with the container's own ids. */
+  readonly volumes: readonly { readonly target: string; readonly source: string; readonly readonly: boolean; readonly idmap?: boolean; readonly propagation?: string }[];
   /** What the network driver says the network namespace is. */
   readonly network: 'new' | 'host' | 'container';
   /** For `container:`: the hostname that goes with the shared network. */

@@ -2,7 +2,7 @@ import path from 'node:path';
 import { existsSync, lstatSync, readdirSync } from 'node:fs';
 import { fail } from '../errors/index.ts';
 import { BITS, effect, op, type Effect } from '../plan/index.ts';
-import { ensureFolder, REGISTER } from '../contracts/common/index.ts';
+import { ensureFolder, REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type Transaction } from '../state/index.ts';
 import { createRecords } from '../hooks/index.ts';
@@ -13,7 +13,7 @@ import { withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
-import { attachRootfs, rootfsSteps, snapshotsOf } from './rootfs.ts';
+import { attachRootfs, rootfsSteps, snapshotEffects } from './rootfs.ts';
 import { bindSources } from './requested.ts';
 
 const withContainer = { none: 'goes with the folder it lies in' } as const;
@@ -30,14 +30,17 @@ function spread({ machine: { mounts, root } }: Core['parts'], path: string): Eff
 /** Folder of the container, its log, and the files that are bound over those of the image. */
 export function folderEffects(core: Core, draft: Draft): Effect[] {
   const { record, files } = draft;
+  // what writes them later keeps their owner: who is root inside
+  const root = (kind: 'uidMappings' | 'gidMappings'): number => record.spec.linux?.[kind]?.find(({ containerID }) => containerID === 0)?.hostID ?? 0;
+  const owner = { uid: root('uidMappings'), gid: root('gidMappings') };
   const folder = core.folderOf(record.id);
   return [
     ensureFolder(path.dirname(folder)),
     ...(existsSync(path.dirname(folder)) ? [] : spread(core.parts, path.dirname(folder))),
     effect(op.mkdir({ path: folder, mode: 0o700 }), op.removeTree({ path: folder })),
     effect(op.mkdir({ path: path.join(folder, 'log'), mode: 0o700 }), withContainer),
-    ...(wantsCopyUp(draft).length > 0 ? [effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer)] : []),
-    ...Object.entries(files).map(([name, content]) => effect(op.writeFile({ path: path.join(folder, path.basename(name)), data: Buffer.from(content), mode: 0o644, how: CREATE_NEW }), withContainer)),
+    ...(wantsCopyUp(draft).length > 0 || record.rootfs.shift ? [effect(op.mkdir({ path: path.join(folder, 'rootfs'), mode: 0o700 }), withContainer)] : []),
+    ...Object.entries(files).map(([name, content]) => effect(op.writeFile({ path: path.join(folder, path.basename(name)), data: Buffer.from(content), mode: 0o644, how: CREATE_NEW, ...owner }), withContainer)),
   ];
 }
 
@@ -76,6 +79,9 @@ function isEmptyFolder(folder: string): boolean {
 /** Volumes that are to start with what the image has at their target. */
 export const wantsCopyUp = ({ volumes }: Draft): DraftVolume[] => volumes.filter((v) => v.copyUp && (v.isNew || isEmptyFolder(v.source.driver.mountpoint(v.name))));
 
+/** For helpers that mount a container's root: its folder has a `rootfs` then. */
+const helperRun = (core: Core, { id }: ContainerRecord): RunContext => ({ container: id, run: id.slice(0, 16), instance: core.parts.state.folders.instance, runFolder: core.folderOf(id), explain: false });
+
 /**
  * Docker's copy-up: an empty volume starts with what the image has at its target. In one helper, which sees the container's root in a
  * mount namespace of its own. The undo empties a volume only when nobody else can have written to it: it was made here, or nobody uses it.
@@ -86,7 +92,7 @@ async function copyUpEffects(core: Core, draft: Draft): Promise<Effect[]> {
   const wanted = wantsCopyUp(draft);
   if (wanted.length === 0 || (record.rootfs.path === undefined && !drivers.storage)) return [];
   const folder = core.folderOf(record.id);
-  const run = { container: record.id, run: record.id.slice(0, 16), instance: state.folders.instance, runFolder: folder, explain: false };
+  const run = helperRun(core, record);
   const mounts = [...(drivers.storage && record.rootfs.path === undefined ? await rootfsSteps(record, drivers.storage.driver, run, true) : []), ...attachRootfs(record, path.join(folder, 'rootfs'))];
   const copies = wanted.map((v) => {
     const { driver } = v.source;
@@ -108,7 +114,8 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
   const groups = [{ plugin: 'core', effects: [...sourceEffects(record.request), ...folderEffects(core, draft)] }];
   if (drivers.storage) {
     const { driver, choice } = drivers.storage;
-    for (const { request } of snapshotsOf(record, driver)) groups.push({ plugin: choice.plugin, effects: [...(await driver.createSnapshot(request))] });
+    groups.push({ plugin: choice.plugin, effects: [...(await snapshotEffects(record, driver, helperRun(core, record)))] });
+    if (draft.obstacle !== undefined) onWarning?.(`the files of container ${record.name} get its owners on disk, which takes longer: ${draft.obstacle}`);
   }
   for (const { name, source, options: own } of newVolumes(volumes)) groups.push({ plugin: source.choice.plugin, effects: [...source.driver.create(name, own)] });
   groups.push({ plugin: 'core', effects: await copyUpEffects(core, draft) });

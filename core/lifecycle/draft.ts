@@ -10,6 +10,8 @@ import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { chooseIds } from './ids.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
+import { idmapRefusal } from './rootfs.ts';
+import { idmapObstacle, idMapText } from '../contracts/common/index.ts';
 import { wishesOf } from './wishes.ts';
 import { type ResolvedDriver } from './parts.ts';
 import { planVolumes, reachSources, type PlannedVolume } from './requested.ts';
@@ -25,6 +27,8 @@ export interface Draft {
   readonly drivers: ContainerDrivers;
   readonly image?: FoundImage;
   readonly volumes: readonly DraftVolume[];
+  /** Why its files are to be given other owners on disk; see {@link idmapRefusal}. */
+  readonly obstacle?: string;
   /** Files to be written into its folder. */
   readonly files: Readonly<Record<string, string>>;
 }
@@ -147,7 +151,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   const ids = base.bundleSpec ? undefined : chooseIds(parts.state, parts.machine, request);
   const facts: CompileFacts = {
     id, request, imageConfig: base.config, rootfs: base.rootfs, network, folder: core.folderOf(shares?.id ?? id), resources: [...(cgroup?.resources ?? [])],
-    volumes: volumes.map((v) => ({ target: v.target, source: v.source.driver.mountpoint(v.name), readonly: v.readonly, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
+    volumes: volumes.map((v) => ({ target: v.target, source: v.source.driver.mountpoint(v.name), readonly: v.readonly, idmap: ids !== undefined && idmapObstacle(parts.machine, v.source.driver.mountpoint(v.name)) === undefined, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
     cgroupMounts: (cgroup?.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }) ?? []).map((m) => ({ ...m, options: [...m.options] })),
     ...(ids && { ids: { uidMappings: ids.uidMappings, gidMappings: ids.gidMappings } }), ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
   };
@@ -161,5 +165,8 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
     starts: 0, ...(ids?.leased.length && { ids: ids.leased }),
   };
-  return { record, drivers, volumes, files: shares ? {} : files, ...(base.found && { image: base.found }) };
+  const { uidMappings = [], gidMappings = [] } = spec.linux ?? {};
+  const obstacle = drivers.storage && idmapRefusal(parts.machine, record, drivers.storage.driver);
+  if (obstacle !== undefined) record.rootfs = { ...record.rootfs, shift: { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } };
+  return { ...(obstacle !== undefined && { obstacle }), record, drivers, volumes, files: shares ? {} : files, ...(base.found && { image: base.found }) };
 }

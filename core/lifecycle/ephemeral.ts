@@ -23,7 +23,7 @@ export interface RunOptions extends StartOptions { onCreated?(id: string): void 
 
 /** Does nothing outlive its run, so that the run's own plan can make and undo all of it? */
 const isEphemeral = (draft: Draft): boolean =>
-  draft.record.request.autoRemove && draft.volumes.every((v) => !v.isNew) && wantsCopyUp(draft).length === 0 && sourceEffects(draft.record.request).length === 0;
+  draft.record.request.autoRemove && !draft.record.rootfs.shift && draft.volumes.every((v) => !v.isNew) && wantsCopyUp(draft).length === 0 && sourceEffects(draft.record.request).length === 0;
 
 /** What a creation makes on disk. */
 async function prepared(core: Core, draft: Draft): Promise<NonNullable<PlanOptions['prepare']>> {

@@ -1,5 +1,6 @@
-import { op, type Step } from '../plan/index.ts';
-import { REGISTER, type RunContext } from '../contracts/common/index.ts';
+import { fail } from '../errors/index.ts';
+import { op, type Effect, type Step } from '../plan/index.ts';
+import { idmapObstacle, REGISTER, type Machine, type RunContext } from '../contracts/common/index.ts';
 import { type SnapshotRequest, type StorageDriver } from '../contracts/storage/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
 
@@ -9,11 +10,31 @@ export function snapshotsOf(record: ContainerRecord, driver: StorageDriver): rea
   if (rootfs.path !== undefined) return [];
   // Docker's `--rm` promises nothing after a power failure either
   const volatile = request.autoRemove && driver.features.has('volatile') ? { volatile: 'true' } : {};
-  const options = { ...volatile, ...request.storageOptions };
+  const { shift } = rootfs;
+  const all = { options: { ...volatile, ...request.storageOptions }, ...(shift && { shift }) };
   if (rootfs.filesystems) {
-    return rootfs.filesystems.map(({ target }, i) => ({ target, request: { key: i === 0 ? id : `${id}-${i}`, lower: { folder: target }, options } }));
+    return rootfs.filesystems.map(({ target }, i) => ({ target, request: { key: i === 0 ? id : `${id}-${i}`, lower: { folder: target }, ...all } }));
   }
-  return [{ target: '/', request: { key: id, lower: rootfs.chainID === undefined ? {} : { chainID: rootfs.chainID }, options } }];
+  return [{ target: '/', request: { key: id, lower: rootfs.chainID === undefined ? {} : { chainID: rootfs.chainID }, ...all } }];
+}
+
+/** Why its snapshots cannot be shown with the ids of its user namespace, and must have these on disk. Errors: ERR_FEATURE_MISSING when they cannot be given them either. */
+export function idmapRefusal(machine: Machine, record: ContainerRecord, driver: StorageDriver): string | undefined {
+  if (!record.spec.linux?.uidMappings?.length || record.rootfs.path !== undefined) return undefined;
+  const obstacle = snapshotsOf(record, driver).map(({ request }) => (driver.idmapObstacle ? driver.idmapObstacle(request) : idmapObstacle(machine, machine.root))).find((why) => why !== undefined);
+  if (obstacle !== undefined && !driver.shiftSnapshot) throw fail('ERR_FEATURE_MISSING', `no user namespaces with storage driver ${driver.name}: ${obstacle}`, { operation: 'userns', hint: 'choose another with drivers.storage' });
+  return obstacle;
+}
+
+/** What makes them. `run`: as shiftSnapshot wants it. */
+export async function snapshotEffects(record: ContainerRecord, driver: StorageDriver, run: RunContext): Promise<readonly Effect[]> {
+  const effects: Effect[] = [];
+  for (const { request } of snapshotsOf(record, driver)) {
+    effects.push(...(await driver.createSnapshot(request)));
+    const { shift } = request;
+    if (shift && driver.shiftSnapshot) effects.push(...(await driver.shiftSnapshot({ ...request, shift }, run)));
+  }
+  return effects;
 }
 
 const mountRegister = (i: number): string => (i === 0 ? 'core.root' : `core.root.${i}`);
@@ -26,11 +47,12 @@ export async function rootfsSteps(record: ContainerRecord, driver: StorageDriver
   const steps: Step[] = [];
   for (const [i, { request }] of snapshotsOf(record, driver).entries()) {
     const out = mountRegister(i);
-    const own = await driver.planRootfs({ ...request, out, readonly, ...(idmap !== undefined && { idmap }) }, run);
+    const shown = idmap !== undefined && !request.shift;
+    const own = await driver.planRootfs({ ...request, out, readonly, ...(shown && { idmap }) }, run);
     if (idmap === undefined) steps.push(...own);
     else {
       steps.push(...own.map((s): Step => (s.slot === 'init.rootfs' ? { ...s, slot: 'stage.mounts' } : s)));
-      if (!driver.features.has('idmap')) steps.push({ slot: 'stage.mounts', operation: op.idmapMount({ mount: out, userns: idmap }), undo: [] });
+      if (shown && !driver.features.has('idmap')) steps.push({ slot: 'stage.mounts', operation: op.idmapMount({ mount: out, userns: idmap }), undo: [] });
     }
   }
   return steps;

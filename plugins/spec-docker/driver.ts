@@ -74,11 +74,11 @@ function defaultSysctls({ network, ids }: CompileFacts, host: HostView): Record<
   return Object.fromEntries(Object.entries(wanted).filter(([key]) => host.kind(`/proc/sys/${key.replaceAll('.', '/')}`) !== undefined));
 }
 
-function networkFiles({ request, folder, ids }: CompileFacts): Mount[] {
+function networkFiles({ request, folder }: CompileFacts): Mount[] {
   const taken = new Set(request.mounts.map((m) => m.target));
   return ['resolv.conf', 'hostname', 'hosts']
     .filter((name) => !taken.has(`/etc/${name}`))
-    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(folder, name), options: ['rbind', 'rprivate', ...(ids ? ['idmap'] : [])] }));
+    .map((name) => ({ destination: `/etc/${name}`, type: 'bind', source: join(folder, name), options: ['rbind', 'rprivate'] }));
 }
 
 /** Does `--security-opt` say so: `KEY`, `KEY=VALUE` or `KEY:VALUE`? */
@@ -118,7 +118,7 @@ function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spe
     root: { path: 'rootfs', ...(request.readonlyRootfs ? { readonly: true } : {}) },
     ...(ownUts ? { hostname } : {}),
     ...(ownUts && request.domainname ? { domainname: request.domainname } : {}),
-    mounts: mergeMounts(base, userMounts(request, facts.volumes, facts.ids !== undefined), request.readonlyRootfs),
+    mounts: mergeMounts(base, userMounts(request, facts.volumes), request.readonlyRootfs),
     linux: {
       namespaces: namespaces(facts),
       ...(request.timeOffsets ? { timeOffsets: request.timeOffsets } : {}),

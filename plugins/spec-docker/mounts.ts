@@ -32,10 +32,10 @@ export function mergeTmpfsOptions(options: readonly string[], target: string): s
   return [...result.values()];
 }
 
-/** The mounts that the user and the image ask for. `mapped`: in a user namespace, in which volumes have the container's own ids. */
-export function userMounts(request: ContainerRequest, volumes: CompileFacts['volumes'], mapped = false): Mount[] {
+/** The mounts that the user and the image ask for. */
+export function userMounts(request: ContainerRequest, volumes: CompileFacts['volumes']): Mount[] {
   const mounts: Mount[] = volumes.map((v) => ({
-    destination: v.target, type: 'bind', source: v.source, options: [...bindOptions(v), ...(mapped ? ['idmap'] : [])],
+    destination: v.target, type: 'bind', source: v.source, options: [...bindOptions(v), ...(v.idmap ? ['idmap'] : [])],
   }));
   for (const m of request.mounts) {
     if (m.type === 'bind') mounts.push({ destination: cleanTarget(m.target), type: 'bind', source: m.source ?? '', options: [...bindOptions(m), ...(m.idmap ? ['idmap'] : [])] });
