@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
+import { unified } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
 
 let engine: TestEngine;
@@ -12,9 +13,10 @@ afterAll(async () => expect(await engine.close()).toEqual([]));
 it('gives a hog under --cpus 0.2 a fifth of a CPU', async () => {
   // two at it, so that it is the quota that holds them and not the number of their CPUs
   await engine.ok('run', '-d', '--name', 'hog', '--cpus', '0.2', 'busybox', 'sh', '-c', '(while :; do :; done) & while :; do :; done');
+  const usage = unified ? "sed -n 's/usage_usec //p' /sys/fs/cgroup/cpu.stat; cat" : 'cat /sys/fs/cgroup/cpuacct/cpuacct.usage';
   const look = async (): Promise<{ used: number; at: number }> => {
-    const [used = '', uptime = ''] = (await engine.ok('exec', 'hog', 'sh', '-c', 'cat /sys/fs/cgroup/cpuacct/cpuacct.usage /proc/uptime')).split('\n');
-    return { used: Number(used) / 1e9, at: Number(uptime.split(' ')[0]) };
+    const [used = '', uptime = ''] = (await engine.ok('exec', 'hog', 'sh', '-c', `${usage} /proc/uptime`)).split('\n');
+    return { used: Number(used) / (unified ? 1e6 : 1e9), at: Number(uptime.split(' ')[0]) };
   };
   const before = await look();
   await new Promise((resolve) => setTimeout(resolve, 4000));
@@ -22,7 +24,7 @@ it('gives a hog under --cpus 0.2 a fifth of a CPU', async () => {
   const share = (after.used - before.used) / (after.at - before.at);
   expect(share).toBeGreaterThan(0.05); // a busy machine may give less
   expect(share).toBeLessThan(0.24);
-  const throttled = Number(/^nr_throttled (\d+)/m.exec(await engine.ok('exec', 'hog', 'cat', '/sys/fs/cgroup/cpu/cpu.stat'))?.[1]);
+  const throttled = Number(/^nr_throttled (\d+)/m.exec(await engine.ok('exec', 'hog', 'cat', unified ? '/sys/fs/cgroup/cpu.stat' : '/sys/fs/cgroup/cpu/cpu.stat'))?.[1]);
   expect(throttled).toBeGreaterThan(5);
   await engine.ok('rm', '-f', 'hog');
 });

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { execFileSync } from 'node:child_process';
+import { unified } from './cgroup.ts';
 import { join } from 'node:path';
 
 /** What a test could leave on the machine. Names only, so that two snapshots can be compared. */
@@ -32,7 +33,8 @@ export function cgroups(): string[] {
       if (depth > 0 && list(child).includes('cgroup.procs')) walk(child, depth - 1);
     }
   };
-  for (const hierarchy of list('/sys/fs/cgroup')) walk(join('/sys/fs/cgroup', hierarchy), 2);
+  if (unified) walk('/sys/fs/cgroup', 3);
+  else for (const hierarchy of list('/sys/fs/cgroup')) walk(join('/sys/fs/cgroup', hierarchy), 2);
   return found;
 }
 
