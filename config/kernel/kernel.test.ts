@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
-import { type Machine } from '@engine/core/contracts/common';
+import { idmapObstacle, type Machine } from '@engine/core/contracts/common';
 import { describe, expect, it } from 'vitest';
 import { readMachine } from '../machine.ts';
 import { type KernelCalls } from './calls.ts';
@@ -61,6 +61,17 @@ describe('the table of kernel features', () => {
       expect(askFor(feature, fake({ machine: { kernel: [9, 0] }, calls: all(false) })), feature.name).toMatchObject({ there: false, byVersion: false });
       expect(askFor(feature, fake({ machine: { kernel: [9, 0] }, calls: all(undefined) })), feature.name).toMatchObject({ there: true, byVersion: true });
     }
+  });
+  it('says of idmapped mounts what drivers go by', () => {
+    const since = (path: string, type: string, as: 'mount' | 'layer'): string | undefined => {
+      const { mounts } = fake().machine;
+      const on = (kernel: readonly [number, number]): boolean => idmapObstacle({ kernel, release: '', mounts: [...mounts, { ...unified, target: '/x', type }] }, path, as) === undefined;
+      return [[5, 12], [5, 14], [5, 15], [5, 18], [5, 19], [6, 2], [6, 3], [6, 18]].find(([major = 0, minor = 0]) => on([major, minor]))?.join('.');
+    };
+    const feature = (name: string): string | undefined => kernelFeatures.find((candidate) => candidate.name === name)?.since.join('.');
+    for (const type of ['ext4', 'xfs', 'vfat']) expect(feature('idmapped mounts of ext4, xfs, fat')).toBe(since('/x', type, 'mount'));
+    for (const type of ['btrfs', 'tmpfs']) expect(feature(`idmapped mounts of ${type}`)).toBe(since('/x', type, 'mount'));
+    expect(feature('overlay on idmapped layers')).toBe(since('/x', 'ext4', 'layer'));
   });
   it('looks for files of cgroups in groups, as the root group lacks them', () => {
     const files = (more: readonly string[]): Record<string, string> => Object.fromEntries([['cgroup.controllers', 'cpu memory io pids\n'], ...more.map((name) => [`system.slice/${name}`, ''])].map(([name = '', text = '']) => [`/sys/fs/cgroup/${name}`, text]));

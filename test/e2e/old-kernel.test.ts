@@ -67,6 +67,24 @@ describe.each(['off', 'auto'] as const)('on Linux 5.14, resident engine %s', (re
     expect(shown).not.toContain('openat2');
     expect(await engine.ok('doctor', '--verbose')).toMatch(/^openat2\S* +5\.6 +there +paths/m);
   });
+  it('a user namespace: overlay takes no layers with other owners, so that the container\'s files get theirs on disk, with a word', async () => {
+    const { code, stdout, stderr } = await engine.run(['run', '--rm', '--userns', 'auto', '-v', 'data:/data', 'busybox', 'sh', '-c', 'id -u; stat -c %u:%g / /etc/passwd; cat /proc/self/uid_map; touch /data/inside; stat -c %u /data/inside']);
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^engine: warning: the files of container \S+ get its owners on disk, which takes longer: overlay takes layers with other owners since Linux 5\.19, this is 5\.14\.0-old\n$/)]);
+    // the volume lies on a filesystem that can show it otherwise
+    expect(stdout).toMatch(/^0\n0:0\n0:0\n +0 +[1-9]\d{5,} +65536\n0\n$/);
+    expect(await run('-v', 'data:/data', 'busybox', 'stat', '-c', '%u', '/data/inside')).toBe('0');
+    // layers stay as they are
+    expect(await run('busybox', 'stat', '-c', '%u', '/etc/passwd')).toBe('0');
+  });
+  it('pause, limits of a running container, and numbers', async () => {
+    await engine.ok('run', '-d', '--name', 'measured', 'busybox', 'sleep', '1000');
+    await engine.ok('pause', 'measured');
+    expect(await engine.ok('inspect', '-f', '{{.State.Status}}', 'measured')).toBe('paused');
+    await engine.ok('unpause', 'measured');
+    await engine.ok('update', '--memory', '64m', '--memory-swap', '64m', 'measured');
+    expect(await engine.ok('stats', '--no-stream', 'measured')).toMatch(/ 64MiB /);
+    await engine.ok('rm', '-f', 'measured');
+  });
   it('exec, logs, kill and stop of one in the background', async () => {
     await engine.ok('run', '-d', '--name', 'behind', 'busybox', 'sh', '-c', 'echo begun; exec sleep 1000');
     expect(await engine.ok('exec', 'behind', 'sh', '-c', 'echo in; uname -r')).toBe('in\n5.14.0-old');
