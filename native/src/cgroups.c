@@ -227,9 +227,15 @@ static int64_t read_key(int dir, const char *file, const char *key)
 	return -1;
 }
 
-static int add_oom_kills(int dir, void *context)
+static int64_t oom_kills_here(int dir)
 {
 	int64_t n = read_key(dir, "memory.events", "oom_kill");
+	return n < 0 ? read_key(dir, "memory.oom_control", "oom_kill") : n;
+}
+
+static int add_oom_kills(int dir, void *context)
+{
+	int64_t n = oom_kills_here(dir);
 	if (n > 0)
 		*(int64_t *)context += n;
 	return 0;
@@ -239,8 +245,8 @@ static int add_oom_kills(int dir, void *context)
 static int64_t oom_kills(int dir)
 {
 	struct stat st;
-	int64_t n = read_key(dir, "memory.events", "oom_kill"), all = 0;
-	/* it counts what happens below, but for a hierarchy that is mounted with memory_localevents */
+	int64_t n = oom_kills_here(dir), all = 0;
+	/* v2 counts what happens below too, but for a hierarchy that is mounted with memory_localevents; v1 never does */
 	if (n || fstat(dir, &st) || st.st_nlink <= 2)
 		return n;
 	walk(dir, 0, add_oom_kills, &all);
@@ -261,7 +267,7 @@ int do_memory_events(struct machine *m, const struct op_memory_events *o)
 		e.oom = read_key(dir, "memory.events", "oom");
 		e.peak = read_number(dir, "memory.peak");
 	} else {
-		e.oom_kill = read_key(dir, "memory.oom_control", "oom_kill");
+		e.oom_kill = oom_kills(dir);
 		e.limit = read_number(dir, "memory.limit_in_bytes");
 		if (e.oom_kill <= 0)
 			goto told;

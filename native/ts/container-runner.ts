@@ -1,4 +1,5 @@
 /** Containers for the suites of contracts, through the real shim. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { REGISTER } from '@engine/core/contracts/common';
@@ -50,8 +51,9 @@ function inStep(steps: readonly Step[]): Step[] {
 }
 
 /** A bench with a root that has what scripts of suites use. */
-function prepare(native: Native): Bench {
+function prepare(native: Native, { devices = [] }: RunOptions): Bench {
   const bench = new Bench(native);
+  for (const { path, major, minor } of devices) execFileSync('mknod', ['-m', '666', join(bench.root, path), 'c', String(major), String(minor)]);
   for (const applet of applets) if (!existsSync(join(bench.root, 'bin', applet))) symlinkSync('busybox', join(bench.root, 'bin', applet));
   mkdirSync(join(bench.root, 'etc'));
   writeFileSync(join(bench.root, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n');
@@ -71,7 +73,7 @@ async function resultOf(bench: Bench, talk: Talk): Promise<RunResult> {
 export function createContainerRunner(native: Native): ContainerRunner {
   return {
     async run(steps, script, options = {}) {
-      const bench = prepare(native);
+      const bench = prepare(native, options);
       try {
         return await resultOf(bench, bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)])));
       } finally {
@@ -79,7 +81,7 @@ export function createContainerRunner(native: Native): ContainerRunner {
       }
     },
     async start(steps, script, options = {}): Promise<RunningContainer> {
-      const bench = prepare(native);
+      const bench = prepare(native, options);
       const talk = bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)]));
       let session = 0;
       try {

@@ -6,9 +6,9 @@ import { cgroupSuite } from '@engine/core/contracts/cgroup/suite';
 import { type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type Step } from '@engine/core/plan';
 import { describe, expect, it } from 'vitest';
+import { deviceRules, formatDeviceRule } from './devices.ts';
 import { createCgroupV1, parentOf } from './driver.ts';
 import { findHierarchies } from './hierarchies.ts';
-import { formatDeviceRule } from './limits.ts';
 
 let id = 100;
 const mount = (type: 'cgroup' | 'cgroup2', target: string, superOptions: string[], more: Partial<MachineMount> = {}): MachineMount => ({
@@ -89,6 +89,23 @@ describe('limits', () => {
     expect(formatDeviceRule({ allow: true, type: 'b', major: -1, minor: 3 })).toBe('b *:3 rwm');
     expect(() => formatDeviceRule({ allow: true, type: 'c', access: 'x' })).toThrow(/access/);
     expect(() => formatDeviceRule({ allow: true, type: 'c', major: -2 })).toThrow();
+  });
+});
+
+describe('device lists', () => {
+  const lines = (...rules: Parameters<typeof deviceRules>[0]) => deviceRules(rules).map((rule) => `${rule.allow ? '+' : '-'}${formatDeviceRule(rule)}`);
+  it('begin with everything denied', () => {
+    expect(lines()).toEqual([]);
+    expect(lines({ allow: true, type: 'c', major: 1, minor: 3 })).toEqual(['-a *:* rwm', '+c 1:3 rwm']);
+    expect(lines({ allow: true })).toEqual(['+a *:* rwm']);
+  });
+  it('that the kernel cannot keep are refused', () => {
+    const wide = { allow: true, type: 'c', major: 1 } as const;
+    expect(() => lines(wide, { allow: false, type: 'c', major: 1, minor: 5 })).toThrow(expect.objectContaining({ code: 'ERR_FEATURE_MISSING', path: 'devices' }) as Error);
+    expect(() => lines({ allow: true }, { allow: false, type: 'c' }, { allow: true, type: 'c', major: 1 })).toThrow(/a part of/);
+    // exactly the same devices, another kind, or accesses that do not meet
+    expect(lines(wide, { ...wide, allow: false, access: 'w' }, { allow: false, type: 'b', major: 1, minor: 5 })).toHaveLength(4);
+    expect(lines({ ...wide, access: 'r' }, { allow: false, type: 'c', major: 1, minor: 5, access: 'w' })).toHaveLength(3);
   });
 });
 

@@ -5,7 +5,8 @@ import { effect, op, step, type Effect, type Operation, type Step } from '@engin
 import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
-import { compileLimits, formatDeviceRule, honoured, refuseUnhonoured } from './limits.ts';
+import { deviceRules, formatDeviceRule } from './devices.ts';
+import { compileLimits, honoured, refuseUnhonoured } from './limits.ts';
 import { isFrozenState, readStats } from './stats.ts';
 import { updateEffects } from './update.ts';
 
@@ -117,7 +118,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       if (open) steps.push(step('shim.limits', op.close({ fd: open })));
       open = '';
     };
-    for (const rule of request.resources.devices ?? []) {
+    for (const rule of deviceRules(request.resources.devices ?? [])) {
       const name = rule.allow ? 'allow' : 'deny';
       const register = `cgroup-v1.devices.${name}`;
       if (open !== register) {

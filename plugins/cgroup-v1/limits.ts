@@ -1,6 +1,6 @@
 import { fail } from '@engine/core/errors';
 import { type Machine } from '@engine/core/contracts/common';
-import { type DeviceRule, type LinuxResources, type ThrottleDevice } from '@engine/core/spec';
+import { type LinuxResources, type ThrottleDevice } from '@engine/core/spec';
 import { hierarchyOf, type Hierarchy } from './hierarchies.ts';
 
 /** One value for one file of the group. */
@@ -72,7 +72,7 @@ export function refuseUnhonoured(resources: LinuxResources, can: ReadonlySet<str
   }
 }
 
-function whole(value: number, name: string, low: number, high = Number.MAX_SAFE_INTEGER): string {
+export function whole(value: number, name: string, low: number, high = Number.MAX_SAFE_INTEGER): string {
   if (!Number.isSafeInteger(value) || value < low || value > high) throw fail('ERR_INVALID_VALUE', `${name}: ${value} is not in ${low}..${high === Number.MAX_SAFE_INTEGER ? '' : high}`, { path: name });
   return String(value);
 }
@@ -161,20 +161,6 @@ function otherLimits(resources: LinuxResources, hugetlbVersion: 1 | 2): Limit[] 
     limits.push({ controller: 'rdma', file: 'rdma.max', value: `${device} ${parts.join(' ')}` });
   }
   return limits;
-}
-
-/** A line of devices.allow or devices.deny. Errors: ERR_INVALID_VALUE. */
-export function formatDeviceRule(rule: DeviceRule): string {
-  const type = rule.type ?? 'a';
-  const access = rule.access || 'rwm';
-  if (!/^[rwm]{1,3}$/.test(access)) throw fail('ERR_INVALID_VALUE', `device rule: access ${JSON.stringify(access)} is not made of r, w and m`, { path: 'devices' });
-  const number = (value: number | undefined): string => (value === undefined || value === -1 ? '*' : whole(value, 'devices', 0, 0xffffffff));
-  // the kernel takes `a` for everything at once, whatever follows
-  if (type === 'a') {
-    if (rule.major !== undefined && rule.major !== -1) throw fail('ERR_INVALID_VALUE', 'device rule: type a is for all devices', { path: 'devices' });
-    return 'a *:* rwm';
-  }
-  return `${type} ${number(rule.major)}:${number(rule.minor)} ${access}`;
 }
 
 /** Everything but device rules, in the order in which it must be written. Errors: ERR_INVALID_VALUE names the field. */

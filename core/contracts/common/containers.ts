@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly namespaces?: number;
   /** `user[:group]`; default `0`. */
   readonly user?: string;
+  /** Character devices that are there in its root. */
+  readonly devices?: readonly { readonly path: string; readonly major: number; readonly minor: number }[];
 }
 export interface RunResult {
   readonly output: string;

@@ -5,7 +5,7 @@ import { type DeviceRule, type LinuxResources } from '@engine/core/spec';
 import { type Machine } from '@engine/core/contracts/common';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
 import { enabledAt, type Unified } from './hierarchy.ts';
-import { compileUnified, type UnifiedAbilities } from './limits.ts';
+import { compileUnified, honouredUnified, refuseUnhonoured, type UnifiedAbilities } from './limits.ts';
 import { parseFlat, readFile, type ReadFile } from './stats.ts';
 
 const O_RDONLY_DIRECTORY = 0o200000 | 0o2000000; // O_DIRECTORY | O_CLOEXEC
@@ -102,6 +102,7 @@ export const isFrozen = (folder: string, read: ReadFile = readFile): boolean => 
  * ERR_NOT_SUPPORTED for devices; ERR_INVALID_VALUE when memory in use, less what can be given up, is more than the new limit.
  */
 export function updateEffects(folder: string, resources: LinuxResources, abilities: UnifiedAbilities, read: ReadFile = readFile): readonly Effect[] {
+  refuseUnhonoured(resources, honouredUnified(abilities));
   if (read(posix.join(folder, 'cgroup.procs')) === undefined) throw fail('ERR_NOT_RUNNING', 'the container has no cgroup', { path: folder });
   if (resources.devices?.length) throw fail('ERR_NOT_SUPPORTED', 'the devices of a running container cannot be changed', { path: 'devices' });
   const number = (file: string): number => Number(read(posix.join(folder, file))?.trim());

@@ -128,7 +128,7 @@ describe('numbers', () => {
   });
   it('new limits: quota and period are one file, and the one that is not given stays', () => {
     const there: Record<string, string> = { 'cgroup.procs': '1\n', 'cpu.max': '30000 60000\n', 'cpu.max.burst': '20000\n' };
-    const update = (cpu: LinuxResources['cpu']) => updateEffects('/g', { cpu }, all, (path) => there[path.slice(3)]).map(({ operation: { args } }) => `${String(args['path']).slice(3)}=${String(args['data'])}`);
+    const update = (cpu: NonNullable<LinuxResources['cpu']>) => updateEffects('/g', { cpu }, all, (path) => there[path.slice(3)]).map(({ operation: { args } }) => `${String(args['path']).slice(3)}=${String(args['data'])}`);
     expect(update({ period: 50_000 })).toEqual(['cpu.max=30000 50000']);
     expect(update({ quota: 10_000 })).toEqual(['cpu.max=10000 60000']);
     expect(update({ quota: -1 })).toEqual(['cpu.max=max 60000']);
