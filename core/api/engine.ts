@@ -212,28 +212,13 @@ export interface Networks {
 
 export interface DriverReport { readonly contract: ContractName; readonly driver: string; readonly plugin: string; readonly probe: Probe; readonly chosen: boolean }
 export interface Orphan { readonly kind: string; readonly path: string; readonly owner: string; readonly fixed: boolean }
-/** One feature of a kernel: is it there, who uses it and what for, and what is done without it. */
-export interface KernelFeatureReport {
-  readonly name: string;
-  /** First release of mainline that has it, `5.19`. */
-  readonly since: string;
-  readonly users: readonly string[];
-  readonly use: string;
-  readonly without: string;
-  readonly there: boolean;
-  /** The kernel was not asked: its version says so. */
-  readonly byVersion: boolean;
-  /** Something would use it on this machine. */
-  readonly used: boolean;
-}
-export interface KernelReport {
-  readonly release: string;
-  /** The oldest kernel that is promised. */
-  readonly oldest: string;
-  /** How the machine is set up, in words: `cgroups`, `AppArmor` … */
-  readonly facts: readonly { readonly name: string; readonly text: string }[];
-  readonly features: readonly KernelFeatureReport[];
-}
+/**
+ * One feature of a kernel: is it there, who uses it and what for, and what is done without it. `since`: first release of mainline that has it, `5.19`. `byVersion`: the kernel was not
+ * asked, its version says so. `used`: something would use it on this machine.
+ */
+export interface KernelFeatureReport { readonly name: string; readonly since: string; readonly users: readonly string[]; readonly use: string; readonly without: string; readonly there: boolean; readonly byVersion: boolean; readonly used: boolean }
+/** `oldest`: the oldest kernel that is promised. `facts`: how the machine is set up, in words: `cgroups`, `AppArmor` … */
+export interface KernelReport { readonly release: string; readonly oldest: string; readonly facts: readonly { readonly name: string; readonly text: string }[]; readonly features: readonly KernelFeatureReport[] }
 export interface System {
   readonly machine: Machine;
   /** Why an engine has to stay, in words, one reason each: what plugins will have to do without anybody asking. Empty: nothing is lost when it goes. */
