@@ -155,6 +155,10 @@ export const operations = {
     code: 76, changes: true, fields: { path: 'str', leaf: 'str', deadline: 'u32' },
     doc: 'move every process that is in the cgroup v2 folder `path` itself into folder `leaf` below it, made when it is missing: a group with processes cannot give controllers to groups below it. Repeated until it is empty, `deadline` ms',
   },
+  enterGroup: {
+    code: 77, changes: false, fields: { path: 'str' },
+    doc: 'in shim: move itself into the cgroup v2 folder `path`, for good; else it goes to the root group once the program runs, so that it does not end with the unit or session that the engine was started in',
+  },
 
   // -- network -------------------------------------------------------------------------------------------------------------------
   netlink: {

@@ -81,6 +81,16 @@ static bool write_file(const char *path, const char *text) {
 	return done;
 }
 
+int enter_cgroup(const char *folder) {
+	char path[4096];
+	if ((size_t)snprintf(path, sizeof path, "%s/cgroup.procs", folder) >= sizeof path) return ENAMETOOLONG;
+	int fd = open(path, O_WRONLY | O_CLOEXEC), failed = 0;
+	if (fd < 0 || write(fd, "0", 1) != 1) failed = errno;
+	if (fd >= 0) close(fd);
+	if (!failed) run.has_group = true;
+	return failed;
+}
+
 /*
  * Out of the caller's cgroups, so that the end of its unit or session is not the container's: to the root of each hierarchy, at its usual place (a look
  * into mountinfo would cost more than all else here). `v2`: there, where a move waits for a grace period of milliseconds; else in all others.
@@ -95,7 +105,7 @@ void leave_cgroups(bool v2) {
 		*group = 0;
 		if (v2 != !controllers[1]) continue;
 		if (v2) {
-			if (!write_file("/sys/fs/cgroup/unified/cgroup.procs", "0")) write_file("/sys/fs/cgroup/cgroup.procs", "0");
+			if (!run.has_group && !write_file("/sys/fs/cgroup/unified/cgroup.procs", "0")) write_file("/sys/fs/cgroup/cgroup.procs", "0");
 			continue;
 		}
 		/* `tasks`: moving oneself by it costs no grace period */

@@ -279,6 +279,8 @@ int do_spawn(struct machine *m, const struct op_spawn *o)
 	return 0;
 }
 
+int do_enter_group(struct machine *m, const struct op_enter_group *o) { return CALL(enter_group, o->path.p); }
+
 int do_clone_into(struct machine *m, const struct op_clone_into *o)
 {
 	int cgroup = register_fd(m, o->cgroup);

@@ -47,6 +47,7 @@ struct host {
 	int (*spawn)(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd);
 	/* The next spawn is born in this cgroup folder; the fd stays the register's. */
 	int (*clone_into)(struct machine *m, int cgroup);
+	int (*enter_group)(struct machine *m, const char *folder);
 	int (*await_point)(struct machine *m, uint32_t point);
 	int (*release)(struct machine *m, uint32_t point);
 	int (*barrier)(struct machine *m, uint32_t index, const struct op_barrier *o);

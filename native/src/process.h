@@ -44,6 +44,7 @@ struct run {
 	struct plan plan;
 	struct session *init;
 	bool spawned;
+	bool has_group;   /* the plan has said which v2 group the shim is in */
 	int cgroup;       /* fd of the v2 group that the next spawn is born in, the register's; -1 */
 	bool has_failure; /* init or stage said what failed; says more than the shim's own operation */
 	struct failure failure;
@@ -130,6 +131,8 @@ void inherit_nothing(void);
 void inherit_nothing_child(void);
 /* What could not be set so, for a warning; NULL when all could. */
 const char *inherit_warning(void);
+/* Into a v2 group, for good. Returns an errno. */
+int enter_cgroup(const char *folder);
 /* Out of the caller's cgroups: v1 or v2. */
 void leave_cgroups(bool v2);
 /* Signals that the shim ignores; its children ignore none but SIGPIPE. */

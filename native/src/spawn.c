@@ -291,6 +291,11 @@ static int shim_clone_into(struct machine *m, int cgroup) {
 	return 0;
 }
 
+static int shim_enter_group(struct machine *m, const char *folder) {
+	int failed = enter_cgroup(folder);
+	return failed ? machine_fail(m, failed, "cannot enter the cgroup %s", folder) : 0;
+}
+
 static int shim_keep_namespaces(struct machine *m, pid_t pid) {
 	static const char *const types[] = { "mnt", "net", "ipc" };
 	for (int i = 0; i < 3; i++) {
@@ -309,6 +314,7 @@ const struct host shim_host = {
 	.stdio = shim_stdio,
 	.spawn = shim_spawn,
 	.clone_into = shim_clone_into,
+	.enter_group = shim_enter_group,
 	.await_point = shim_await_point,
 	.release = shim_release,
 	.barrier = shim_barrier,

@@ -18,6 +18,11 @@ void wake(void) {
 	static char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	static char *const environment[] = { path, NULL };
 	setsid();
+	if (run.has_group) {
+		/* a container's group is not the engine's */
+		run.has_group = false;
+		leave_cgroups(true);
+	}
 	reset_signals();
 	inherit_nothing_child();
 	umask(022);
