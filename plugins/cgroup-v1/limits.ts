@@ -149,7 +149,7 @@ function blockLimits({ blockIO = {} }: LinuxResources): Limit[] {
 function otherLimits(resources: LinuxResources, hugetlbVersion: 1 | 2): Limit[] {
   const limits: Limit[] = [];
   const { pids, hugepageLimits = [], network = {}, rdma = {} } = resources;
-  if (pids && pids.limit > 0) limits.push({ controller: 'pids', file: 'pids.max', value: whole(pids.limit, 'pids.limit', 1) });
+  if (pids && pids.limit !== 0) limits.push({ controller: 'pids', file: 'pids.max', value: pids.limit < 0 ? 'max' : whole(pids.limit, 'pids.limit', 1) });
   for (const { pageSize, limit } of hugepageLimits) {
     if (!/^\d+[KMG]B$/.test(pageSize)) throw fail('ERR_INVALID_VALUE', `hugepageLimits: page size ${JSON.stringify(pageSize)} is not like 2MB`, { path: 'hugepageLimits' });
     limits.push({ controller: 'hugetlb', file: `hugetlb.${pageSize}.${hugetlbVersion === 1 ? 'limit_in_bytes' : 'max'}`, value: whole(limit, 'hugepageLimits', 0) });
