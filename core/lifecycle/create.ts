@@ -13,6 +13,7 @@ import { withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
+import { shiftEffects, volumeOwners } from './owners.ts';
 import { attachRootfs, rootfsSteps, snapshotEffects } from './rootfs.ts';
 import { bindSources } from './requested.ts';
 
@@ -114,11 +115,16 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
   const groups = [{ plugin: 'core', effects: [...sourceEffects(record.request), ...folderEffects(core, draft)] }];
   if (drivers.storage) {
     const { driver, choice } = drivers.storage;
-    groups.push({ plugin: choice.plugin, effects: [...(await snapshotEffects(record, driver, helperRun(core, record)))] });
+    groups.push({ plugin: choice.plugin, effects: [...(await snapshotEffects(record, driver))] });
     if (draft.obstacle !== undefined) onWarning?.(`the files of container ${record.name} get its owners on disk, which takes longer: ${draft.obstacle}`);
   }
   for (const { name, source, options: own } of newVolumes(volumes)) groups.push({ plugin: source.choice.plugin, effects: [...source.driver.create(name, own)] });
   groups.push({ plugin: 'core', effects: await copyUpEffects(core, draft) });
+  // after the copies, which have the owners that the image says
+  if (drivers.storage) groups.push({ plugin: drivers.storage.choice.plugin, effects: [...(await shiftEffects(record, drivers.storage.driver, helperRun(core, record)))] });
+  const owners = volumeOwners(core, draft, wantsCopyUp(draft));
+  for (const text of owners.warnings) onWarning?.(text);
+  groups.push({ plugin: 'core', effects: [...owners.effects] });
   // one helper for all of it: a process and an fsync each would be most of the time that a create takes
   await transaction.runAll(groups, options);
   const created = record.created;

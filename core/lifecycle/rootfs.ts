@@ -26,14 +26,10 @@ export function idmapRefusal(machine: Machine, record: ContainerRecord, driver: 
   return obstacle;
 }
 
-/** What makes them. `run`: as shiftSnapshot wants it. */
-export async function snapshotEffects(record: ContainerRecord, driver: StorageDriver, run: RunContext): Promise<readonly Effect[]> {
+/** What makes them. */
+export async function snapshotEffects(record: ContainerRecord, driver: StorageDriver): Promise<readonly Effect[]> {
   const effects: Effect[] = [];
-  for (const { request } of snapshotsOf(record, driver)) {
-    effects.push(...(await driver.createSnapshot(request)));
-    const { shift } = request;
-    if (shift && driver.shiftSnapshot) effects.push(...(await driver.shiftSnapshot({ ...request, shift }, run)));
-  }
+  for (const { request } of snapshotsOf(record, driver)) effects.push(...(await driver.createSnapshot(request)));
   return effects;
 }
 

@@ -54,6 +54,7 @@ export function operationFailed(failure: Failure, step: DecodedStep | undefined)
   const text = `${operation} ${path}`.trim();
   return fail('ERR_OPERATION_FAILED', `${text} failed${failure.detail ? `: ${failure.detail}` : ''}`, {
     operation, errno: errnoName(failure.errno), ...(path && { path }), ...(step && { plugin: step.origin.plugin }), data: { index: failure.index, detail: failure.detail },
+    ...(operation === 'shiftTree' && errnoName(failure.errno) === 'ERANGE' && { hint: 'give the container more ids, e.g. --userns=auto:size=N' }),
   });
 }
 

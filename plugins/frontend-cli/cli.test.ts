@@ -81,12 +81,15 @@ describe('values', () => {
     expect(parseVolume('/data', '/here').source).toBeUndefined();
     expect(parseVolume('name:/data:ro', '/here')).toMatchObject({ type: 'volume', source: 'name', target: '/data', readonly: true });
     expect(parseVolume('./a:/b:rslave,ro', '/here')).toMatchObject({ type: 'bind', source: '/here/a', target: '/b', propagation: 'rslave', readonly: true, createSource: true });
-    for (const bad of ['a:b', '/a:/', ':/x', '/a:/b:what', '/a:/b:ro:rw', '-x:/b', 'name:/x:rshared']) expect(() => parseVolume(bad, '/here'), bad).toThrow(/invalid value/);
+    expect(parseVolume('/a:/b:idmap,ro', '/')).toMatchObject({ type: 'bind', idmap: true, readonly: true });
+    for (const bad of ['a:b', '/a:/b:idmap=uids=0-1-10', '/a:/', ':/x', '/a:/b:what', '/a:/b:ro:rw', '-x:/b', 'name:/x:rshared']) expect(() => parseVolume(bad, '/here'), bad).toThrow(/invalid value/);
   });
   it('reads --mount', () => {
     expect(parseMount('type=bind,src=/a,"dst=/b,c",ro', '/')).toMatchObject({ type: 'bind', source: '/a', target: '/b,c', readonly: true, createSource: false });
     expect(parseMount('type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777', '/')).toMatchObject({ type: 'tmpfs', tmpfsSize: 1048576, tmpfsMode: 0o1777 });
-    for (const bad of ['type=bind,target=/x', 'type=no,target=/x', 'target=/x,color=red', 'type=tmpfs,source=a,target=/x', 'type=volume,target=/x,tmpfs-size=1', 'src=/a,target=/x', '"target=/x']) expect(() => parseMount(bad, '/'), bad).toThrow(/invalid value/);
+    expect(parseMount('type=bind,src=/a,dst=/b,idmap', '/').idmap).toBe(true);
+    expect(parseMount('type=bind,src=/a,dst=/b,idmap=false', '/').idmap).toBe(false);
+    for (const bad of ['type=bind,target=/x', 'type=tmpfs,target=/x,idmap', 'type=bind,src=/a,dst=/b,idmap=uids=0-1-10', 'type=no,target=/x', 'target=/x,color=red', 'type=tmpfs,source=a,target=/x', 'type=volume,target=/x,tmpfs-size=1', 'src=/a,target=/x', '"target=/x']) expect(() => parseMount(bad, '/'), bad).toThrow(/invalid value/);
     expect(parseTmpfs('/t:size=1m,mode=700')).toEqual({ target: '/t', options: ['size=1m', 'mode=700'] });
     expect(() => request('-v', 'a1:/x', '--tmpfs', '/x/', 'i')).toThrow(/more than one mount on \/x/);
   });

@@ -35,10 +35,15 @@ export function parseVolume(text: string, cwd: string): MountRequest {
   return mount;
 }
 
+/** Podman's `idmap=uids=…;gids=…`. */
+const MAPS_OF_ITS_OWN = 'idmap takes the maps of the container, and none of its own';
+
 function applyOption(mount: MountRequest, option: string, whole: string): void {
   if (option === 'ro' || option === 'readonly') mount.readonly = true;
   else if (option === 'nocopy' && mount.type === 'volume') mount.noCopy = true;
   else if (PROPAGATIONS.has(option) && mount.type === 'bind') mount.propagation = option;
+  else if (option === 'idmap') mount.idmap = true;
+  else if (option.startsWith('idmap=')) throw invalid('-v', whole, MAPS_OF_ITS_OWN);
   else if (!['rw', 'z', 'Z', 'consistent', 'cached', 'delegated'].includes(option)) throw invalid('-v', whole, `unknown option "${option}"`);
 }
 
@@ -66,6 +71,10 @@ const setters: Readonly<Record<string, Setter>> = {
   'volume-opt': (mount, value) => {
     const at = value.indexOf('=');
     mount.volumeOptions = { ...mount.volumeOptions, [at < 0 ? value : value.slice(0, at)]: at < 0 ? '' : value.slice(at + 1) };
+  },
+  idmap: (mount, value, _, whole) => {
+    if (/[=;@]/.test(value)) throw invalid('--mount', whole, MAPS_OF_ITS_OWN);
+    mount.idmap = truth(value);
   },
   'tmpfs-size': (mount, value) => void (mount.tmpfsSize = parseBytes('tmpfs-size', value)),
   'tmpfs-mode': (mount, value, _, whole) => {
@@ -100,6 +109,7 @@ function checkMount(mount: MountRequest, text: string, cwd: string): MountReques
     if (!mount.source) throw invalid('--mount', text, 'type bind needs a source');
     mount.source = resolve(cwd, mount.source);
   } else if (mount.type === 'tmpfs' && mount.source) throw invalid('--mount', text, 'type tmpfs has no source');
+  else if (mount.type === 'tmpfs' && mount.idmap) throw invalid('--mount', text, 'a tmpfs has the ids of the container anyway');
   else if (mount.source && !VOLUME_NAME.test(mount.source)) throw invalid('--mount', text, `"${mount.source}" is not a volume name; for a path use type=bind`);
   return mount;
 }

@@ -1,0 +1,45 @@
+import { effect, op, type Effect } from '../plan/index.ts';
+import { idmapObstacle, idMapText, type RunContext } from '../contracts/common/index.ts';
+import { type IdShift, type StorageDriver } from '../contracts/storage/index.ts';
+import { type ContainerRecord } from '../api/index.ts';
+import { type Core } from './core.ts';
+import { type Draft, type DraftVolume } from './draft.ts';
+import { snapshotsOf } from './rootfs.ts';
+
+/** The maps of its user namespace; undefined: it has the host's. */
+export function shiftOf({ spec: { linux = {} } }: ContainerRecord): IdShift | undefined {
+  const { uidMappings = [], gidMappings = [] } = linux;
+  return uidMappings.length > 0 && gidMappings.length > 0 ? { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } : undefined;
+}
+
+/** What gives the files of its snapshots, just made, their owners on disk. `run`: as shiftSnapshot wants it. */
+export async function shiftEffects(record: ContainerRecord, driver: StorageDriver, run: RunContext): Promise<readonly Effect[]> {
+  const effects: Effect[] = [];
+  for (const { request } of snapshotsOf(record, driver)) {
+    const { shift } = request;
+    if (shift && driver.shiftSnapshot) effects.push(...(await driver.shiftSnapshot({ ...request, shift }, run)));
+  }
+  return effects;
+}
+
+export interface VolumeOwners { readonly effects: readonly Effect[]; readonly warnings: readonly string[] }
+/**
+ * Volumes that no mount can show with the container's owners. One that holds nothing of anybody else's is given them on disk; others, and
+ * folders of the user's own, keep what they have. `filled`: those that are about to get what the image has at their target.
+ */
+export function volumeOwners({ parts: { machine, state } }: Core, { record, volumes }: Draft, filled: readonly DraftVolume[]): VolumeOwners {
+  const shift = shiftOf(record);
+  const effects: Effect[] = [];
+  const warnings: string[] = [];
+  const seen = new Set<string>();
+  for (const v of shift ? volumes : []) {
+    const path = v.source.driver.mountpoint(v.name);
+    const obstacle = seen.has(v.name) ? undefined : idmapObstacle(machine, path);
+    seen.add(v.name);
+    if (obstacle === undefined || !shift) continue;
+    const own = v.isNew ? Object.keys(v.options).length === 0 : filled.includes(v) && state.volumes.users(v.name).length === 0;
+    if (own) effects.push(effect(op.shiftTree({ path, ...shift }), { none: 'only what was put there just now' }));
+    else warnings.push(`the files of volume ${v.name} keep their owners, who may be nobody in the container: ${obstacle}`);
+  }
+  return { effects, warnings };
+}
