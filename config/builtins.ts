@@ -1,5 +1,6 @@
 // Made by config/setup/builtins.ts from the folders of plugins/. A test compares them.
 import { type PluginDefinition } from '@engine/core/plugin';
+import cgroupSystemd from '../plugins/cgroup-systemd/package.json' with { type: 'json' };
 import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
 import cgroupV2 from '../plugins/cgroup-v2/package.json' with { type: 'json' };
 import dnsLocal from '../plugins/dns-local/package.json' with { type: 'json' };
@@ -18,6 +19,7 @@ import networkContainer from '../plugins/network-container/package.json' with { 
 import networkHost from '../plugins/network-host/package.json' with { type: 'json' };
 import networkNone from '../plugins/network-none/package.json' with { type: 'json' };
 import restartPolicy from '../plugins/restart-policy/package.json' with { type: 'json' };
+import securityApparmor from '../plugins/security-apparmor/package.json' with { type: 'json' };
 import securityCapabilities from '../plugins/security-capabilities/package.json' with { type: 'json' };
 import securitySeccomp from '../plugins/security-seccomp/package.json' with { type: 'json' };
 import specDocker from '../plugins/spec-docker/package.json' with { type: 'json' };
@@ -33,6 +35,7 @@ export interface Builtin {
 }
 
 export const builtins: readonly Builtin[] = [
+  { packageJson: cgroupSystemd, load: () => import('../plugins/cgroup-systemd/plugin.ts') },
   { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
   { packageJson: cgroupV2, load: () => import('../plugins/cgroup-v2/plugin.ts') },
   { packageJson: dnsLocal, load: () => import('../plugins/dns-local/plugin.ts') },
@@ -51,6 +54,7 @@ export const builtins: readonly Builtin[] = [
   { packageJson: networkHost, load: () => import('../plugins/network-host/plugin.ts') },
   { packageJson: networkNone, load: () => import('../plugins/network-none/plugin.ts') },
   { packageJson: restartPolicy, load: () => import('../plugins/restart-policy/plugin.ts') },
+  { packageJson: securityApparmor, load: () => import('../plugins/security-apparmor/plugin.ts') },
   { packageJson: securityCapabilities, load: () => import('../plugins/security-capabilities/plugin.ts') },
   { packageJson: securitySeccomp, load: () => import('../plugins/security-seccomp/plugin.ts') },
   { packageJson: specDocker, load: () => import('../plugins/spec-docker/plugin.ts') },

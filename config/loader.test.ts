@@ -248,7 +248,7 @@ describe('options', () => {
   });
   test('security: of the configuration reaches the drivers', async () => {
     const known = await loadPlugins({
-      config: { plugins: [], options: {}, security: { seccomp: '/p.json', apparmor: 'x', capabilities: 'none' } },
+      config: { plugins: [], options: {}, security: { seccomp: '/p.json', apparmor: 'x', userns: 'auto', capabilities: 'none' } },
       pluginBase: base,
     });
     expect(known.find(({ manifest }) => manifest.name === 'security-seccomp')?.options).toMatchObject({ profile: '/p.json' });

@@ -111,8 +111,9 @@ async function make(manifest: PluginManifest, { builtin, source, config, load }:
   };
 }
 
+type DriverKey = Exclude<keyof Config['security'], 'userns'>;
 /** How `security:` reaches the driver of each name: as which of its plugin's options. Undefined: as if it had not been said. */
-const securityOptions: { readonly [K in keyof Config['security']]: (value: Config['security'][K]) => Record<string, unknown> | undefined } =
+const securityOptions: { readonly [K in DriverKey]: (value: Config['security'][K]) => Record<string, unknown> | undefined } =
   {
     seccomp: (profile) => (profile === 'default' ? undefined : { profile }),
     apparmor: (profile) => (profile === 'engine-default' ? undefined : { profile }),
@@ -125,7 +126,7 @@ async function optionsOf(manifest: PluginManifest, config: Pick<Config, 'options
   let given: Record<string, unknown> = config.options[manifest.name] ?? {};
   for (const { contract, driver } of manifest.provides ?? []) {
     if (contract !== 'security' || !Object.hasOwn(securityOptions, driver)) continue;
-    const key = driver as keyof Config['security'];
+    const key = driver as DriverKey;
     const translate = securityOptions[key] as (value: unknown) => Record<string, unknown> | undefined;
     const wished = translate(config.security[key]);
     if (wished && Object.keys(wished).every((name) => schema?.properties?.[name])) given = { ...wished, ...given };

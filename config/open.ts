@@ -156,7 +156,7 @@ export async function openEngine(options: OpenOptions = {}): Promise<OpenedEngin
       choices,
       version,
       plugins: entries,
-      defaults: { network: defaultNetwork(value, plugins), logOptions: {} },
+      defaults: { network: defaultNetwork(value, plugins), logOptions: {}, userns: value.security.userns },
       config: { sources: ['built-in', ...config.files], result: value },
       wake: ({ request }) => wakeCommand(value, (request.restart?.policy ?? 'no') !== 'no', state.folders),
       keep: createKeep(value, state.folders, plugins, { log }),

@@ -8,6 +8,7 @@ const strictness: Readonly<Record<string, readonly string[]>> = {
   seccomp: ['unconfined', 'default'],
   apparmor: ['unconfined', 'engine-default'],
   capabilities: ['default', 'none'],
+  userns: ['host', 'auto'],
 };
 /** Drivers that only say where things are kept, not how well containers are fenced in. */
 const freeDrivers = new Set(['storage', 'cgroup', 'log', 'volume', 'network', 'ipam', 'dns']);
@@ -38,8 +39,9 @@ export function refuseUntrusted(data: Readonly<Record<string, unknown>>, current
       for (const [name, wish] of Object.entries(value)) {
         const now = current.security[name as keyof Config['security']];
         const order = strictness[name] ?? [];
-        const known = order.includes(String(now)) && order.includes(String(wish));
-        const raises = known && order.indexOf(String(wish)) >= order.indexOf(String(now));
+        // how many ids `auto:size=N` gives has no part in it
+        const rank = (value: unknown): number => order.indexOf(name === 'userns' ? String(value).split(':', 1).join() : String(value));
+        const raises = rank(now) >= 0 && rank(wish) >= rank(now);
         if (wish !== now && !raises) refuse(`security.${name}`, 'would lower security');
       }
     } else refuse(key, 'is for trusted sources only');

@@ -56,6 +56,7 @@ const body = {
     properties: {
       seccomp: { type: 'string', description: 'default, unconfined, or the path of a profile' },
       apparmor: { type: 'string', description: 'engine-default, unconfined, or a loaded profile' },
+      userns: { type: 'string', pattern: '^(host|auto(:.+)?)$', description: 'user namespace of containers: host, or auto[:size=N], which gives each ids of its own' },
       capabilities: {
         description: "what a container has without --cap-add and --cap-drop: default (Docker's 14), none, or a list",
         anyOf: [
@@ -132,7 +133,7 @@ export const defaults: Config = {
   watchdog: 10,
   pool: 'auto',
   drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: 'auto' },
-  security: { seccomp: 'default', apparmor: 'engine-default', capabilities: 'default' },
+  security: { seccomp: 'default', apparmor: 'engine-default', userns: 'host', capabilities: 'default' },
   options: {},
   plugins: [],
 };

@@ -210,6 +210,19 @@ describe('config as code (SECURITY.md)', () => {
     await expect(loadConfig(options)).rejects.toEqual(code('ERR_CONFIG_UNTRUSTED'));
   });
 
+  test('ids of their own can be given to containers by anybody, taken from them by who is trusted, and are never a map of somebody', async () => {
+    write('project/.enginerc', 'security: { userns: "auto:size=1000" }');
+    expect((await loadConfig(options)).value.security.userns).toBe('auto:size=1000');
+    write('system/enginerc', 'security: { userns: auto }');
+    expect((await loadConfig(options)).value.security.userns).toBe('auto:size=1000');
+    write('project/.enginerc', 'security: { userns: host }');
+    await expect(loadConfig(options)).rejects.toEqual(code('ERR_CONFIG_UNTRUSTED', /security\.userns would lower security/));
+    setTrust(cwd, true, options.places);
+    expect((await loadConfig(options)).value.security.userns).toBe('host');
+    write('project/.enginerc', 'security: { userns: "0:0:1000" }');
+    await expect(loadConfig(options)).rejects.toEqual(code('ERR_CONFIG_INVALID'));
+  });
+
   test("an ancestor's file counts only when its folder is trusted, and one only", async () => {
     write('project/.enginerc', 'drivers: { storage: vfs }');
     write('.enginerc', 'drivers: { storage: btrfs, log: none }');

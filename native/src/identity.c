@@ -213,12 +213,13 @@ static int set_ids(struct machine *m, const struct op_identity *o)
 		return machine_fail(m, EBADF, "register %u holds no group list", o->groups);
 	const struct machine_register *groups = &m->registers[o->groups];
 	/* raw calls: this process has one thread */
+	/* EINVAL: one that the user namespace has no mapping for */
 	if (syscall(SYS_setgroups, (size_t)groups->value, groups->data))
-		return machine_fail(m, errno, "setgroups");
+		return machine_fail(m, errno, errno == EINVAL ? "one of the user's groups is not mapped in this user namespace" : "setgroups");
 	if (syscall(SYS_setresgid, (gid_t)gid, (gid_t)gid, (gid_t)gid))
-		return machine_fail(m, errno, "setresgid %lld", (long long)gid);
+		return machine_fail(m, errno, errno == EINVAL ? "group %lld is not mapped in this user namespace" : "setresgid %lld", (long long)gid);
 	if (syscall(SYS_setresuid, (uid_t)uid, (uid_t)uid, (uid_t)uid))
-		return machine_fail(m, errno, "setresuid %lld", (long long)uid);
+		return machine_fail(m, errno, errno == EINVAL ? "user %lld is not mapped in this user namespace" : "setresuid %lld", (long long)uid);
 	return 0;
 }
 

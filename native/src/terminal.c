@@ -54,7 +54,7 @@ int do_terminal(struct machine *m, const struct op_terminal *o)
 	if (slave < 0)
 		return machine_fail(m, errno, "TIOCGPTPEER");
 	if (uid >= 0 && fchown(slave, (uid_t)uid, (gid_t)-1))
-		return machine_fail(m, errno, "owner of the terminal");
+		return machine_fail(m, errno, errno == EINVAL ? "user %lld is not mapped in this user namespace" : "owner of the terminal", (long long)uid);
 	if (o->console && o->root != NO_REGISTER) {
 		int root = register_fd(m, o->root);
 		r = root < 0 ? root : bind_console(m, root, slave);
@@ -109,6 +109,8 @@ int do_pipes(struct machine *m, const struct op_pipes *o)
 			if (null < 0)
 				return null;
 		} else if (uid >= 0 && fchown(fds[i], (uid_t)uid, (gid_t)-1)) {
+			if (errno == EINVAL)
+				return machine_fail(m, EINVAL, "user %lld is not mapped in this user namespace", (long long)uid);
 			/* inside a user namespace the shim's pipes are nobody's: writing works, re-opening /dev/stdout does not */
 			machine_warn(m, errno, "the standard streams stay owned by root");
 		}

@@ -87,10 +87,21 @@ export function securityOption(request: ContainerRequest, key: string): string |
   return found === undefined ? undefined : found.slice(key.length + 1);
 }
 
+/** A user by name is known only inside. Errors: ERR_INVALID_VALUE. */
+function checkUser(user: string, { ids }: CompileFacts): void {
+  if (!ids) return;
+  const [uid = '', gid = ''] = user.split(':');
+  for (const [kind, text, mappings] of [['user', uid, ids.uidMappings], ['group', gid, ids.gidMappings]] as const) {
+    if (!/^\d+$/.test(text) || mappings.some(({ containerID, size }) => Number(text) >= containerID && Number(text) < containerID + size)) continue;
+    throw fail('ERR_INVALID_VALUE', `${kind} ${text} is not mapped in the user namespace of the container`, { operation: 'user', path: text, hint: 'give it more ids, e.g. --userns=auto:size=N' });
+  }
+}
+
 /** The spec of a container, with everything but what security drivers add. */
 function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spec {
   const { request, imageConfig, rootfs } = facts;
   const { args } = processArgs(request, imageConfig);
+  checkUser(request.user || imageConfig.User || '0', facts);
   const { devices, rules } = compileDevices(request, host);
   const shmSize = request.shmSize ?? facts.shmSize ?? DEFAULT_SHM_SIZE;
   if (!Number.isSafeInteger(shmSize) || shmSize < 0) throw fail('ERR_INVALID_VALUE', 'SHM size can not be less than 0', { operation: 'shm-size' });
