@@ -60,7 +60,7 @@ export default defineConfig({
           include: [...(parts[process.env['VM_PART'] ?? ''] ?? [])],
           exclude: ['**/node_modules/**'],
           isolate: false,
-          maxWorkers: 2,
+          maxWorkers: 1,
           testTimeout: 600_000,
           hookTimeout: 600_000,
         },
