@@ -35,7 +35,7 @@ function mountsOf(record: ContainerRecord): Json[] {
 const listed = (list: readonly string[]): readonly string[] | null => (list.length ? list : null);
 const capability = (name: string): string => (/^(ALL|CAP_.*)$/i.test(name) ? name : `CAP_${name}`).toUpperCase();
 
-const rates = (list: readonly DeviceRate[] = []): readonly Json[] | null => (list.length ? list.map(({ path: Path, rate: Rate }) => ({ Path, Rate })) : null);
+const rates = (list: readonly DeviceRate[] = []): readonly Json[] => list.map(({ path: Path, rate: Rate }) => ({ Path, Rate }));
 
 function hostConfig(record: ContainerRecord): Json {
   const { request: r, spec } = record;
