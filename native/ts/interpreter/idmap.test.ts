@@ -180,9 +180,9 @@ describe.skipIf(!canRun)('shiftTree', () => {
   }));
 
   it('hard links keep being one file through an overlay, whose lower layer is left alone', () => inFolder((f) => {
-    shell(`mkdir -p ${f}/low/d ${f}/up ${f}/work ${f}/at; cd ${f}/low; echo one > a; ln a d/b; ln a c; chmod 4755 a; chown 3:3 d`);
+    shell(`mkdir -p ${f}/low/d ${f}/up ${f}/work ${f}/at ${f}/scratch; cd ${f}/low; echo one > a; ln a d/b; ln a c; chmod 4755 a; chown 3:3 d`);
     const done = init([
-      op.overlayByFd({ lowers: [`${f}/low`], upper: `${f}/up`, work: `${f}/work`, options: ['index=on'], out: 'o' }), op.moveMount({ mount: 'o', target: `${f}/at` }), op.shiftTree({ path: `${f}/at`, ...maps }),
+      op.overlayByMount({ base: f, scratch: `${f}/scratch`, lowers: ['low'], upper: 'up', work: 'work', options: ['index=on'], out: 'o' }), op.moveMount({ mount: 'o', target: `${f}/at` }), op.shiftTree({ path: `${f}/at`, ...maps }),
     ], `cd ${f}/at; stat -c '%n %u %a %h' a c d/b`);
     expect(done.failures).toEqual([]);
     expect(done.output).toBe('a 100000 4755 3\nc 100000 4755 3\nd/b 100000 4755 3\n');

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, rmdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
+import { constants, release } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BITS, op, type Operation } from '@engine/core/plan';
@@ -67,14 +67,19 @@ describe.skipIf(!canRun)('mounts', () => {
     });
   }));
 
+  // `lowerdir+`: Linux 6.8
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  const byFd = major > 6 || (major === 6 && minor >= 8);
   it('overlays by fd and by mount(2)', () => inFolder((f) => {
     execFileSync('sh', ['-c', `cd ${f} && mkdir -p l1 'l:2,x' up work up2 work2 m1 m2 scratch && echo one > l1/f && echo two > 'l:2,x/f' && echo deep > 'l:2,x/g'`]);
     const done = init([
-      op.overlayByFd({ lowers: [`${f}/l1`, `${f}/l:2,x`], upper: `${f}/up`, work: `${f}/work`, out: 'o' }), op.moveMount({ mount: 'o', target: `${f}/m1` }),
+      byFd ? op.overlayByFd({ lowers: [`${f}/l1`, `${f}/l:2,x`], upper: `${f}/up`, work: `${f}/work`, out: 'o' }) : op.overlayByMount({ base: f, scratch: `${f}/scratch`, lowers: ['l1', 'l:2,x'], upper: 'up', work: 'work', out: 'o' }),
+      op.moveMount({ mount: 'o', target: `${f}/m1` }),
       op.overlayByMount({ base: f, scratch: `${f}/scratch`, lowers: ['l1', 'l:2,x'], upper: `up2`, work: `work2`, attributes: 2, out: 'p' }), op.moveMount({ mount: 'p', target: `${f}/m2` }),
     ], `cat ${f}/m1/f ${f}/m1/g ${f}/m2/f ${f}/m2/g; echo new > ${f}/m1/n; echo new > ${f}/m2/n; ls ${f}/up ${f}/up2 ${f}/scratch; grep m2 /proc/self/mountinfo | grep -c nosuid`);
     expect(done.failures).toEqual([]);
     expect(done.output).toBe(`one\ndeep\none\ndeep\n${f}/scratch:\n\n${f}/up:\nn\n\n${f}/up2:\nn\n1\n`);
+    if (!byFd) return;
     const readOnly = init([op.overlayByFd({ lowers: [`${f}/l1`, `${f}/l:2,x`], out: 'o' }), op.moveMount({ mount: 'o', target: `${f}/m1` })], `(echo x > ${f}/m1/y) 2>&1`);
     expect(readOnly.output).toMatch(/Read-only/);
     expect(init([op.overlayByFd({ lowers: [`${f}/none`], out: 'o' })]).failures).toMatchObject([{ errno: E.ENOENT, detail: expect.stringContaining('/none') }]);
