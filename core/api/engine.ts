@@ -232,5 +232,7 @@ export interface System {
    */
   supervise(): Promise<readonly string[]>;
   /** Every driver: available or not and why, and what `auto` picks; what the kernel has (where the host tells); orphans found, and removed with `fix`. */
-  doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[]; readonly kernel?: KernelReport }>;
+  doctor(options: { fix: boolean }): Promise<{ readonly drivers: readonly DriverReport[]; readonly orphans: readonly Orphan[]; readonly ids: readonly IdReport[]; readonly kernel?: KernelReport }>;
 }
+/** Ids of the host that `--userns=auto` gives out: how many there are, from where, and who has them. */
+export interface IdReport { readonly kind: 'uid' | 'gid'; readonly source: string; readonly ids: number; readonly leased: number; readonly containers: number }

@@ -9,7 +9,7 @@ import { Database } from '../state/database.ts';
 import { idTable, insertIds, isIdConflict } from '../state/ids.ts';
 import { rowChanges } from '../state/tables.ts';
 import { type State } from '../state/index.ts';
-import { chooseIds, idPool, withIds, type ChosenIds } from './ids.ts';
+import { chooseIds, idPool, idReport, withIds, type ChosenIds } from './ids.ts';
 
 const machine = (files: Readonly<Record<string, string>> = {}) => ({ read: (path: string) => files[path] });
 let folder: string;
@@ -55,7 +55,7 @@ describe('what is asked for', () => {
     ['5000000000:0:1', /invalid mapping|not an id/], ['1:100000:5', /nobody is root/], ['0:1:10,5:100:10', /container id 5 is mapped twice/], ['0:1:10,10:5:10', /host id 5 is mapped twice/],
     ['0:-1:5', /invalid mapping/], ['0:1:5;', /invalid mapping/], ['0x0:1:5', /invalid mapping/], ['keep-id', /do not run as root/], ['keep-id:uid=5', /do not run as root/], ['nomap', /do not run as root/],
     ['ns:/proc/1/ns/user', /cannot be joined/], ['container:x', /cannot be joined/], ['private', /does not say which/], ['hots', /invalid mode hots/], ['auto:size=0', /invalid size/], ['auto:size=x', /invalid size/],
-    ['auto:size=4294967296', /invalid size/], ['auto:sizes=1', /unknown option "sizes"/], ['auto:uidmapping=5', /invalid uidmapping/], [Array.from({ length: 341 }, (_, i) => `${i}:${i + 5}:1`).join(','), /341 mappings, the kernel takes 340/],
+    ['auto:size=4294967296', /invalid size/], ['auto:sizes=1', /unknown option "sizes"/], ['auto:uidmapping=5', /uidmapping: invalid mapping/], [Array.from({ length: 341 }, (_, i) => `${i}:${i + 5}:1`).join(','), /341 mappings, the kernel takes 340/],
   ])('%s', (userns, message) => {
     if (message.source === '^$') expect(choose(userns).uidMappings).toEqual([{ containerID: 0, hostID: 100000, size: 1 }]);
     else expect(() => choose(userns)).toThrow(message);
@@ -127,6 +127,15 @@ describe('auto', () => {
     expect(choose('auto:size=15', files).uidMappings[0]?.hostID).toBe(1015);
     expect(() => choose('auto:size=16', files)).toThrow(/no range of 16 uids is free/);
   });
+});
+
+it('doctor says what there is, from where, and what of it is in use', async () => {
+  const files = { '/etc/subuid': 'engine:1000:50\nengine:5000:50\n' };
+  await claim(choose('auto:size=10', files));
+  await claim(choose('0:7:10', files));
+  expect(idReport(state(), machine(files))).toEqual([
+    { kind: 'uid', source: '/etc/subuid, user engine', ids: 100, leased: 10, containers: 1 }, { kind: 'gid', source: 'built in', ids: 147_128_320, leased: 10, containers: 1 },
+  ]);
 });
 
 describe('a claim', () => {

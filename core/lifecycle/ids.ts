@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { fail } from '../errors/index.ts';
 import { type IdMapping } from '../spec/index.ts';
-import { type ContainerRecord, type ContainerRequest } from '../api/index.ts';
+import { type ContainerRecord, type ContainerRequest, type IdReport } from '../api/index.ts';
 import { checkIdMap, type Machine } from '../contracts/common/index.ts';
 import { isIdConflict } from '../state/ids.ts';
 import { type State } from '../state/index.ts';
@@ -24,13 +24,15 @@ const OWNERS = ['engine', 'containers'];
 const refuse = (text: string, hint?: string): Error => fail('ERR_INVALID_VALUE', text, { operation: 'userns', ...(hint !== undefined && { hint }) });
 const HINT = 'give host, auto[:size=N], or CONTAINER:HOST:SIZE[,…]';
 
-/** `CONTAINER:HOST[:SIZE]` each. Errors: ERR_INVALID_VALUE. */
+/** `CONTAINER:HOST[:SIZE]`. Errors: ERR_INVALID_VALUE. */
+function parseMapping(text: string, name: string): IdMapping {
+  const match = /^(\d{1,10}):(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
+  if (!match) throw refuse(`${name}: invalid mapping ${JSON.stringify(text)}`, HINT);
+  return { containerID: Number(match[1]), hostID: Number(match[2]), size: Number(match[3] ?? 1) };
+}
+/** Errors: ERR_INVALID_VALUE. */
 function parseMap(texts: readonly string[], name: string): IdMapping[] {
-  const maps = texts.map((text): IdMapping => {
-    const match = /^(\d{1,10}):(\d{1,10})(?::(\d{1,10}))?$/.exec(text);
-    if (!match) throw refuse(`${name}: invalid mapping ${JSON.stringify(text)}`, HINT);
-    return { containerID: Number(match[1]), hostID: Number(match[2]), size: Number(match[3] ?? 1) };
-  });
+  const maps = texts.map((text) => parseMapping(text, name));
   checkIdMap(maps, name);
   if (!maps.some(({ containerID }) => containerID === 0)) throw refuse(`${name}: nobody is root: container id 0 is not mapped`);
   return maps;
@@ -45,11 +47,8 @@ function parseAuto(text: string): { readonly size: number; readonly fixed: Reado
     if (key === 'size') {
       size = /^\d{1,10}$/.test(value) ? Number(value) : 0;
       if (size < 1 || size >= 0xffff_ffff) throw refuse(`--userns=auto: invalid size ${JSON.stringify(value)}`);
-    } else if (key === 'uidmapping' || key === 'gidmapping') {
-      const match = /^(\d{1,10}):(\d{1,10})(?::(\d{1,10}))?$/.exec(value);
-      if (!match) throw refuse(`--userns=auto: invalid ${key} ${JSON.stringify(value)}`);
-      fixed[key === 'uidmapping' ? 'uid' : 'gid'].push({ containerID: Number(match[1]), hostID: Number(match[2]), size: Number(match[3] ?? 1) });
-    } else throw refuse(`--userns=auto: unknown option ${JSON.stringify(key)}`, 'known are size, uidmapping and gidmapping');
+    } else if (key === 'uidmapping' || key === 'gidmapping') fixed[key === 'uidmapping' ? 'uid' : 'gid'].push(parseMapping(value, `--userns=auto:${key}`));
+    else throw refuse(`--userns=auto: unknown option ${JSON.stringify(key)}`, 'known are size, uidmapping and gidmapping');
   }
   return { size, fixed };
 }
@@ -134,6 +133,14 @@ export function chooseIds(state: State, machine: Pick<Machine, 'read'>, { userns
   const maps = parseMap(userns.split(','), '--userns');
   return { uidMappings: maps, gidMappings: maps, leased: [] };
 }
+
+/** For doctor. */
+export const idReport = (state: State, machine: Pick<Machine, 'read'>): readonly IdReport[] => (['uid', 'gid'] as const).map((kind) => {
+  const sum = (ranges: readonly Range[]): number => ranges.reduce((total, { size }) => total + size, 0);
+  const { ranges, source } = idPool(machine, kind);
+  const leases = state.ids.list(kind).filter(({ leased }) => leased);
+  return { kind, source, ids: sum(ranges), leased: sum(leases), containers: new Set(leases.map(({ container }) => container)).size };
+});
 
 /** `work` chooses ids and claims them: once more when somebody else was faster. */
 export async function withIds<T>(work: () => Promise<T>): Promise<T> {

@@ -4,6 +4,7 @@ import { type System } from '../api/index.ts';
 import { type Core } from './core.ts';
 import { catchUp } from './finish.ts';
 import { orphanGroups, sweepGroups } from './groups.ts';
+import { idReport } from './ids.ts';
 import { orphanLayers, sweepLayers } from './layers.ts';
 import { type ChosenContract } from './parts.ts';
 import { viewNow } from './running.ts';
@@ -52,7 +53,7 @@ export function createSystem(core: Core): System {
         await sweepLayers(core);
       }
       const left = new Set(fix ? (await state.orphans()).map((o) => o.path) : before.map((o) => o.path));
-      return { drivers, orphans: [...before.map((o) => ({ ...o, fixed: !left.has(o.path) })), ...groups, ...layers] };
+      return { drivers, ids: idReport(state, machine), orphans: [...before.map((o) => ({ ...o, fixed: !left.has(o.path) })), ...groups, ...layers] };
     },
   };
 }

@@ -73,6 +73,8 @@ export const doctorCommand = command({
       const rows = report.drivers.map(({ contract, driver, chosen, probe }) => [`${contract} ${driver}`, chosen ? 'chosen' : probe.available ? 'available' : 'not available', probe.reasons.join('; ')]);
       await context.print(table([['DRIVER', 'STATE', 'WHY'], ...rows]));
       if (report.kernel) await context.print(`\n${kernelText(report.kernel, flags.verbose)}`);
+      const counted = (n: number): string => n.toLocaleString('en-US');
+      await context.print(`\n${table([['IDS FOR --userns=auto', 'FROM', 'IN USE'], ...report.ids.map(({ kind, source, ids, leased, containers }) => [`${counted(ids)} ${kind}s`, source, leased === 0 ? 'none' : `${counted(leased)} by ${containers === 1 ? 'a container' : `${containers} containers`}`])])}`);
       await context.print(report.orphans.length ? `\n${table([['LEFT BEHIND', 'WHAT', 'OWNER', ''], ...report.orphans.map(({ kind, path, owner, fixed }) => [path, kind, owner, fixed ? 'removed' : 'remove it with: engine doctor --fix'])])}` : '\nnothing was left behind\n');
     }
     return open ? 1 : 0;
