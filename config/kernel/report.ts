@@ -77,15 +77,11 @@ function userNamespaces({ machine }: KernelView): string {
   };
   const most = number('/proc/sys/user/max_user_namespaces');
   if (most === 0) return 'switched off (user.max_user_namespaces=0)';
-  const ranges = ['/etc/subuid', '/etc/subgid'].map((path) => {
-    const lines = (machine.read(path) ?? '').split('\n').map((line) => line.trim().split(':')).filter(([name, , count]) => name && Number(count) > 0);
-    return `${path} gives ${lines.length ? lines.map(([name, first, count]) => `${name} ${count} from ${first}`).join(', ') : 'no ranges'}`;
-  });
   const notes = [
     ...(number('/proc/sys/kernel/unprivileged_userns_clone') === 0 ? ['root only (kernel.unprivileged_userns_clone=0)'] : []),
     ...(number('/proc/sys/kernel/apparmor_restrict_unprivileged_userns') === 1 ? ['AppArmor restricts those of other users than root'] : []),
   ];
-  return ['usable', ...notes, ...ranges].join('; ');
+  return ['usable', ...notes].join('; ');
 }
 
 function memfd({ machine }: KernelView): string {
