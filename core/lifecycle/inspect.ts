@@ -26,7 +26,7 @@ export async function inspectContainer(core: Core, record: ContainerRecord, opti
   const view = await viewNow(core, record);
   const { drivers, rootfs, image, starts, spec, lastExit = null } = view.record;
   const run = view.run ? { id: view.run.id, folder: view.run.folder } : null;
-  return show(core, { kind: 'container', view, networks: record.networks.flatMap(({ network }) => core.parts.state.networks.get(network) ?? []), folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, spec });
+  return show(core, { kind: 'container', view, networks: record.networks.flatMap(({ network }) => core.parts.state.networks.get(network) ?? []), folder: core.folderOf(record.id), ...(size !== undefined && { size }) }, { drivers, rootfs, source: image.source, starts, run, lastExit, ids: view.record.ids ?? [], spec });
 }
 
 /** A network, with the containers on it. */
