@@ -46,11 +46,11 @@ export function deviceRules(rules: readonly DeviceRule[]): readonly DeviceRule[]
     }
     const meets = (a: string, b: string): boolean => a === '*' || b === '*' || a === b;
     exceptions = exceptions.flatMap((one) => {
-      if (one.type !== next.type || !meets(one.major, next.major) || !meets(one.minor, next.minor) || ![...one.access].some((letter) => next.access.includes(letter))) return [one];
+      if (one.type !== next.type || !meets(one.major, next.major) || !meets(one.minor, next.minor) || !one.access.split('').some((letter) => next.access.includes(letter))) return [one];
       if (one.major !== next.major || one.minor !== next.minor) {
         throw fail('ERR_FEATURE_MISSING', `cgroup v1 cannot honour linux.resources.devices: ${rule.allow ? 'allow' : 'deny'} ${text} changes a part of ${rule.allow ? 'deny' : 'allow'} ${one.type} ${one.major}:${one.minor} ${one.access}`, { path: 'devices', hint: 'name the devices one by one, or use cgroup v2' });
       }
-      const left = [...one.access].filter((letter) => !next.access.includes(letter)).join('');
+      const left = one.access.split('').filter((letter) => !next.access.includes(letter)).join('');
       return left ? [{ ...one, access: left }] : [];
     });
   }

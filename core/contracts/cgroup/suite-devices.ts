@@ -30,23 +30,21 @@ function ask({ allowed, denied }: Table): string {
   }).join('\n');
 }
 
-export const deviceCases: readonly SuiteCase<CgroupContext>[] = [
-  ...tables.map((table): SuiteCase<CgroupContext> => ({
-    name: `devices: ${table.name}`,
-    needs: ['containers', 'devices'],
-    async run(c) {
-      let steps;
-      try {
-        steps = await c.plan({ devices: [...table.rules] });
-      } catch (error) {
-        // a driver that can't say it may say so; it may not mean something else
-        assert.ok(isEngineError(error, 'ERR_FEATURE_MISSING'), String(error));
-        return;
-      }
-      const devices = Object.entries(nodes).map(([name, [major, minor]]) => ({ path: `/dev/try-${name}`, major, minor }));
-      const { output, errors } = await c.runner.run(steps, `${ask(table)}\nexit 0`, { devices });
-      const got = output.trim().split('\n').filter(Boolean).sort();
-      assert.deepEqual(got, [...table.allowed].sort(), errors);
-    },
-  })),
-];
+export const deviceCases: readonly SuiteCase<CgroupContext>[] = tables.map((table): SuiteCase<CgroupContext> => ({
+  name: `devices: ${table.name}`,
+  needs: ['containers', 'devices'],
+  async run(c) {
+    let steps;
+    try {
+      steps = await c.plan({ devices: [...table.rules] });
+    } catch (error) {
+      // a driver that can't say it may say so; it may not mean something else
+      assert.ok(isEngineError(error, 'ERR_FEATURE_MISSING'), String(error));
+      return;
+    }
+    const devices = Object.entries(nodes).map(([name, [major, minor]]) => ({ path: `/dev/try-${name}`, major, minor }));
+    const { output, errors } = await c.runner.run(steps, `${ask(table)}\nexit 0`, { devices });
+    const got = output.trim().split('\n').filter(Boolean).sort();
+    assert.deepEqual(got, [...table.allowed].sort(), errors);
+  },
+}));

@@ -101,9 +101,9 @@ export const runningCases: readonly SuiteCase<CgroupContext>[] = [
     needs: ['containers', 'update', 'resource:memory.limit', 'resource:memory.swap'],
     async run(c) {
       const { driver, group } = c;
-      const running = await c.runner.start(await c.plan({ memory: { limit: 128 * MiB, swap: 128 * MiB } }), `x=$(busybox yes | busybox head -c 33554432); ${FOREVER}`);
-      await until(() => (driver.stats(group).memoryBytes ?? 0) > 30 * MiB, 'it takes memory');
-      await assert.rejects(async () => c.act((await driver.update?.(group, { memory: { limit: 8 * MiB } })) ?? []));
+      const running = await c.runner.start(await c.plan({ memory: { limit: 128 * MiB, swap: 128 * MiB } }), `x=$(busybox yes | busybox head -c 12582912); ${FOREVER}`);
+      await until(() => (driver.stats(group).memoryBytes ?? 0) > 11 * MiB, 'it takes memory');
+      await assert.rejects(async () => c.act((await driver.update?.(group, { memory: { limit: 7 * MiB } })) ?? []));
       assert.equal((await running.exec([], 'echo lives')).output, 'lives\n');
       assert.notEqual((await running.stop()).exit?.oom?.killed, true);
     },

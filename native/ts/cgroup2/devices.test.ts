@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync, existsSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { op, type Operation } from '@engine/core/plan';
-import { type DeviceRule } from '@engine/core/spec';
+import { type DeviceRule } from './types.ts';
 import { describe, expect, it } from 'vitest';
 import { createNative } from '@engine/native';
 import { createBench, fakeMachine } from '@engine/core/contracts/common/bench';
@@ -14,7 +14,7 @@ const deny: DeviceRule = { allow: false, access: 'rwm' };
 
 /** What the list means, said in another way: for each access, the last rule that speaks of it. */
 function meaning(rules: readonly DeviceRule[], { type, major, minor, access }: DeviceAccess): boolean {
-  return [...access].every((letter) => {
+  return access.split('').every((letter) => {
     let allowed = false;
     for (const rule of rules) {
       const all = (rule.type ?? 'a') === 'a';

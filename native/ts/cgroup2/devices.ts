@@ -1,5 +1,5 @@
 import { fail } from '@engine/core/errors';
-import { type DeviceRule } from '@engine/core/spec';
+import { type DeviceRule } from './types.ts';
 
 /** include/uapi/linux/bpf.h */
 export const BPF_PROG_TYPE_CGROUP_DEVICE = 15;
@@ -28,7 +28,7 @@ function matchOf(rule: DeviceRule): Match {
   if (type === 'a' && major !== undefined) throw fail('ERR_INVALID_VALUE', 'device rule: type a is for all devices', { path: 'devices' });
   // as the kernel's devices.allow: `a` is everything at once, whatever follows
   if (type === 'a') return { allow: rule.allow, type: undefined, major: undefined, minor: undefined, access: ALL };
-  return { allow: rule.allow, type: TYPE[type], major, minor: number(rule.minor), access: [...access].reduce((bits, letter) => bits | ACCESS[letter as 'r' | 'w' | 'm'], 0) };
+  return { allow: rule.allow, type: TYPE[type], major, minor: number(rule.minor), access: access.split('').reduce((bits, letter) => bits | ACCESS[letter as 'r' | 'w' | 'm'], 0) };
 }
 
 /** One struct bpf_insn. */
@@ -101,9 +101,9 @@ export interface DeviceAccess { readonly type: 'b' | 'c'; readonly major: number
 
 /** Runs a program of {@link deviceFilter} as the kernel would: for tests, and for `--explain`. */
 export function simulateDeviceFilter(program: Buffer, asked: DeviceAccess): boolean {
-  const bits = [...asked.access].reduce((sum, letter) => sum | (ACCESS[letter as 'r'] ?? 0), 0);
+  const bits = asked.access.split('').reduce((sum, letter) => sum | (ACCESS[letter as 'r'] ?? 0), 0);
   const context = [(bits << 16) | TYPE[asked.type], asked.major, asked.minor];
-  const r = new Array<number>(11).fill(0);
+  const r = Array.from({ length: 11 }, () => 0);
   for (let pc = 0, steps = 0; pc < program.length / 8; pc++) {
     if (++steps > 1_000_000) break;
     const at = pc * 8;

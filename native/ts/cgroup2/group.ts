@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
-import { type DeviceRule, type LinuxResources } from '@engine/core/spec';
+import { type DeviceRule, type LinuxResources } from './types.ts';
 import { type Machine } from '@engine/core/contracts/common';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
 import { enabledAt, type Unified } from './hierarchy.ts';

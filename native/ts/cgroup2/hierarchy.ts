@@ -26,7 +26,8 @@ export const enabledAt = (machine: Machine, folder: string): readonly string[] =
 /** The mounted unified hierarchy, the one at /sys/fs/cgroup before others; undefined: none. */
 export function findUnified(machine: Machine): Unified | undefined {
   const mounts = machine.mounts.filter(({ type }) => type === 'cgroup2');
-  const mount = mounts.find(({ target }) => target === '/sys/fs/cgroup') ?? mounts.find(({ root }) => root === '/') ?? mounts[0];
+  // of several at one place the last one is what is seen
+  const mount = mounts.findLast(({ target }) => target === '/sys/fs/cgroup') ?? mounts.find(({ root }) => root === '/') ?? mounts[0];
   if (!mount) return undefined;
   const { target } = mount;
   return {

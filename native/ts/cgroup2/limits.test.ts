@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type LinuxResources } from '@engine/core/spec';
+import { type LinuxResources } from './types.ts';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { type MachineMount } from '@engine/core/contracts/common';
 import { enableSteps, updateEffects } from './group.ts';

@@ -1,5 +1,5 @@
 import { fail } from '@engine/core/errors';
-import { type LinuxResources, type ThrottleDevice } from '@engine/core/spec';
+import { type LinuxResources, type ThrottleDevice } from './types.ts';
 
 /** One write(2) of `value` to a file of the group. */
 export interface UnifiedLimit { readonly file: string; readonly value: string }
