@@ -116,6 +116,8 @@ export interface ContainerRecord {
   lastExit?: ExitRecord;
   /** What plugins keep with it, by the plugin's name; see PluginRecord. */
   plugins?: Readonly<Record<string, unknown>>;
+  /** `process.apparmorProfile` of the run that was started last, when it had one. */
+  apparmorProfile?: string;
   /** How often it has been started. */
   starts: number;
   /** Made by a `run --rm` that has not started it yet: when its maker dies, it goes. */

@@ -28,7 +28,7 @@ export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spe
   return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
-function securityRequest({ request }: ContainerRecord): SecurityRequest {
+export function securityRequest(request: ContainerRecord['request']): SecurityRequest {
   return { privileged: request.privileged, capAdd: request.capAdd, capDrop: request.capDrop, options: request.securityOptions };
 }
 
@@ -61,7 +61,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   tap('configure', async (context, spec) => {
     let result = spec;
     for (const { driver, choice } of (await driversOf(registry, context.container, ['security'])).security) {
-      result = await onBehalf(context, choice.plugin, () => driver.configure(result, securityRequest(context.container)));
+      result = await onBehalf(context, choice.plugin, () => driver.configure(result, securityRequest(context.container.request)));
     }
     return result;
   }, { name: 'security' });

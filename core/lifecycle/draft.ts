@@ -6,6 +6,7 @@ import { type CompileFacts } from '../hooks/index.ts';
 import { type ImageConfig, type ImageRootfs } from '../contracts/image/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
+import { securityRequest } from './adapters.ts';
 import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { chooseIds } from './ids.ts';
 import { findImage, type FoundImage } from './images.ts';
@@ -68,14 +69,18 @@ async function draftVolume(core: Core, planned: PlannedVolume): Promise<DraftVol
   return { ...planned, isNew: true, source: await core.registry.chosen('volume', planned.driver) };
 }
 
-/** `--security-opt` must be one that somebody understands. Errors: ERR_INVALID_VALUE. */
-function checkSecurityOptions(request: ContainerRequest, drivers: ContainerDrivers): void {
+/** `--security-opt` must be one that somebody understands, and can honour. Errors: ERR_INVALID_VALUE, ERR_DRIVER_UNAVAILABLE: who understands it can't work here. */
+async function checkSecurityOptions({ registry, parts: { machine } }: Core, request: ContainerRequest, drivers: ContainerDrivers): Promise<void> {
   const known = new Set(['no-new-privileges', 'systempaths', ...drivers.security.flatMap((d) => d.driver.option ?? [])]);
   for (const option of request.securityOptions) {
     const [key = '', value] = option.split(/[=:](.*)/s);
     const off = value === 'unconfined' || option === 'label=disable' || option === 'label:disable';
-    if (!known.has(key) && !off) throw fail('ERR_INVALID_VALUE', `invalid --security-opt: ${option}`, { operation: 'security-opt', hint: `known are ${[...known].join(', ')}` });
+    if (known.has(key) || off) continue;
+    const left = (await registry.all('security').catch(() => [])).find(({ driver }) => driver.option === key);
+    if (left) throw fail('ERR_DRIVER_UNAVAILABLE', `--security-opt ${option}: security driver ${left.choice.driver} is not available: ${(await left.driver.probe(machine)).reasons.join('; ') || 'it is not among those of the configuration'}`, { operation: 'security-opt', plugin: left.choice.plugin });
+    throw fail('ERR_INVALID_VALUE', `invalid --security-opt: ${option}`, { operation: 'security-opt', hint: `known are ${[...known].join(', ')}` });
   }
+  for (const { driver } of drivers.security) await driver.check?.(securityRequest(request));
 }
 
 /** The container whose network is joined. Errors: ERR_NO_SUCH_CONTAINER, ERR_AMBIGUOUS. */
@@ -140,7 +145,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     ...(base.folder === undefined ? { storage: await registry.chosen('storage') } : {}),
     cgroup: await registry.chosen('cgroup'), network: await networkDriver(core, request.network, wishes), log, security: await registry.security(),
   };
-  checkSecurityOptions(request, drivers);
+  await checkSecurityOptions(core, request, drivers);
   if (base.rootfs.kind === 'host' && !drivers.storage?.driver.features.has('host-folder')) {
     throw fail('ERR_FEATURE_MISSING', `storage driver ${drivers.storage?.driver.name ?? ''} cannot make a copy of this machine's own root`, { hint: 'choose another with drivers.storage, e.g. overlay' });
   }

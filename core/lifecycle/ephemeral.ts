@@ -15,9 +15,10 @@ import { type PlanOptions } from './plan-run.ts';
 import { choosePorts, whoTook } from './ports.ts';
 import { looseKey, type Prepared } from './prepared.ts';
 import { snapshotsOf } from './rootfs.ts';
+import { ensureSecurity } from './security.ts';
 import { placesOf, rowText, wholeRow, type Made } from './shapes.ts';
 import { findNetwork } from './wishes.ts';
-import { launch, resume, planStart, startContainer, undoStart } from './start.ts';
+import { launch, ofRun, planStart, resume, startContainer, undoStart } from './start.ts';
 
 export interface RunOptions extends StartOptions { onCreated?(id: string): void }
 
@@ -42,7 +43,7 @@ async function make(core: Core, draft: Draft, run: string, endpoints: readonly E
     const kept = records.changed();
     const plan = await planStart(core, kept ? { ...draft.record, plugins: kept } : draft.record, run, options, { prepare: await prepared(core, draft), endpoints });
     const plugins = plan.plugins ?? kept;
-    return { record: { ...draft.record, ...(plugins && { plugins }), starts: 1, ephemeral: true }, run, plan };
+    return { record: { ...ofRun(draft.record, { spec: plan.spec, ...(plugins && { plugins }) }), ephemeral: true }, run, plan };
   });
   return { ...value, names, endpoints, places: await placesOn(core, endpoints, draft.record.name), text: rowText(value.record) };
 }
@@ -134,6 +135,7 @@ async function begin(core: Core, made: Made, options: RunOptions, sandbox?: Prep
   const { record } = made;
   try {
     await core.request('start', { container: record.id, attach: options.attach ?? null });
+    await ensureSecurity(core, record, made.plan.spec);
     core.phase?.('database');
     await insert(core, made);
     try {

@@ -14,6 +14,7 @@ import { readFailure } from '../state/helper.ts';
 import { blame, warningText } from './frames.ts';
 import { configureSpec, streamFlags } from './plan-run.ts';
 import { answerOf, connect, notRunning, reasonOf, requireRun } from './running.ts';
+import { ensureSecurity } from './security.ts';
 import { createSession, windowPayload, type LiveSession } from './session.ts';
 import { runContext } from './start.ts';
 
@@ -26,7 +27,7 @@ async function execProcess({ parts: { hooks } }: Core, own: Process, request: Ex
   return (await hooks.callWaterfall('compileExec', { own, request, process })).value.process;
 }
 
-async function planExec(core: Core, record: ContainerRecord, request: ExecRequest, run: RunContext, number: number): Promise<Uint8Array> {
+async function planExec(core: Core, record: ContainerRecord, request: ExecRequest, run: RunContext, number: number): Promise<{ readonly bytes: Uint8Array; readonly spec: Spec }> {
   const { spec: own, asked } = await configureSpec(core, record, run);
   if (!own.process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
   const session: Spec = { ...own, process: await execProcess(core, own.process, request) };
@@ -38,7 +39,7 @@ async function planExec(core: Core, record: ContainerRecord, request: ExecReques
   const steps = plan.steps();
   const joins = steps.some((s) => s.operation.name === 'joinContainer');
   const join: PlannedStep = { slot: 'exec.join', operation: op.joinContainer({ privileged: request.privileged ? 1 : 0 }), undo: [], origin: { plugin: 'core', hook: 'exec' } };
-  return encodePlan({ steps: joins ? steps : [join, ...steps] });
+  return { bytes: encodePlan({ steps: joins ? steps : [join, ...steps] }), spec };
 }
 
 const REFUSALS: Readonly<Record<number, ErrorCode>> = { 3: 'ERR_NOT_RUNNING', 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };
@@ -61,7 +62,8 @@ export async function execInContainer(core: Core, ref: string, request: ExecRequ
   await core.request('exec', { container: record.id, request });
   const view = await requireRun(core, record, 'exec');
   const number = randomInt(1, 0x10000);
-  const bytes = await planExec(core, record, request, runContext(core, record.id, view.record.run), number);
+  const { bytes, spec } = await planExec(core, record, request, runContext(core, record.id, view.record.run), number);
+  await ensureSecurity(core, record, spec);
   const connection = await connect(core, view).catch(async (error: unknown) => { throw await reasonOf(core, view, record, 'exec', error); });
   const { promise, resolve, reject } = Promise.withResolvers<LiveSession>();
   promise.catch(() => {});

@@ -151,7 +151,11 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     async security() {
       if (choices.security !== 'auto') return Promise.all(choices.security.map((name) => resolveDriver('security', name).then((found) => ensureAvailable('security', found))));
       const all = await Promise.all(providers('security').map((provided) => open('security', provided)));
-      const fit = await Promise.all(all.map(async ({ driver }) => (await probe(driver)).available));
+      const fit = await Promise.all(all.map(async (found) => {
+        const { available, wanted = false } = await probe(found.driver);
+        if (wanted) await ensureAvailable('security', found);
+        return available;
+      }));
       return all.filter((_, i) => fit[i]);
     },
     all: (contract) => Promise.all(providers(contract).map((provided) => open(contract, provided))),

@@ -18,7 +18,8 @@ export interface Made {
   /** The row, as JSON. */
   readonly text: string;
   readonly run: string;
-  readonly plan: Pick<RunPlan, 'bytes' | 'prefix' | 'deadlines' | 'group'>;
+  /** `spec`: of the run that it was made for. */
+  readonly plan: Pick<RunPlan, 'spec' | 'bytes' | 'prefix' | 'deadlines' | 'group'>;
   /** Names that drivers have drawn for it (`uniqueName`). */
   readonly names: readonly string[];
   readonly endpoints: readonly Endpoint[];

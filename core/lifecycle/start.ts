@@ -21,6 +21,7 @@ import { whoTook } from './ports.ts';
 import { planRun, type PlanOptions, type RunPlan } from './plan-run.ts';
 import { removeLocked } from './remove.ts';
 import { lateExit } from './running.ts';
+import { ensureSecurity } from './security.ts';
 import { createSession, type LiveSession } from './session.ts';
 
 export function runContext(core: Core, id: string, run: string, explain = false): RunContext {
@@ -116,8 +117,13 @@ export async function undoStart(core: Core, record: ContainerRecord): Promise<vo
   if (record.request.autoRemove) await removeLocked(core, record, { volumes: true }).catch((late: unknown) => log.error({ err: late }, 'not removed'));
 }
 
-function started({ provisional: _, ...record }: ContainerRecord, plugins: ContainerRecord['plugins']): ContainerRecord {
-  return { ...record, ...(plugins && { plugins }), starts: record.starts + 1 };
+/** What a row says of the run that was started last. */
+export function ofRun({ apparmorProfile: _, ...record }: ContainerRecord, { plugins, spec }: Pick<RunPlan, 'plugins' | 'spec'>): ContainerRecord {
+  const profile = spec.process?.apparmorProfile;
+  return { ...record, ...(plugins && { plugins }), ...(profile && { apparmorProfile: profile }), starts: record.starts + 1 };
+}
+function started({ provisional: _, ...record }: ContainerRecord, plan: RunPlan): ContainerRecord {
+  return ofRun(record, plan);
 }
 
 /** Errors: ERR_ALREADY_RUNNING, and whatever the plan says; its undo is done when this rejects. */
@@ -137,8 +143,9 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
       const run = newRunId();
       endpoints = await claimEndpoints(core, record, run);
       const plan = await planStart(core, record, run, options, { endpoints });
+      await ensureSecurity(core, record, plan.spec);
       const session = await launch(core, record, run, plan, options);
-      const now = started(state.containers.get(id) ?? record, plan.plugins);
+      const now = started(state.containers.get(id) ?? record, plan);
       await core.transact(`start container ${record.name}`, (transaction) => transaction.commit((rows) => rows.updateContainer(now)));
       const { count } = core.registry.restarts(now, true) ?? {};
       core.emit('container', 'start', id, { ...eventAttributes(record), ...(count && { restartCount: String(count) }) });

@@ -156,8 +156,8 @@ export const operations = {
     doc: 'move every process that is in the cgroup v2 folder `path` itself into folder `leaf` below it, made when it is missing: a group with processes cannot give controllers to groups below it. Repeated until it is empty, `deadline` ms',
   },
   enterGroup: {
-    code: 77, changes: false, fields: { path: 'str' },
-    doc: 'in shim: move itself into the cgroup v2 folder `path`, for good; else it goes to the root group once the program runs, so that it does not end with the unit or session that the engine was started in',
+    code: 77, changes: true, fields: { path: 'str' },
+    doc: 'in shim: move itself into the cgroup v2 folder `path`, made when it is missing, for good; else it goes to the root group once the program runs, so that it does not end with the unit or session that the engine was started in',
   },
 
   // -- network -------------------------------------------------------------------------------------------------------------------
@@ -208,6 +208,7 @@ export const operations = {
   closeFds: { code: 104, changes: false, doc: 'mark every fd from `from` up close-on-exec (close_range), keeping the engine\'s own until exec', fields: { from: 'u32' } },
   exec: { code: 105, changes: false, doc: 'execve the program in `program` (from resolveExec); HOME is added from the passwd entry when `env` lacks it; all signals reset and unblocked. Never returns', fields: { program: 'reg', argv: 'strs', env: 'strs' } },
   execArmor: { code: 106, changes: false, doc: 'write `exec LABEL` to attr/apparmor/exec of this thread through the procfs in `proc`', fields: { proc: 'reg', label: 'str' } },
+  reaperArmor: { code: 109, changes: false, doc: 'pid 1 that the next `reaper` leaves behind changes to AppArmor profile `label`, which the program will have too: it never execs', fields: { proc: 'reg', label: 'str' } },
   becomeRoot: { code: 108, changes: false, doc: 'in init and exec: become uid and gid 0 of the user namespace, without other groups, keeping all capabilities: until then it still is the host\'s user, who has no id inside and can make no file', fields: {} },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;

@@ -35,10 +35,44 @@ static void reap_for_ever(pid_t child)
 	}
 }
 
+/* For the one process that stays: it writes to its own file, opened while its procfs could still be reached. */
+static int armor_file = -1;
+static char armor_text[512];
+
+int do_reaper_armor(struct machine *m, const struct op_reaper_armor *o)
+{
+	int proc = register_fd(m, o->proc);
+	if (proc < 0)
+		return proc;
+	int fd = proc_open(m, proc, "thread-self/attr/apparmor/current", O_WRONLY);
+	if (fd == -ENOENT) /* before Linux 5.8 */
+		fd = proc_open(m, proc, "thread-self/attr/current", O_WRONLY);
+	if (fd < 0)
+		return machine_fail(m, -fd, "AppArmor label %.200s", o->label.p);
+	int n = snprintf(armor_text, sizeof armor_text, "changeprofile %s", o->label.p);
+	if (n < 0 || (size_t)n >= sizeof armor_text) {
+		close(fd);
+		return -ENAMETOOLONG;
+	}
+	armor_file = fd;
+	return 0;
+}
+
+/* Its errno, for the child to tell: pid 1 has nobody to talk to. */
+static int wear_armor(void)
+{
+	return armor_file < 0 || write(armor_file, armor_text, strlen(armor_text)) >= 0 ? 0 : errno;
+}
+
 int do_reaper(struct machine *m, const struct op_reaper *o)
 {
 	(void)o;
 	sigset_t all, old;
+	int worn[2], error = 0;
+	if (pipe2(worn, O_CLOEXEC))
+		return -errno;
+	AUTO_CLOSE int worn_read = worn[0];
+	AUTO_CLOSE int worn_write = worn[1];
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
 	struct sigaction chld = { .sa_handler = SIG_DFL };
@@ -46,17 +80,26 @@ int do_reaper(struct machine *m, const struct op_reaper *o)
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* does something without a pid namespace only */
 	pid_t child = fork();
 	if (child < 0) {
-		int error = errno;
+		error = errno;
 		sigprocmask(SIG_SETMASK, &old, NULL);
 		return -error;
 	}
 	if (child > 0) {
 		if (m->host && m->host->reaper_stays)
 			m->host->reaper_stays(m, child);
+		error = wear_armor();
+		(void)!write(worn_write, &error, sizeof error);
 		sys_close_range(0, ~0u, 0);
 		(void)!chdir("/");
 		drop_all();
 		reap_for_ever(child);
+	}
+	if (armor_file >= 0)
+		close(take_fd(&armor_file));
+	close(take_fd(&worn_write));
+	if (read(worn_read, &error, sizeof error) != sizeof error || error) {
+		sigprocmask(SIG_SETMASK, &old, NULL);
+		return machine_fail(m, error ? error : ESRCH, "pid 1: %.200s", armor_text);
 	}
 	/* a process group of its own in the foreground of the terminal, if there is one (SIGTTOU is blocked) */
 	setpgid(0, 0);

@@ -149,7 +149,12 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
   const namespaces = readNamespaces(spec);
   planRlimits(plan, namespaces, process, part, machine);
   planAttributes(plan, namespaces, spec, process, part);
-  if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
+  if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') {
+    const { apparmorProfile: label } = process;
+    // a program may signal only who has its own profile
+    if (label && label !== 'unconfined') plan.at('/process/apparmorProfile').add('init.reaper', op.reaperArmor({ proc: REGISTER.proc, label }));
+    plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
+  }
   planProgram(plan, process, part);
   // with process.capabilities in the spec its owner writes the identity
   if (process.capabilities) return;

@@ -81,7 +81,7 @@ function containerJson({ view, networks, folder, size }: Facts<'container'>): Js
   return {
     Id: record.id, Created: record.created, Path: command ?? '', Args: args, State: stateOf(view), Image: record.image.id,
     ResolvConfPath: file('resolv.conf'), HostnamePath: file('hostname'), HostsPath: file('hosts'), LogPath: file('log/container.log'), Name: `/${record.name}`, RestartCount: view.restarts?.count ?? 0,
-    Driver: record.drivers.storage?.driver ?? '', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: record.spec.process?.apparmorProfile ?? '', ExecIDs: null,
+    Driver: record.drivers.storage?.driver ?? '', Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: record.apparmorProfile ?? record.spec.process?.apparmorProfile ?? '', ExecIDs: null,
     HostConfig: hostConfig(record), GraphDriver: { Name: record.drivers.storage?.driver ?? '', Data: {} }, ...(size !== undefined && { SizeRw: size }), Mounts: mountsOf(record), Config: configOf(record),
     NetworkSettings: networkSettings({ view, networks }),
   };

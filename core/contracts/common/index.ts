@@ -44,6 +44,8 @@ export interface Probe {
   readonly score: number;
   /** In words, for `engine doctor`: why (not), and which way it will work. */
   readonly reasons: readonly string[];
+  /** Its options ask for it outright: where several drivers stack up, `auto` fails when this one is not available, instead of doing without. */
+  readonly wanted?: boolean;
 }
 
 /** What every driver has, whatever its contract. */

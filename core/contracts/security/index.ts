@@ -16,9 +16,13 @@ export interface SecurityDriver extends Driver {
   configure(spec: Spec, request: SecurityRequest): Spec | Promise<Spec>;
   /**
    * **read** as data: what must be there on the host before a run with this (configured) spec, and is not yet: a profile to be loaded. Asked before every start:
-   * microseconds when nothing is missing. Run as a journalled transaction; what is shared by all containers stays.
+   * microseconds when nothing is missing. Run as a journalled transaction; what is shared by all containers stays. Before every session too.
    */
   ensure?(spec: Spec): readonly Effect[] | Promise<readonly Effect[]>;
+  /** **read** What `ensure` asked for has been done, and nobody else of this root has done anything since: what is there now may be remembered. */
+  ensured?(spec: Spec): void | Promise<void>;
+  /** **read** Refuses what `configure` or `ensure` would refuse, before anything of a container is made. Without it they are the first to say so. */
+  check?(request: SecurityRequest): void | Promise<void>;
   /** **plan** Steps for `part` (`init` or `exec`), in slots `bounds`, `label`, `seccomp-early`, `identity`, `seccomp`. */
   planProcess(spec: Spec, request: { readonly part: 'init' | 'exec'; readonly noNewPrivileges: boolean; readonly privilegedExec: boolean }, run: RunContext): Steps | Promise<Steps>;
 }

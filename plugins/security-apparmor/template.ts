@@ -1,0 +1,76 @@
+/** Of the profile that containers have when nothing else is said. */
+export const DEFAULT_NAME = 'engine-default';
+
+export interface TemplateFacts {
+  readonly name: string;
+  /** A profile in unconfined mode that the engine itself runs under: its signals come from there. */
+  readonly engine?: string | undefined;
+  /** Is the file of that ABI there, so that later parsers mediate nothing that this template does not know? */
+  readonly pinned: boolean;
+}
+
+/** Folders of /sys below which nothing is written: all but /sys/fs/cgroup, in which a container with a cgroup namespace and the right may have groups of its own. */
+const SYS_CLOSED = ['/sys/[^f]**', '/sys/f[^s]**', '/sys/fs/[^c]**', '/sys/fs/c[^g]**', '/sys/fs/cg[^r]**', '/sys/fs/cgr[^o]**'];
+/** Names in /proc that are folders, but neither of a process nor `sys`. `self` and `thread-self` are links: what is opened through them has another path. */
+const PROC_FOLDERS = ['/proc/[^0-9s]*/**', '/proc/s[^y]*/**', '/proc/sy[^s]*/**', '/proc/sys?*/**'];
+/** Parameters of the kernel but those of the IPC namespace's shared memory and semaphores. What else is a container's own is set by --sysctl, before the program starts. */
+const PROC_SYS = ['/proc/sys/[^k]**', '/proc/sys/k[^e]**', '/proc/sys/kernel/[^s]**', '/proc/sys/kernel/s[^he]**', '/proc/sys/kernel/sh[^m]**', '/proc/sys/kernel/se[^m]**', '/proc/sys/kernel/sem?**'];
+
+const deny = (paths: readonly string[], how: string): string => paths.map((path) => `  deny ${path} ${how},`).join('\n');
+
+/**
+ * The text of the default profile: everything, but what would reach the machine or other containers when capabilities, seccomp and read-only mounts do not
+ * stand in the way. It includes nothing, so that it is the same on every machine; it parses with apparmor_parser 2.13 and later.
+ * `attach_disconnected`: files of a detached or lazily unmounted tree have no path; `mediate_deleted`: a deleted file keeps its rules.
+ */
+export function profileText({ name, engine, pinned }: TemplateFacts): string {
+  return `${pinned ? 'abi <abi/3.0>,\n' : ''}
+profile "${name}" flags=(attach_disconnected,mediate_deleted) {
+  network,
+  capability,
+  file,
+  unix,
+
+  # The filter of system calls refuses it too: a way into the kernel that containers have no need for (CVE-2026-31431).
+  deny network alg,
+
+  # Policies of the machine.
+  deny capability mac_admin,
+  deny capability mac_override,
+  deny /proc/[0-9]*/attr/** w,
+  deny /proc/[0-9]*/task/[0-9]*/attr/** w,
+
+  # What masks and read-only mounts protect can't be uncovered, nor anything be mounted beside it.
+  deny mount,
+  deny remount,
+  deny umount,
+  deny pivot_root,
+
+  # Within the container, and from the machine; that ps and top may look at their neighbours.
+  signal (send,receive) peer="${name}",
+  signal (receive) peer=unconfined,${engine === undefined ? '' : `\n  signal (receive) peer="${engine}",`}
+  ptrace (trace,read,tracedby,readby) peer="${name}",
+
+  # Parameters of the kernel, and its other switches.
+  deny /proc/* w,
+${deny(PROC_FOLDERS, 'w')}
+${deny(PROC_SYS, 'w')}
+  deny /{,**/}proc/sysrq-trigger rwklx,
+  deny /{,**/}proc/sys/kernel/{core_pattern,modprobe,hotplug,usermodehelper/**,poweroff_cmd} w,
+  deny /{,**/}proc/sys/fs/binfmt_misc/** w,
+
+  # The machine's memory.
+  deny /{,**/}proc/{kcore,kmem,mem,vmcore,kpagecgroup,kpagecount,kpageflags} rwklx,
+
+  # Devices, modules, firmware, tracing, security of the machine.
+${deny(SYS_CLOSED, 'wklx')}
+  deny /{,**/}sys/firmware/** rwklx,
+  deny /{,**/}sys/kernel/security/** rwklx,
+  deny /{,**/}sys/devices/virtual/powercap/** rwklx,
+  deny /{,**/}sys/kernel/uevent_helper w,
+
+  # A program of the container, run by the machine (CVE-2022-0492).
+  deny /sys/fs/cgroup/{,**/}release_agent wklx,
+}
+`;
+}
