@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -84,6 +85,7 @@ static bool write_file(const char *path, const char *text) {
 int enter_cgroup(const char *folder) {
 	char path[4096];
 	if ((size_t)snprintf(path, sizeof path, "%s/cgroup.procs", folder) >= sizeof path) return ENAMETOOLONG;
+	if (mkdir(folder, 0755) && errno != EEXIST) return errno;
 	int fd = open(path, O_WRONLY | O_CLOEXEC), failed = 0;
 	if (fd < 0 || write(fd, "0", 1) != 1) failed = errno;
 	if (fd >= 0) close(fd);

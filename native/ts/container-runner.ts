@@ -69,20 +69,45 @@ async function resultOf(bench: Bench, talk: Talk): Promise<RunResult> {
   return { ...common, code: end.argument, exit: JSON.parse(bench.file('exit')) as NonNullable<RunResult['exit']> };
 }
 
-/** Errors of the runner itself are plain ones: a suite shows them as they are. Needs root and a static busybox, see `unable`. */
-export function createContainerRunner(native: Native): ContainerRunner {
+/** A plugin's, as far as it answers without operations. */
+type BarrierHandler = (request: { readonly input: unknown; readonly pid: number; readonly signal: AbortSignal }) => Promise<unknown>;
+
+/** As the core does at a barrier, but for operations that a handler would add. */
+async function answerBarrier(talk: Talk, handlers: Readonly<Record<string, BarrierHandler>>): Promise<void> {
+  const { payload } = await talk.frame('barrier', 0, 30_000);
+  const text = (at: number): string => payload.toString('utf8', at + 4, at + 4 + payload.readUInt32LE(at));
+  const name = text(8);
+  const input = text(12 + payload.readUInt32LE(8));
+  try {
+    const handler = handlers[name];
+    if (!handler) throw new Error(`nobody handles ${name}`);
+    await handler({ input: JSON.parse(input || 'null') as unknown, pid: payload.readUInt32LE(4), signal: AbortSignal.timeout(30_000) });
+    await talk.send('barrierReply', { argument: 0 });
+  } catch (error) {
+    await talk.send('barrierReply', { argument: 5, payload: `${String(error)}\0` });
+  }
+}
+
+/** Errors of the runner itself are plain ones: a suite shows them as they are. Needs root and a static busybox, see `unable`. `handlers`: who answers at barriers. */
+export function createContainerRunner(native: Native, handlers?: Readonly<Record<string, BarrierHandler>>): ContainerRunner {
+  const begin = (bench: Bench, steps: readonly Step[]): Talk => {
+    const talk = bench.startPlan(bytesOf(steps));
+    // a plan that fails before has none
+    if (handlers) answerBarrier(talk, handlers).catch(() => {});
+    return talk;
+  };
   return {
     async run(steps, script, options = {}) {
       const bench = prepare(native, options);
       try {
-        return await resultOf(bench, bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)])));
+        return await resultOf(bench, begin(bench, [...container(bench, script, options), ...inStep(steps)]));
       } finally {
         await bench.close();
       }
     },
     async start(steps, script, options = {}): Promise<RunningContainer> {
       const bench = prepare(native, options);
-      const talk = bench.startPlan(bytesOf([...container(bench, script, options), ...inStep(steps)]));
+      const talk = begin(bench, [...container(bench, script, options), ...inStep(steps)]);
       let session = 0;
       try {
         await talk.frame('started');

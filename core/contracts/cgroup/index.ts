@@ -13,7 +13,7 @@ import { type LinuxResources } from '../../spec/index.ts';
  * Example (v2): shim.cgroup: mkdir → shim.limits: writeFile per limit, bpfProgram + bpfAttach, open of the folder, cloneInto → init.namespaces:
  * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier, while init waits.
  *
- * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI).
+ * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI), `slices` (parents are slices of systemd, not paths).
  */
 export interface CgroupDriver extends Driver {
   /** Sections of `linux.resources` it can honour, e.g. `memory.limit`; others that are set are refused by field name. */

@@ -111,8 +111,18 @@ const cases: readonly SuiteCase<CgroupContext>[] = [
     },
   },
   {
+    name: 'a parent is a slice, by its name or its path, and nothing else',
+    needs: ['available', 'slices'],
+    async run(c) {
+      const [deep] = foldersOf(await c.plan({}, { path: 'mine-deep.slice' })).slice(-1);
+      assert.ok(deep?.includes('/mine.slice/mine-deep.slice/'), deep);
+      assert.deepEqual(foldersOf(await c.plan({}, { path: '/mine.slice/mine-deep.slice' })).slice(-1), [deep]);
+      for (const path of ['mine', '/mine/deep', '/mine-deep.slice', 'mine-.slice', 'mine--deep.slice', 'mi ne.slice', 'a:b']) await failsWith('ERR_INVALID_VALUE', () => c.plan({}, { path }));
+    },
+  },
+  {
     name: 'a parent is made when it is missing, accepted when it is there, and never removed',
-    needs: ['available'],
+    needs: ['available', '!slices'],
     async run(c) {
       const steps = await c.plan({}, { path: '/mine/deep' });
       const folders = foldersOf(steps);

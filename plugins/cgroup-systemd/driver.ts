@@ -1,0 +1,176 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { posix } from 'node:path';
+import { fail } from '@engine/core/errors';
+import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
+import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
+import { bornInside, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, enabledAt, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
+import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
+import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
+import { ADDRESSES } from './bus.ts';
+import { assignments, scopeProperties, sharedProperties } from './properties.ts';
+import { DEADLINE, HANDLER, type ScopeInput } from './scope.ts';
+import { folderOfSlice, folderOfUnit, isSlice, parsePlace, unitOfFolder } from './slices.ts';
+import { type Property } from './systemd.ts';
+
+export interface SystemdOptions {
+  /** For containers without a parent of their own; default `system.slice`. */
+  readonly slice?: string;
+}
+
+const NAME = 'cgroup-systemd';
+/** Where Docker and runc put containers; unlike a slice of our own it is there whether we are or not. */
+const DEFAULT_SLICE = 'system.slice';
+/** What every group is to have: numbers for `stats`, and the truth about OOM. */
+const ALWAYS: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
+/** Controllers that systemd enables on the way to what it delegates; others it leaves alone. */
+const MANAGED: readonly string[] = ['cpu', 'cpuset', 'io', 'memory', 'pids'];
+/** How deep `list` looks: slices, the scope, the group in it. */
+const LIST_DEPTH = 8;
+/** Above cgroup-v2's: two masters of one hierarchy are one too many. */
+const SCORE = 60;
+/** How long `systemctl set-property` may take: ms. */
+const SET_DEADLINE = 30_000;
+
+const gone = { none: 'goes with the scope, and that with its last process' };
+const stays = { none: 'a controller that is enabled limits nobody' };
+
+/** Probe: root, systemd as pid 1, and the unified hierarchy alone. `machine.mounts` is read once, when the driver is made. */
+export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'machine' | 'instance'>, { slice: fallback = DEFAULT_SLICE }: SystemdOptions = {}, exists: (path: string) => boolean = existsSync): CgroupDriver {
+  if (!isSlice(fallback)) throw fail('ERR_CONFIG_INVALID', `options.${NAME}.slice: ${JSON.stringify(fallback)} is not the name of a slice`, { path: fallback, hint: 'e.g. machine.slice' });
+  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [], own: undefined };
+  const unified = findUnified(machine) ?? none;
+  const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
+  const nameOf = (run: string): string => `${instance}-${run}`;
+
+  /** Unit, slice and folder of the scope of a run. */
+  function scopeOf({ run, path }: GroupRef): { readonly unit: string; readonly slice: string; readonly folder: string } {
+    const { slice, scope } = parsePlace(path, fallback);
+    // not just the group's name: whoever looks for groups by that finds the one inside
+    const unit = scope ?? `container-${nameOf(run)}.scope`;
+    return { unit, slice, folder: posix.join(folderOfSlice(slice), folderOfUnit(unit)) };
+  }
+  const plannedFolder = (group: GroupRef): string => posix.join(unified.target, scopeOf(group).folder, nameOf(group.run));
+
+  /** Groups of this instance in scopes: run id to folder. */
+  function groups(): Map<string, string> {
+    const found = new Map<string, string>();
+    const walk = (folder: string, depth: number): void => {
+      let entries;
+      try {
+        entries = readdirSync(folder, { withFileTypes: true });
+      } catch {
+        return; // gone meanwhile
+      }
+      for (const name of entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)) {
+        const path = posix.join(folder, name);
+        if (!folder.endsWith('.scope') && depth < LIST_DEPTH && /\.(?:slice|scope)$/.test(name)) walk(path, depth + 1);
+        else if (folder.endsWith('.scope') && name.startsWith(`${instance}-`)) found.set(name.slice(instance.length + 1), path);
+      }
+    };
+    if (findUnified(machine)) walk(unified.target, 0);
+    return found;
+  }
+  /** Where the group of a run is. The default slice may have been another one when it was made. */
+  function folderOf(group: GroupRef): string {
+    const planned = plannedFolder(group);
+    return group.path !== undefined || existsSync(planned) ? planned : (groups().get(group.run) ?? planned);
+  }
+
+  /** The shim makes room: a group with controllers for its children may have no process of its own. */
+  function roomSteps(folder: string, needed: ReadonlySet<string>): Step[] {
+    const scope = posix.join(unified.target, folder);
+    const enable = (at: string, controllers: readonly string[]): Step[] => (controllers.length === 0 ? []
+      : [step('shim.cgroup', op.writeFile({ path: posix.join(at, 'cgroup.subtree_control'), data: Buffer.from(controllers.map((name) => `+${name}`).join(' ')) }), stays)]);
+    const wanted = unified.controllers.filter((name) => needed.has(name) || ALWAYS.includes(name));
+    const others = wanted.filter((name) => !MANAGED.includes(name));
+    const parents = ['', ...posix.dirname(folder).split('/').filter((part) => part !== '.')].map((_, i, all) => posix.join(unified.target, ...all.slice(1, i + 1)));
+    return [
+      ...parents.flatMap((at) => enable(at, others.filter((name) => !enabledAt(machine, at).includes(name)))),
+      step('shim.cgroup', op.enterGroup({ path: posix.join(scope, 'shim') }), gone),
+      ...enable(scope, wanted),
+    ];
+  }
+
+  return {
+    name: 'systemd',
+    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'slices']),
+    resources: honouredUnified(abilities),
+
+    probe: (on: Machine): Probe => probe(on, exists),
+
+    planGroup({ resources, path, ownNamespace }, { run, container }) {
+      const { unit, slice, folder } = scopeOf({ run, ...(path !== undefined && { path }) });
+      const limits = compileUnified(resources, abilities);
+      const input: ScopeInput = { unit, folder, properties: scopeProperties(slice, `container ${container.slice(0, 12)} of ${instance}`, limits) };
+      const inside = posix.join(unified.target, folder, nameOf(run));
+      return [
+        step('shim.cgroup', op.barrier({ handler: HANDLER, input: Buffer.from(JSON.stringify(input)), deadline: DEADLINE })),
+        ...roomSteps(folder, controllersOf(limits)),
+        step('shim.cgroup', op.mkdir({ path: inside, mode: 0o755 }), undoOf(inside)),
+        ...limitSteps(inside, resources, abilities, NAME),
+        ...bornInside(inside, NAME),
+        ...ownNamespaceSteps(ownNamespace),
+      ];
+    },
+
+    mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
+    stats: (group) => readUnifiedStats(folderOf(group)),
+    freeze: (group, frozen) => freezeEffects(folderOf(group), frozen),
+    isFrozen: (group) => isFrozen(folderOf(group)),
+
+    update(group, changes) {
+      const folder = folderOf(group);
+      return [...updateEffects(folder, changes, abilities), ...scopeEffects(posix.dirname(folder), compileUnified(changes, abilities))];
+    },
+
+    list: () => [...groups().keys()].sort(),
+
+    removeGroup(run, path): readonly Effect[] {
+      const folder = groups().get(run) ?? plannedFolder({ run, ...(path !== undefined && { path }) });
+      return [effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE })), effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), { none: 'a removal' })];
+    },
+  };
+}
+
+/**
+ * What is the scope's own is changed by whom it belongs to, so that loading units anew does not take it back. For the life of the scope only: systemd keeps it in
+ * /run/systemd/transient and forgets it with the unit.
+ */
+function scopeEffects(folder: string, limits: readonly UnifiedLimit[]): readonly Effect[] {
+  const shared = sharedProperties(limits);
+  if (shared.length === 0) return [];
+  const unit = unitOfFolder(posix.basename(folder));
+  const set = (properties: readonly Property[]): Operation<'execHost'> => op.execHost({ argv: [systemctl(), 'set-property', '--runtime', unit, ...assignments(properties)], deadline: SET_DEADLINE });
+  const before = sharedProperties(limits.flatMap(({ file, value }) => previousLimit(folder, file, value)));
+  return [effect(set(shared), before.length > 0 ? set(before) : { none: 'there was nothing before' })];
+}
+const PROGRAMS = ['/usr/bin/systemctl', '/bin/systemctl', '/run/current-system/sw/bin/systemctl'];
+const systemctl = (): string => PROGRAMS.find((path) => existsSync(path)) ?? '/usr/bin/systemctl';
+
+/** What the scope has of it now. Of a file with a line per device: that device's. */
+function previousLimit(folder: string, file: string, value: string): readonly UnifiedLimit[] {
+  const text = readFile(posix.join(folder, file));
+  if (text === undefined) return [];
+  const device = /^\d+:\d+/.exec(value)?.[0];
+  const line = device ? text.split('\n').find((one) => one.startsWith(`${device} `)) : file.endsWith('weight') ? (/^default (\d+)/m.exec(text)?.[1] ?? text.trim()) : text.trim();
+  return line ? [{ file, value: line }] : [];
+}
+
+/** As sd_booted(3) asks, and: is it the one that we see? */
+function probe(machine: Machine, exists: (path: string) => boolean): Probe {
+  const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
+  if (machine.read('/proc/1/comm')?.trim() !== 'systemd' || !exists('/run/systemd/system')) return no('systemd is not pid 1 here');
+  if (machine.uid !== 0) return no('not root: systemd would make no scope for it');
+  const unified = findUnified(machine);
+  if (!unified) return no('the unified hierarchy (cgroup v2) is not mounted: with cgroup v1 take the driver v1');
+  if (machine.mounts.some(({ type, superOptions }) => type === 'cgroup' && superOptions.some((option) => [...MANAGED, 'devices'].includes(option)))) {
+    return no(`hybrid: the controllers are on v1 hierarchies, the unified one has ${unified.controllers.join(' ') || 'none'}`);
+  }
+  if (!unified.writable) return no(`${unified.target} is read-only`);
+  const missing = ['cpu', 'memory', 'pids'].filter((controller) => !unified.controllers.includes(controller));
+  if (missing.length > 0) return no(`the controllers ${missing.join(', ')} are not there in ${unified.target}`);
+  if (!ADDRESSES.some(({ socket }) => exists(socket))) return no(`there is neither ${ADDRESSES.map(({ socket }) => socket).join(' nor ')} to ask systemd by`);
+  return { available: true, score: SCORE, reasons: ['systemd is pid 1', `controllers ${unified.controllers.join(' ')}`] };
+}
