@@ -8,7 +8,7 @@ export const parts: Readonly<Record<string, readonly string[]>> = {
     'test/vm/**/*.test.ts',
     'plugins/cgroup-v2/**/*.test.ts',
     'test/e2e/conformance/{runtime,storage,volume}.test.ts',
-    'test/e2e/{run,lifecycle,limits,exec,userns,apparmor}.test.ts',
+    'test/e2e/{run,lifecycle,limits,exec,userns,userns-files,apparmor}.test.ts',
     'test/crash/matrix.test.ts',
   ],
   /** What may differ on another kernel. */
