@@ -68,6 +68,7 @@ describe('limits of the unified hierarchy', () => {
       expect([file, code(() => compile({ unified: { [file]: '1' } }))]).toEqual([file, 'ERR_INVALID_VALUE']);
     }
     expect(code(() => compile({ unified: { 'foo.max': '1' } }))).toBe('ERR_FEATURE_MISSING');
+    expect(() => compile({ unified: { 'io.bfq.weight': '5' } })).toThrow(expect.objectContaining({ code: 'ERR_FEATURE_MISSING', path: 'unified.io.bfq.weight' }) as Error);
     for (const value of ['', 'x\0y', 'x'.repeat(5000)]) expect(code(() => compile({ unified: { 'memory.high': value } }))).toBe('ERR_INVALID_VALUE');
     expect(compile({ unified: { 'hugetlb.2MB.rsvd.max': '0', 'io.latency': '8:0 target=1000', 'misc.max': 'sev 1', 'memory.oom.group': '1' } })).toHaveLength(4);
   });

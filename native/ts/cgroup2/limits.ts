@@ -183,7 +183,7 @@ function otherLimits({ pids, hugepageLimits = [], rdma = {} }: LinuxResources): 
 }
 
 /** `linux.resources.unified`: written as it is, after everything else. A value of several lines is several writes, as io.max and rdma.max want. */
-function unifiedLimits({ unified = {} }: LinuxResources, { controllers }: UnifiedAbilities): UnifiedLimit[] {
+function unifiedLimits({ unified = {} }: LinuxResources, { controllers, has }: UnifiedAbilities): UnifiedLimit[] {
   return Object.entries(unified).flatMap(([file, value]) => {
     const wrong = (why: string, hint?: string): Error => fail('ERR_INVALID_VALUE', `unified: ${JSON.stringify(file)} ${why}`, { path: `unified.${file}`, ...(hint ? { hint } : {}) });
     if (!/^[a-z][a-z0-9_]*(\.[A-Za-z0-9_]+)+$/.test(file)) throw wrong('is not the name of a file of a cgroup', 'names are like memory.high');
@@ -191,6 +191,7 @@ function unifiedLimits({ unified = {} }: LinuxResources, { controllers }: Unifie
     if (controller === 'cgroup') throw wrong('belongs to the engine');
     if (/\.(?:pressure|stat|current|peak|events|events\.local|numa_stat)$/.test(file)) throw wrong('is not a limit');
     if (!controllers.has(controller)) throw fail('ERR_FEATURE_MISSING', `unified: controller ${controller} of ${file} is not there`, { path: `unified.${file}`, hint: `there are ${[...controllers].join(' ') || 'none'}` });
+    if (!has(file)) throw fail('ERR_FEATURE_MISSING', `unified: the kernel has no ${file}`, { path: `unified.${file}`, hint: 'it needs a newer kernel, or one built with it; leave it out' });
     if (typeof value !== 'string' || value.length === 0 || value.length > 4096 || value.includes('\0')) throw wrong('has no value that could be written');
     return value.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => ({ file, value: line }));
   });
