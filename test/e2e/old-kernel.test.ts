@@ -95,6 +95,17 @@ describe.each(['off', 'auto'] as const)('on Linux 5.14, resident engine %s', (re
   });
 });
 
+it('Linux 6.6 has the new mount API for overlays, but takes no layers one by one: they are mounted by mount(2), idmapped too', async () => {
+  const engine = new TestEngine({ enter: oldKernel('6.6.100'), env: { ENGINE_DRIVERS_NETWORK: 'none' } });
+  try {
+    await importBusybox(engine);
+    expect(await engine.ok('run', '--rm', 'busybox', 'uname', '-r')).toBe('6.6.100');
+    expect(await engine.run(['run', '--rm', '--userns', 'auto', 'busybox', 'sh', '-c', 'stat -c %u /etc/passwd; touch /new && stat -c %u /new'])).toMatchObject({ code: 0, stdout: '0\n0\n', stderr: '' });
+  } finally {
+    expect(await engine.close()).toEqual([]);
+  }
+});
+
 it('an older kernel is refused in one line', async () => {
   const engine = new TestEngine();
   try {
