@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { release } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { apply, applyOnCommit } from '@engine/core/contracts/common/suite';
@@ -59,15 +58,10 @@ class LoopFilesystem {
   }
 }
 
-const [major = 0, minor = 0] = release().split('.').map(Number);
-const byFd = major > 6 || (major === 6 && minor >= 8);
-
 describe.skipIf(unable)('real shim', () => {
   // Debian 12's kernel has no way for layers one by one
   describe.skipIf(!isSince(machine.kernel, [6, 8]))('with layers one by one', () => {
-    describe.skipIf(!byFd)('with lowerdir+ (Linux 6.8)', () => {
     describeSuite('overlay by fd', storageSuite, { bench: () => realBench(), create: (deps) => createOverlayStorage(deps, { mount: 'fd' }) });
-  });
   });
   describeSuite('overlay by mount(2)', storageSuite, { bench: () => realBench(), create: (deps) => createOverlayStorage(deps, { mount: 'mount' }) });
   describeSuite('vfs', storageSuite, { bench: () => realBench(), create: createVfsStorage });
