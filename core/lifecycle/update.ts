@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { fail } from '../errors/index.ts';
+import { fail, isEngineError } from '../errors/index.ts';
 import { type Containers, type ContainerRecord, type ContainerRequest } from '../api/index.ts';
 import { type RunView } from '../state/index.ts';
 import { type LinuxResources, type Spec } from '../spec/index.ts';
@@ -63,7 +63,10 @@ export async function updateContainer(core: Core, ref: string, changes: Paramete
         await transaction.commit((rows) => rows.updateContainer(record));
       });
     } catch (error) {
-      throw view && !isOver(view) && isOver(state.runs.find(id)) ? notRunning(old, 'update') : error;
+      if (view && !isOver(view) && isOver(state.runs.find(id))) throw notRunning(old, 'update');
+      if (!isEngineError(error) || error.errno !== 'EBUSY' || !view) throw error;
+      const { cgroup, ref: group } = await groupOf(core, old, view);
+      throw fail('ERR_INVALID_VALUE', `cannot update container ${old.name}: the limit is below what is in use now (memory: ${cgroup.driver.stats(group).memoryBytes ?? 'unknown'} bytes)`, { operation: 'update', path: old.name, errno: 'EBUSY', cause: error });
     }
     core.emit('container', 'update', id, eventAttributes(record));
   });

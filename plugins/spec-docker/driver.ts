@@ -7,7 +7,7 @@ import { type Linux, type Mount, type Spec } from '@engine/core/spec';
 import { compileDevices } from './devices.ts';
 import { type HostView } from './host-view.ts';
 import { hostsFile, resolvConf } from './hosts-files.ts';
-import { compileResources, honours } from './limits.ts';
+import { compileResources, limitsMachine } from './limits.ts';
 import { defaultMounts, hostImageMounts, mergeMounts, userMounts } from './mounts.ts';
 import { checkNetworkOptions } from './network.ts';
 import { processArgs, processEnv, processRlimits, workingDir } from './process.ts';
@@ -135,7 +135,7 @@ function compileSpec(facts: CompileFacts, hostname: string, host: HostView): Spe
       ...(request.timeOffsets ? { timeOffsets: request.timeOffsets } : {}),
       ...(facts.ids ? { uidMappings: [...facts.ids.uidMappings], gidMappings: [...facts.ids.gidMappings] } : {}),
       devices,
-      resources: compileResources(request, { cpus: host.cpus, honours: (field) => honours(facts.resources, field), device: (file) => host.device(file) }, rules),
+      resources: compileResources(request, limitsMachine(host, facts.resources), rules),
       maskedPaths: [...(open ? [] : [...maskedPaths, ...throttles]), ...(rootfs.kind === 'host' ? rootfs.hide : [])],
       readonlyPaths: open ? [] : [...readonlyPaths],
       ...(Object.keys(sysctl).length ? { sysctl } : {}),

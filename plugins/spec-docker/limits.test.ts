@@ -70,7 +70,7 @@ describe('changes', () => {
   ])('of %j (swap %j) by %j are refused', (old, swap, changes, text) => expect(thrown(() => mergeLimits(old, swap, changes))).toEqual(refused('ERR_INVALID_VALUE', text)));
 
   const update = (limits: Limits, old: LinuxResources, changes: Limits) =>
-    compileUpdate({ container: { request: asked(limits) } as ContainerRecord, changes, honoured: ['memory', 'cpu', 'pids', 'blockIO'], limits, resources: old }, { cpus: 2, device });
+    compileUpdate({ container: { request: asked(limits) } as ContainerRecord, changes, honoured: ['memory', 'cpu', 'pids', 'blockIO'], limits, resources: old }, { cpus: 2, device, read: (path) => (path === '/sys/devices/system/cpu/online' ? '0-1\n' : undefined) });
   it('are compiled as for a new container, beside what others have put there', () => {
     const old: LinuxResources = { devices: [{ allow: true }], memory: { limit: 64 * MiB, swap: 128 * MiB, kernelTCP: 5 }, pids: { limit: 5 }, hugepageLimits: [{ pageSize: '2MB', limit: 0 }] };
     const { limits, resources: now } = update({ memory: 64 * MiB, pids: 5 }, old, { memory: 100 * MiB, pids: -1, cpuShares: 512 });
@@ -79,6 +79,11 @@ describe('changes', () => {
   });
   it('of a container without limits give what a new one would have', () => {
     expect(update({}, { devices: [] }, { memory: 64 * MiB }).resources).toEqual({ devices: [], memory: { limit: 64 * MiB, swap: 128 * MiB } });
+  });
+  it('name only CPUs that are there', () => {
+    expect(update({}, {}, { cpusetCpus: '0,1', cpusetMems: '7' }).resources.cpu).toEqual({ cpus: '0,1', mems: '7' });
+    expect(thrown(() => update({}, {}, { cpusetCpus: '0-2' }))).toEqual(refused('ERR_INVALID_VALUE', 'requested CPUs are not available - requested 0-2, available: 0-1'));
+    expect(thrown(() => update({}, {}, { cpusetCpus: '1-0' }))).toMatchObject({ code: 'ERR_INVALID_VALUE' });
   });
   it('are refused in the same words', () => {
     for (const changes of [{ memory: MiB }, { memorySwap: 32 * MiB }, { cpuPeriod: 1 }, { nanoCpus: 3e9 }, { cpusetCpus: 'x' }, { pids: -2 }]) {

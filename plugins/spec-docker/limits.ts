@@ -33,7 +33,15 @@ function memory(limits: ContainerRequest['limits'], canSwap: boolean): LinuxReso
 
 const cpuList = /^\d+(-\d+)?(,\d+(-\d+)?)*$/;
 
-function cpu(limits: ContainerRequest['limits'], cpus: number): LinuxResources['cpu'] {
+/** The numbers of `0-3,7`. */
+function numbersOf(list: string): ReadonlySet<number> {
+  return new Set(list.trim().split(',').flatMap((part) => {
+    const [from = NaN, to = from] = part.split('-').map(Number);
+    return from <= to && to - from < 1 << 16 ? Array.from({ length: to - from + 1 }, (_, i) => from + i) : [];
+  }));
+}
+
+function cpu(limits: ContainerRequest['limits'], { cpus, online }: LimitsMachine): LinuxResources['cpu'] {
   const { nanoCpus = 0, cpuPeriod = 0, cpuQuota = 0, cpuShares = 0, cpuRealtimePeriod = 0, cpuRealtimeRuntime = 0, cpusetCpus, cpusetMems } = limits;
   if (nanoCpus !== 0 && (cpuPeriod !== 0 || cpuQuota !== 0)) throw invalid('cpus', 'conflicting options: --cpus and --cpu-period or --cpu-quota cannot both be set');
   if (nanoCpus < 0 || (nanoCpus > 0 && nanoCpus < 1e7) || nanoCpus > cpus * 1e9) throw invalid('cpus', `range of CPUs is from 0.01 to ${cpus}.00, as there are only ${cpus} CPUs available`);
@@ -42,8 +50,13 @@ function cpu(limits: ContainerRequest['limits'], cpus: number): LinuxResources['
   if (cpuRealtimePeriod < 0 || cpuRealtimeRuntime < 0) throw invalid('cpu-rt-period', 'cpu real-time period and runtime cannot be negative');
   if (cpuRealtimePeriod !== 0 && cpuRealtimeRuntime > cpuRealtimePeriod) throw invalid('cpu-rt-runtime', 'cpu real-time runtime cannot be higher than cpu real-time period');
   if (cpuShares < 0) throw invalid('cpu-shares', `invalid CPU shares (${cpuShares}): value must be a positive integer`);
-  for (const [flag, list] of [['cpuset-cpus', cpusetCpus], ['cpuset-mems', cpusetMems]] as const) {
-    if (list && !cpuList.test(list)) throw invalid(flag, `invalid value ${list} for ${flag}`);
+  for (const [flag, list, what, kind] of [['cpuset-cpus', cpusetCpus, 'CPUs', 'cpu'], ['cpuset-mems', cpusetMems, 'memory nodes', 'node']] as const) {
+    if (!list) continue;
+    if (!cpuList.test(list)) throw invalid(flag, `invalid value ${list} for ${flag}`);
+    const there = online?.(kind)?.trim();
+    const known = there ? numbersOf(there) : undefined;
+    const asked = numbersOf(list);
+    if (known && (asked.size === 0 || [...asked].some((one) => !known.has(one)))) throw invalid(flag, `requested ${what} are not available - requested ${list}, available: ${there}`);
   }
   const result: NonNullable<LinuxResources['cpu']> = {};
   if (cpuShares > 0) result.shares = cpuShares;
@@ -79,7 +92,12 @@ export interface LimitsMachine {
   readonly cpus: number;
   honours(field: string): boolean;
   device?: HostView['device'];
+  /** The list of CPUs or memory nodes that are there. */
+  online?(kind: 'cpu' | 'node'): string | undefined;
 }
+export const limitsMachine = (host: Pick<HostView, 'cpus' | 'device' | 'read'>, fields: readonly string[]): LimitsMachine => ({
+  cpus: host.cpus, honours: (field) => fields.includes(field) || fields.includes(field.split('.')[0] ?? ''), device: (path) => host.device(path), online: (kind) => host.read(`/sys/devices/system/${kind}/online`),
+});
 
 type Limits = ContainerRequest['limits'];
 const RATES = [
@@ -122,7 +140,7 @@ function unified(conf: Limits['unified'] = {}): LinuxResources['unified'] {
 function compileLimits(limits: Limits, machine: LimitsMachine): Pick<LinuxResources, 'memory' | 'cpu' | 'pids' | 'blockIO' | 'unified'> {
   if (limits.pids !== undefined && limits.pids < -1) throw invalid('pids-limit', `invalid pids limit: ${limits.pids}`);
   const all = {
-    memory: memory(limits, machine.honours('memory.swap')), cpu: cpu(limits, machine.cpus), pids: limits.pids !== undefined && limits.pids > 0 ? { limit: limits.pids } : undefined,
+    memory: memory(limits, machine.honours('memory.swap')), cpu: cpu(limits, machine), pids: limits.pids !== undefined && limits.pids > 0 ? { limit: limits.pids } : undefined,
     blockIO: blockIO(limits, machine), unified: unified(limits.unified),
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
@@ -164,9 +182,9 @@ export function mergeLimits(old: Limits, swap: number | undefined, changes: Limi
 }
 
 /** `engine update`: what others have put beside the limits of this plugin stays. Errors: ERR_INVALID_VALUE, as for a new container. */
-export function compileUpdate(value: CompiledUpdate, host: Pick<HostView, 'cpus' | 'device'>): CompiledUpdate {
+export function compileUpdate(value: CompiledUpdate, host: Pick<HostView, 'cpus' | 'device' | 'read'>): CompiledUpdate {
   const { container: { request }, changes, honoured, resources } = value;
-  const machine: LimitsMachine = { cpus: host.cpus, honours: (field) => honours(honoured, field), device: (path) => host.device(path) };
+  const machine = limitsMachine(host, honoured);
   const limits = mergeLimits(request.limits, resources.memory?.swap, changes);
   const now = compileLimits(limits, machine);
   const before: Readonly<Record<string, object | undefined>> = compileLimits(request.limits, machine);
@@ -179,6 +197,3 @@ export function compileUpdate(value: CompiledUpdate, host: Pick<HostView, 'cpus'
   }
   return { ...value, limits, resources: result };
 }
-
-/** Does a driver that names these fields, or whole sections, limit this one? */
-export const honours = (fields: readonly string[], field: string): boolean => fields.includes(field) || fields.includes(field.split('.')[0] ?? '');

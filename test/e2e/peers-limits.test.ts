@@ -103,6 +103,7 @@ run('update', () => {
     await refused(/minimum memoryswap limit should be larger than memory limit/i, 'update', '-m', '64m', '--memory-swap', '32m', 'no');
     await refused(/minimum memory limit can not be less than memory reservation limit/i, 'update', '-m', '64m', '--memory-reservation', '100m', 'no');
     await refused(/no such container: nope/i, 'update', '-m', '64m', 'nope');
+    await refused(/requested CPUs are not available - requested 4000, available: /i, 'update', '--cpuset-cpus', '4000', 'no');
     await same('update', '--cpus', '0.5', 'no');
     await refused(/conflicting options: CPU quota cannot be updated as nano ?CPUs has already been set/i, 'update', '--cpu-quota', '50000', 'no');
     await refused(/conflicting options: CPU period cannot be updated as nano ?CPUs has already been set/i, 'update', '--cpu-period', '50000', 'no');

@@ -74,7 +74,7 @@ describe('what cannot be', () => {
       [['-m', '1m'], /minimum memory limit allowed is 6MB/], [['-m', 'x'], /invalid value "x" for --memory/], [['-m', '300m'], /memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time/],
       [['--memory-swap', '32m'], /minimum memoryswap limit should be larger than memory limit/], [['--memory-reservation', '128m'], /minimum memory limit can not be less than memory reservation limit/],
       [['--cpu-quota', '5000'], /CPU quota cannot be updated as nano CPUs has already been set/], [['--cpu-period', '5000'], /CPU period cannot be updated as nano CPUs has already been set/], [['--cpus', '1000'], /this machine has/],
-      [['--cpus', '1', '--cpu-quota', '5000'], /--cpus excludes/], [['--cpuset-cpus', '1-'], /a list such as 0-3,7/], [['--pids-limit', '-2'], /whole number from -1/], [['--blkio-weight', '5'], /range of blkio weight is from 10 to 1000/],
+      [['--cpus', '1', '--cpu-quota', '5000'], /--cpus excludes/], [['--cpuset-cpus', '1-'], /a list such as 0-3,7/], [['--cpuset-cpus', '4000'], /requested CPUs are not available - requested 4000, available: /], [['--pids-limit', '-2'], /whole number from -1/], [['--blkio-weight', '5'], /range of blkio weight is from 10 to 1000/],
       [['--device-read-bps', '/dev/nope:1mb'], /no such device: \/dev\/nope/], [['--device-read-bps', '/dev/null:1mb'], /\/dev\/null is not a block device/], [['--device-read-bps', 'x:1'], /device below \/dev/], [['--restart', 'sometimes'], /sometimes/],
       [['--cgroup-conf', 'memory.high'], /FILE=VALUE/], [['--cpu-rt-period', '10', '--cpu-rt-runtime', '20'], /runtime cannot be higher than cpu real-time period/], [['--cpuset-cpus', '0', '--memory', '1m'], /minimum memory limit/], [['--nope', '1'], /unknown flag/], [[], /at least one flag/],
     ] as const) {
@@ -92,7 +92,7 @@ describe('what cannot be', () => {
     await until('its memory', async () => (await engine.ok('logs', 'fat')) === 'full');
     const { code, stderr } = await engine.run(['update', '-m', '16m', '--memory-swap', '16m', '--pids-limit', '9', 'fat']);
     expect(code).toBe(1);
-    expect(stderr).toMatch(/EBUSY|in use|uses/);
+    expect(stderr).toMatch(/in use|uses/);
     expect(await engine.ok('inspect', '-f', '{{.State.Status}} {{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}', 'fat')).toMatch(new RegExp(`^running ${200 * MiB} (<nil>|null)`));
     expect([await memoryLimit(engine, 'fat'), await pids('fat')]).toEqual([200 * MiB, 'max']);
   });
