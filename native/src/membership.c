@@ -25,6 +25,8 @@ static bool has_word(const char *list, const char *word, char separator) {
 
 /* The mount of a hierarchy: `controllers` as in /proc/PID/cgroup ("memory", "name=systemd", "" for v2), with the mount's own root. */
 static bool find_mount(const char *controllers, const char *path, char *folder, size_t size) {
+	/* outside of our cgroup namespace: no mount shows it */
+	if (!strncmp(path, "/..", 3) && (!path[3] || path[3] == '/')) return false;
 	FILE *f = fopen("/proc/self/mountinfo", "re");
 	if (!f) return false;
 	char *line = NULL;
@@ -133,15 +135,28 @@ int cgroups_join(pid_t pid, char *detail, size_t size) {
 	return each_hierarchy(pid, join_one, &j);
 }
 
-static int open_v2(const struct hierarchy *h, void *context) {
-	if (!h->v2 || is_member(h)) return 0;
-	*(int *)context = open(h->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return -1;
+/* The path of a process in the v2 hierarchy, from its one line in /proc/PID/cgroup; malloc'ed. */
+static char *unified_path(const char *name) {
+	FILE *f = fopen(name, "re");
+	char *line = NULL, *path = NULL;
+	size_t room = 0;
+	while (f && !path && getline(&line, &room, f) > 0) {
+		line[strcspn(line, "\n")] = 0;
+		if (!strncmp(line, "0::", 3)) path = strdup(line + 3);
+	}
+	free(line);
+	if (f) fclose(f);
+	return path;
 }
 
 int cgroup_to_be_born_in(pid_t pid) {
+	char name[32], folder[4096];
+	snprintf(name, sizeof name, "/proc/%d/cgroup", pid);
+	char *theirs = unified_path(name), *ours = unified_path("/proc/self/cgroup");
 	int fd = -1;
-	each_hierarchy(pid, open_v2, &fd);
+	if (theirs && ours && strcmp(theirs, ours) && find_mount("", theirs, folder, sizeof folder)) fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(theirs);
+	free(ours);
 	return fd;
 }
 

@@ -64,7 +64,8 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
         if (!entry.isDirectory()) continue;
         const path = posix.join(folder, entry.name);
         if (entry.name.startsWith(`${instance}-`)) found.set(entry.name.slice(instance.length + 1), path);
-        else if (depth < LIST_DEPTH) walk(path, depth + 1);
+        // scopes are systemd's, and what is in them another driver's
+        else if (depth < LIST_DEPTH && !entry.name.endsWith('.scope')) walk(path, depth + 1);
       }
     };
     if (findUnified(machine)) walk(unified.target, 0);
