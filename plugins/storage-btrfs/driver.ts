@@ -3,7 +3,7 @@ import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BITS, effect, op, step, type Effect } from '@engine/core/plan';
 import {
-  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
+  ensureFolder, goesWithStaging, idmapWords, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
   obstacleBy, type DriverDeps, type IdmapChoice, type Machine, type Probe,
 } from '@engine/core/contracts/common';
 import { missingLayer, parseSize, readChanges, readLayers, readText, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
@@ -20,13 +20,13 @@ export interface BtrfsOptions {
 
 const PLUGIN = 'storage-btrfs';
 
-export function probeBtrfs(machine: Machine): Probe {
+export function probeBtrfs(machine: Machine, idmap: IdmapChoice = 'auto'): Probe {
   const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
   if (machine.uid !== 0 && !machine.capabilities.includes('CAP_SYS_ADMIN')) return no('needs root (CAP_SYS_ADMIN) to mount and to delete subvolumes');
   const mount = mountOf(machine, machine.root);
   if (mount?.type !== 'btrfs') return no(`${machine.root} lies on ${mount?.type ?? 'an unknown filesystem'}, not on btrfs`);
   // Below overlay: a page cache per container and no sharing of it costs more memory than overlay does.
-  return { available: true, score: 60, reasons: [`subvolumes and snapshots on ${mount.source} (mounted at ${mount.target})`] };
+  return { available: true, score: 60, reasons: [`subvolumes and snapshots on ${mount.source} (mounted at ${mount.target})`, idmapWords(obstacleBy(idmap, machine, [machine.root]))] };
 }
 
 /** Storage on btrfs: a layer is a read-only subvolume, a container's root a snapshot of one. */
@@ -43,7 +43,7 @@ export function createBtrfsStorage(deps: DriverDeps, options: BtrfsOptions = {})
   const driver: StorageDriver = {
     name: 'btrfs',
     features: new Set(['quota', 'reflink']),
-    probe: probeBtrfs,
+    probe: (on) => probeBtrfs(on, options.idmap),
 
     hasLayer: (chainID) => existsSync(folders.layer(chainID)),
     listLayers: () => readLayers(folders.layers),

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { BITS, effect, op, step, type Effect, type Step } from '@engine/core/plan';
 import {
-  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, obstacleBy, removeByRename, RENAME_NOREPLACE,
+  ensureFolder, goesWithStaging, idmapWords, makeByRename, mountOf, MOUNT_ATTR, obstacleBy, removeByRename, RENAME_NOREPLACE,
   type DriverDeps, type IdmapChoice, type Machine, type Probe, type Steps,
 } from '@engine/core/contracts/common';
 import { attributesOf, layerName, missingLayer, readChanges, readLayers, snapshotOptions, treeUsage, type SnapshotRequest, type StorageDriver } from '@engine/core/contracts/storage';
@@ -43,7 +43,7 @@ function hasFdMount(machine: Machine): boolean {
   return major > 6 || (major === 6 && minor >= 8);
 }
 
-export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'auto'): Probe {
+export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'auto', idmap: IdmapChoice = 'auto'): Probe {
   const no = (reason: string): Probe => ({ available: false, score: 0, reasons: [reason] });
   if (machine.uid !== 0 && !machine.capabilities.includes('CAP_SYS_ADMIN')) return no('needs root (CAP_SYS_ADMIN) to mount');
   if (!machine.filesystems.includes('overlay')) return no('the kernel has no overlay filesystem (/proc/filesystems)');
@@ -56,7 +56,7 @@ export function probeOverlay(machine: Machine, way: 'auto' | 'fd' | 'mount' = 'a
   return {
     available: true,
     score: 80,
-    reasons: [byFd ? `mounts by the new mount API (Linux ${machine.release})` : 'mounts by mount(2) with short links', ...(mount ? [`${machine.root} lies on ${mount.type}`] : [])],
+    reasons: [byFd ? `mounts by the new mount API (Linux ${machine.release})` : 'mounts by mount(2) with short links', ...(mount ? [`${machine.root} lies on ${mount.type}`] : []), idmapWords(obstacleBy(idmap, machine, [machine.root], 'layer'))],
   };
 }
 
@@ -150,7 +150,7 @@ export function createOverlayStorage(deps: DriverDeps, options: OverlayOptions =
   const driver: StorageDriver = {
     name: 'overlay',
     features,
-    probe: (on) => probeOverlay(on, options.mount),
+    probe: (on) => probeOverlay(on, options.mount, options.idmap),
 
     hasLayer: (chainID) => existsSync(layout.layer(chainID)),
     listLayers: () => readLayers(layout.layers),

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { effect, op, step, type Effect } from '@engine/core/plan';
 import {
-  ensureFolder, goesWithStaging, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
+  ensureFolder, goesWithStaging, idmapWords, makeByRename, mountOf, MOUNT_ATTR, MS_PRIVATE, removeByRename, RENAME_NOREPLACE,
   obstacleBy, type DriverDeps, type IdmapChoice, type Machine, type Probe,
 } from '@engine/core/contracts/common';
 import { attributesOf, missingLayer, readChanges, readLayers, snapshotOptions, storageFolders, treeUsage, type StorageDriver } from '@engine/core/contracts/storage';
@@ -18,10 +18,10 @@ const PLUGIN = 'storage-vfs';
 /** Filesystems whose files can share blocks (FICLONE); on the others a copy is a copy. */
 const REFLINKS = new Set(['btrfs', 'xfs', 'bcachefs', 'ocfs2']);
 
-export function probeVfs(machine: Machine): Probe {
+export function probeVfs(machine: Machine, idmap: IdmapChoice = 'auto'): Probe {
   if (machine.uid !== 0 && !machine.capabilities.includes('CAP_SYS_ADMIN')) return { available: false, score: 0, reasons: ['needs root (CAP_SYS_ADMIN) to mount and to keep owners'] };
   const type = mountOf(machine, machine.root)?.type ?? 'an unknown filesystem';
-  return { available: true, score: 10, reasons: [REFLINKS.has(type) ? `copies each layer whole, sharing blocks where ${type} can` : `copies each layer whole: slow and large on ${type}, but works anywhere`] };
+  return { available: true, score: 10, reasons: [REFLINKS.has(type) ? `copies each layer whole, sharing blocks where ${type} can` : `copies each layer whole: slow and large on ${type}, but works anywhere`, idmapWords(obstacleBy(idmap, machine, [machine.root]))] };
 }
 
 /** Storage by plain copies: every layer and every snapshot is a whole tree. */
@@ -44,7 +44,7 @@ export function createVfsStorage(deps: DriverDeps, options: VfsOptions = {}): St
   const driver: StorageDriver = {
     name: 'vfs',
     features,
-    probe: probeVfs,
+    probe: (on) => probeVfs(on, options.idmap),
 
     hasLayer: (chainID) => existsSync(folders.layer(chainID)),
     listLayers: () => readLayers(folders.layers),

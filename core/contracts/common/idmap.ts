@@ -33,3 +33,8 @@ export function obstacleBy(choice: IdmapChoice | undefined, machine: Pick<Machin
   if (choice === 'never') return 'the option idmap of the storage driver is never';
   return paths.map((path) => idmapObstacle(machine, path, as)).find((obstacle) => obstacle !== undefined);
 }
+
+/** The same for `engine doctor`. */
+export function idmapWords(obstacle: string | undefined): string {
+  return obstacle === undefined ? 'user namespaces share what lies on disk (idmapped mounts)' : `user namespaces get copies with their own owners: ${obstacle}`;
+}
