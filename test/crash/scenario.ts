@@ -88,6 +88,26 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await session.gone;
     },
   },
+  /** Made and run: its ids are its own as long as it is there, and nobody's when it is not. */
+  userns: {
+    before: async () => {},
+    async verb(engine) {
+      await engine.containers.create(request({ command: ['true'], userns: 'auto' }));
+      const session = await engine.containers.start('cc');
+      await session.exit;
+      await session.gone;
+    },
+    async check(engine) {
+      const there = await exists(engine);
+      const { ids } = await engine.system.doctor({ fix: false });
+      agree(ids.every(({ leased }) => leased === (there ? 65536 : 0)), `${there ? 'a' : 'no'} container, and ${JSON.stringify(ids)}`);
+      if (!there) return;
+      const session = await engine.containers.start('cc');
+      agree((await session.exit).code === 0, 'the next run is whole');
+      await session.gone;
+      await clear(engine);
+    },
+  },
   exec: {
     async before(engine) {
       await ensure(engine, SLEEP);

@@ -1,0 +1,50 @@
+/** docs/guide/user-namespaces.md from top to bottom, as it stands there: each block of commands in its order. */
+import { execFile } from 'node:child_process';
+import { readFileSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { importBusybox } from '../helpers/busybox.ts';
+import { TestEngine } from '../helpers/engine.ts';
+
+const repository = join(import.meta.dirname, '..', '..');
+const guide = readFileSync(join(repository, 'docs/guide/user-namespaces.md'), 'utf8');
+const blocks = [...guide.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, text = '']) => text);
+
+interface Outcome { readonly out: string; readonly err: string; readonly code: number }
+/** What a block begins with, and what is expected of it. */
+const expected: readonly (readonly [begins: string, check: (outcome: Outcome) => void, code?: number])[] = [
+  ['bin/engine run -d --name one', ({ out }) => {
+    const [, , inside, outside] = /^[0-9a-f]{64}\n(0)\n +(0) +(\d+) +65536\n +(\d+)\n/.exec(out)?.slice(1) ?? [];
+    expect(outside).toBe(inside);
+    // what the table says, where nobody has said anything in /etc/subuid
+    const own = (file: string): boolean => /^(engine|containers):/m.test(readFileSync(file, 'utf8'));
+    if (!own('/etc/subuid') && !own('/etc/subgid')) expect(out).toMatch(/IDS FOR --userns=auto +FROM +IN USE\n[\d,]+ uids +built in +65,536 by a container\n[\d,]+ gids +built in +65,536 by a container\n$/);
+  }],
+  ['mkdir -p data', ({ out, err }) => {
+    expect(out).toMatch(/65534 +65534 .*file\n$/);
+    expect(err).toContain('Permission denied');
+  }, 1],
+  ['bin/engine run --rm --userns=auto -v "$PWD/data:/data:idmap"', ({ out }) => expect(out).toBe('secret\n0 data/new\n')],
+  ['bin/engine run --rm --userns=auto -v shared:/v', ({ out }) => expect(out).toBe('0 /v/file\nkept\nshared\n')],
+  ['bin/engine run --rm --userns=auto:size=1000', ({ err }) => expect(guide).toContain(`\`\`\`\n${err}\`\`\``), 125],
+  ['bin/engine run --rm --time-offset', ({ out }) => expect(Number(out)).toBeGreaterThan(31536000)],
+  ['bin/engine rm -f one', ({ out }) => expect(out).toBe('one\n')],
+];
+
+it('the guide to user namespaces does what it says', { timeout: 300_000 }, async () => {
+  const engine = new TestEngine();
+  try {
+    await importBusybox(engine, 'box');
+    symlinkSync(join(repository, 'bin'), join(engine.folder, 'cwd', 'bin'));
+    expect(blocks.map((text, i) => text.startsWith(expected[i]?.[0] ?? '?'))).toEqual(expected.map(() => true));
+    for (const [i, [begins, check, wanted = 0]] of expected.entries()) {
+      const outcome = await new Promise<Outcome>((resolve) => {
+        execFile('sh', ['-ec', blocks[i] ?? ''], { cwd: join(engine.folder, 'cwd'), env: engine.env }, (error, out, err) => resolve({ out, err, code: error ? Number(error.code ?? -1) : 0 }));
+      });
+      expect(outcome.code, `${begins}: ${outcome.err}${outcome.out}`).toBe(wanted);
+      check(outcome);
+    }
+  } finally {
+    expect(await engine.close()).toEqual([]);
+  }
+});
