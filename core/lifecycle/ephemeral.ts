@@ -165,7 +165,7 @@ export async function prepareContainer(core: Core, wanted: ContainerRequest, opt
   const id = newId();
   return holdingImage(core, id, image, async () => {
     const made = await makeOrRecall(core, asked, options, id);
-    if (!made || made.plan.deadlines.size > 0) {
+    if (!made || !core.shapes.canRepeat(made)) {
       await endEndpoints(core, id);
       return false;
     }

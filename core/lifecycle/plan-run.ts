@@ -101,6 +101,8 @@ export interface RunPlan {
   readonly prefix: number;
   /** Of barriers, ms, by the index of their operation. */
   readonly deadlines: ReadonlyMap<number, number>;
+  /** Names of the handlers of those. */
+  readonly handlers: readonly string[];
   /** What plugins keep with the container from this run on, when one of them said so. */
   readonly plugins?: NonNullable<ContainerRecord['plugins']>;
   /** See RunRecord.group. */
@@ -133,7 +135,9 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   await breathe();
   core.phase?.('encode');
   const prefix = steps.filter(({ slot }) => COMMON.has(slot)).length;
-  const deadlines = new Map(steps.flatMap(({ operation }, i) => (operation.name === 'barrier' ? [[i, Number(operation.args['deadline'])] as const] : [])));
+  const barriers = steps.flatMap(({ operation: { name, args } }, i) => (name === 'barrier' ? [[i, args] as const] : []));
+  const deadlines = new Map(barriers.map(([i, args]) => [i, Number(args['deadline'])] as const));
+  const handlers = barriers.map(([, args]) => String(args['handler']));
   const { path: group } = groupRequest(record, spec);
-  return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, ...(plugins && { plugins }), ...(group !== undefined && { group }) };
+  return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, handlers, ...(plugins && { plugins }), ...(group !== undefined && { group }) };
 }

@@ -19,7 +19,7 @@ export interface Made {
   readonly text: string;
   readonly run: string;
   /** `spec`: of the run that it was made for. */
-  readonly plan: Pick<RunPlan, 'spec' | 'bytes' | 'prefix' | 'deadlines' | 'group'>;
+  readonly plan: Pick<RunPlan, 'spec' | 'bytes' | 'prefix' | 'deadlines' | 'handlers' | 'group'>;
   /** Names that drivers have drawn for it (`uniqueName`). */
   readonly names: readonly string[];
   readonly endpoints: readonly Endpoint[];
@@ -120,9 +120,14 @@ export class Shapes {
   forget(): void {
     this.#shapes.clear();
   }
+  /** Answers at its barriers everybody in the same way, before anybody has asked too? */
+  canRepeat({ plan: { handlers } }: Made): boolean {
+    const { entries } = this.#core.registry;
+    return handlers.every((name) => entries.some(({ manifest }) => manifest.repeatable && manifest.handlers?.includes(name)));
+  }
   /** What was made in full. */
   learn(key: string, made: Made, drivers: ContainerDrivers): void {
-    if (!entriesOf(drivers).every((e) => e.manifest.repeatable) || made.plan.deadlines.size > 0) return;
+    if (!entriesOf(drivers).every((e) => e.manifest.repeatable) || !this.canRepeat(made)) return;
     const before = this.#shapes.get(key)?.made;
     if (!made.places) return;
     // both ways: what a user wrote may look like one of the tokens of either

@@ -44,8 +44,8 @@ export interface PluginManifest {
   /** Module, relative to package.json, whose default export is a {@link ServiceDefinition}: what must be there while no engine is (names, rules that vanish). */
   readonly service?: string;
   /**
-   * Its drivers and its taps on the hooks of creation and run answer by what they are given, their options and the machine alone, and only by operations:
-   * the plan of a request that comes again within a second is then not asked for again.
+   * Its drivers, its taps on the hooks of creation and run and its barrier handlers answer by what they are given, their options and the machine alone, and only by operations:
+   * the plan of a request that comes again within a second is then not asked for again, and a barrier may be answered before anybody has asked for the container.
    */
   readonly repeatable?: boolean;
   /** JSON Schema of `options.<name>` in .enginerc. */

@@ -192,8 +192,8 @@ export class TestEngine {
     await this.stopKeeper();
     const inFlight = ['inflight', 'containers'].flatMap((name) => entries(join(this.root, name)).map((entry) => `root: ${name}/${entry}`));
     const runs = entries(join(this.runRoot, 'runs')).map((entry) => `runRoot: runs/${entry}`);
-    // a shim ends a moment after it has reported that all is gone; a process that looked after restart policies, when it has seen that none are left
-    const mine = await until('processes to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: ')) ? [left] : undefined; }, 15_000).catch(() => [leaks(this.#before, this.#owned())]);
+    // a shim ends a moment after it has reported that all is gone, and systemd removes its scope after that; a process that looked after restart policies, when it has seen that none are left
+    const mine = await until('processes to end', () => { const left = leaks(this.#before, this.#owned()); return left.every((line) => !line.startsWith('processes: ') && !/^cgroups: .*\.scope(?:\/|$)/.test(line)) ? [left] : undefined; }, 15_000).catch(() => [leaks(this.#before, this.#owned())]);
     const left = [...orphans, ...(mine[0] ?? []), ...inFlight, ...runs];
     rmSync(this.folder, { recursive: true, force: true });
     return left;
