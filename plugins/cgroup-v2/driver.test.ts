@@ -20,6 +20,8 @@ const driver = (on = machine()) => createCgroupV2({ machine: on, instance: 'engi
 const plan = async (request: Partial<GroupRequest> = {}, on = machine()): Promise<readonly Step[]> => driver(on).planGroup({ resources: {}, ownNamespace: true, ...request }, run);
 const lines = (steps: readonly Step[]): string[] => steps.map(({ operation: { name, args } }) => `${name} ${String(args['path'] ?? '').replace(`${top}/`, '')}${args['data'] ? `=${String(args['data'])}` : ''}`.trim());
 
+const enabled = (folder: string, ...names: readonly string[]): string[] => names.map((name) => `writeFile ${folder}cgroup.subtree_control=+${name}`);
+
 describeSuite('cgroup v2 on a fake machine', cgroupSuite, { bench: async () => fakeBench({ machine: machine() }), create: createCgroupV2 });
 describeSuite('cgroup v2 without rdma', cgroupSuite, { bench: async () => fakeBench({ machine: noRdma }), create: createCgroupV2 });
 describeSuite('cgroup v2 on a machine without it', cgroupSuite, { bench: async () => fakeBench({}), create: createCgroupV2 });
@@ -27,18 +29,18 @@ describeSuite('cgroup v2 on a machine without it', cgroupSuite, { bench: async (
 describe('the group', () => {
   it('is made with what it needs, limited, and init is born in it', async () => {
     expect(lines(await plan({ resources: { memory: { limit: 64 << 20 }, cpu: { cpus: '0' }, devices: [{ allow: false, access: 'rwm' }] } }))).toEqual([
-      'writeFile cgroup.subtree_control=+cpuset +cpu +io', 'mkdir engine-0a-r1', 'writeFile engine-0a-r1/cpuset.cpus=0', `writeFile engine-0a-r1/memory.max=${64 << 20}`,
+      ...enabled('', 'cpuset', 'cpu', 'io'), 'mkdir engine-0a-r1', 'writeFile engine-0a-r1/cpuset.cpus=0', `writeFile engine-0a-r1/memory.max=${64 << 20}`,
       'bpfProgram', 'open engine-0a-r1', 'bpfAttach', 'close', 'close', 'open engine-0a-r1', 'cloneInto', 'unshare',
     ]);
   });
   it('below a parent that was named, controllers are enabled all the way down', async () => {
     expect(lines(await plan({ path: '/a/b', ownNamespace: false }))).toEqual([
-      'writeFile cgroup.subtree_control=+cpu +io', 'mkdir a', 'writeFile a/cgroup.subtree_control=+cpu +io +memory +pids', 'mkdir a/b', 'writeFile a/b/cgroup.subtree_control=+cpu +io +memory +pids', 'mkdir a/b/engine-0a-r1', 'open a/b/engine-0a-r1', 'cloneInto',
+      ...enabled('', 'cpu', 'io'), 'mkdir a', ...enabled('a/', 'cpu', 'io', 'memory', 'pids'), 'mkdir a/b', ...enabled('a/b/', 'cpu', 'io', 'memory', 'pids'), 'mkdir a/b/engine-0a-r1', 'open a/b/engine-0a-r1', 'cloneInto',
     ]);
   });
   it('in a part of the hierarchy that the engine sits in, its processes make room', async () => {
     const part = machine({ [`${top}/cgroup.events`]: 'populated 1\n', [`${top}/cgroup.subtree_control`]: '' });
-    expect(lines(await plan({}, part)).slice(0, 2)).toEqual(['cgroupEvacuate', 'writeFile cgroup.subtree_control=+cpu +io +memory +pids'].map((line) => (line === 'cgroupEvacuate' ? `cgroupEvacuate ${top}` : line)));
+    expect(lines(await plan({}, part)).slice(0, 5)).toEqual([`cgroupEvacuate ${top}`, ...enabled('', 'cpu', 'io', 'memory', 'pids')]);
     await expect(plan({ path: 'theirs' }, machine({ [`${top}/theirs/cgroup.procs`]: '77\n' }))).rejects.toMatchObject({ code: 'ERR_IN_USE', hint: expect.stringContaining('--cgroup-parent') as string });
   });
   it('goes as a whole: killed, its OOM counters kept, removed', async () => {

@@ -12,7 +12,7 @@ import { readUnifiedStats } from '@engine/native/cgroup2/stats';
 /** How deep `list` looks for groups below parents that users named. */
 const LIST_DEPTH = 4;
 /** What every group is to have: numbers for `stats`, and the truth about OOM. */
-const ALWAYS = ['cpu', 'memory', 'pids', 'io'] as const;
+const ALWAYS: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
 const NAME = 'cgroup-v2';
 
 /** The folder that holds groups, below the hierarchy: '' is its top. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
@@ -37,9 +37,8 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   /** Parents that are missing, and in each the controllers that the group needs. They may serve others too, so that they stay. */
   function parentSteps(parent: string, needed: ReadonlySet<string>): Step[] {
     const stays = { none: 'a parent that was named belongs to whoever named it' };
-    const wanted = unified.controllers.filter((controller) => needed.has(controller) || (ALWAYS as readonly string[]).includes(controller));
     const steps: Step[] = [];
-    const enable = (folder: string): void => void steps.push(...enableSteps(machine, unified, folder, wanted));
+    const enable = (folder: string): void => void steps.push(...enableSteps(machine, unified, folder, needed, ALWAYS));
     let folder = unified.target;
     enable(folder);
     for (const part of parent.split('/').filter(Boolean)) {

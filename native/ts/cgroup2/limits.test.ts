@@ -95,12 +95,12 @@ describe('the hierarchy', () => {
   it('controllers are enabled where they are not, and never in a group that has somebody else\'s processes', () => {
     const names = (files: Record<string, string>, folder = top, own = '/') => {
       const on = machine({ [`${top}/cgroup.controllers`]: 'cpu memory', '/proc/self/cgroup': `0::${own}`, ...files });
-      return enableSteps(on, findUnified(on) ?? expect.fail(), folder, ['cpu', 'memory']).map(({ operation: { name, args } }) => (name === 'writeFile' ? String(args['data']) : name));
+      return enableSteps(on, findUnified(on) ?? expect.fail(), folder, new Set(['memory']), ['cpu', 'memory', 'io']).map(({ operation: { name, args, flags } }) => (name === 'writeFile' ? `${String(args['data'])}${flags?.optional ? '?' : ''}` : name));
     };
     expect(names({ [`${top}/cgroup.subtree_control`]: 'memory cpu\n' })).toEqual([]);
-    expect(names({ [`${top}/cgroup.subtree_control`]: 'memory\n', [`${top}/cgroup.procs`]: '1\n' })).toEqual(['+cpu']);
-    expect(names({ [`${top}/cgroup.events`]: '' })).toEqual(['+cpu +memory']);
-    expect(names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n7\n' })).toEqual(['cgroupEvacuate', '+cpu +memory']);
+    expect(names({ [`${top}/cgroup.subtree_control`]: 'memory\n', [`${top}/cgroup.procs`]: '1\n' })).toEqual(['+cpu?']);
+    expect(names({ [`${top}/cgroup.events`]: '' })).toEqual(['+cpu?', '+memory']);
+    expect(names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n7\n' })).toEqual(['cgroupEvacuate', '+cpu?', '+memory']);
     expect(() => names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n' }, top, '/below')).toThrow(expect.objectContaining({ code: 'ERR_IN_USE' }) as Error);
     expect(() => names({ [`${top}/theirs/cgroup.procs`]: '9\n' }, `${top}/theirs`)).toThrow(/processes of its own/);
   });
