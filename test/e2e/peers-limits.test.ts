@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar } from '../helpers/busybox.ts';
 import { Running, TestEngine, type Result } from '../helpers/engine.ts';
-import { isUnified } from '../helpers/limits.ts';
+import { unified } from '../helpers/cgroup.ts';
 import { Dockerd, missingPeers } from '../helpers/peers.ts';
 
 const missing = missingPeers('docker', 'dockerd', 'containerd', 'ps');
@@ -114,7 +114,7 @@ run('update', () => {
   });
   // without memsw: docker says -1 and leaves what was there
   it('holds the same in the kernel', async () => {
-    const files = isUnified ? ['memory.max', 'cpu.max', 'cpu.weight', 'pids.max'] : ['memory/memory.limit_in_bytes', 'cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us', 'cpu/cpu.shares', 'pids/pids.max', 'cpuset/cpuset.cpus'];
+    const files = unified ? ['memory.max', 'cpu.max', 'cpu.weight', 'pids.max'] : ['memory/memory.limit_in_bytes', 'cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us', 'cpu/cpu.shares', 'pids/pids.max', 'cpuset/cpuset.cpus'];
     await same('exec', 'up', 'sh', '-c', `cd /sys/fs/cgroup; cat ${files.join(' ')}`);
   });
 });

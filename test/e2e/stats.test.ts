@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
-import { isUnified } from '../helpers/limits.ts';
+import { unified } from '../helpers/cgroup.ts';
 import { openEngine } from '../../config/open.ts';
 
 let engine: TestEngine;
@@ -69,7 +69,7 @@ describe('stats', () => {
   });
   it('says pressure where the kernel tells it', async () => {
     const [line = ''] = (await engine.ok('stats', '--no-stream', '--pressure', '--format', '{{.CPUPressure}} {{.MemPressure}} {{.IOPressure}}', 'busy')).split('\n');
-    expect(line).toMatch(isUnified ? /^[\d.]+% [\d.]+% [\d.]+%$/ : /^-- -- --$/);
+    expect(line).toMatch(unified ? /^[\d.]+% [\d.]+% [\d.]+%$/ : /^-- -- --$/);
     expect(await engine.ok('stats', '--no-stream', '--pressure', 'busy')).toMatch(/CPU PSI +MEM PSI +IO PSI/);
   });
   it('of twenty containers takes one look each, and no process', async () => {

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
+import { unified } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
-import { cpuLimit, isUnified, limitOf, memoryLimit, ticksOf } from '../helpers/limits.ts';
+import { cpuLimit, limitOf, memoryLimit, ticksOf } from '../helpers/limits.ts';
 import { until } from '../helpers/wait.ts';
 
 let engine: TestEngine;
@@ -37,7 +38,7 @@ describe('update', () => {
     await engine.ok('update', '-m', '32m', '--cpu-shares', '512', 'one');
     await engine.ok('start', 'one');
     expect(await memoryLimit(engine, 'one')).toBe(32 * MiB);
-    expect(await limitOf(engine, 'one', 'cpu/cpu.shares', 'cpu.weight')).toBe(isUnified ? '20' : '512');
+    expect(await limitOf(engine, 'one', 'cpu/cpu.shares', 'cpu.weight')).toBe(unified ? '20' : '512');
   });
   it('takes several containers, and goes on after one that is not there', async () => {
     for (const name of ['one', 'two']) await engine.ok('run', '-d', '--name', name, 'busybox', 'sleep', '1000');
@@ -99,7 +100,7 @@ describe('what cannot be', () => {
   it('files of cgroup v2 are written there, and refused by name elsewhere', async () => {
     const flags = ['--cgroup-conf', 'memory.high=50331648'];
     const { code, stderr } = await engine.run(['run', '-d', '--name', 'one', ...flags, 'busybox', 'sleep', '1000']);
-    if (isUnified) {
+    if (unified) {
       expect(code, stderr).toBe(0);
       expect(await limitOf(engine, 'one', '', 'memory.high')).toBe('50331648');
       await engine.ok('update', '--cgroup-conf', 'memory.low=1048576', 'one');

@@ -1,11 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { unified } from './cgroup.ts';
 import { type TestEngine } from './engine.ts';
 
-/** Is cgroup v2 what this machine's controllers are on? */
-export const isUnified = existsSync('/sys/fs/cgroup/cgroup.controllers');
-
 /** What the kernel holds of a container's group, as the container sees it: a file of v1 (with its folder), or of v2. */
-export const limitOf = (engine: TestEngine, name: string, v1: string, v2: string): Promise<string> => engine.ok('exec', name, 'cat', `/sys/fs/cgroup/${isUnified ? v2 : v1}`);
+export const limitOf = (engine: TestEngine, name: string, v1: string, v2: string): Promise<string> => engine.ok('exec', name, 'cat', `/sys/fs/cgroup/${unified ? v2 : v1}`);
 
 /** Bytes of memory that a container may use. */
 export async function memoryLimit(engine: TestEngine, name: string): Promise<number> {
@@ -13,7 +11,7 @@ export async function memoryLimit(engine: TestEngine, name: string): Promise<num
 }
 /** CPUs that a container may use, 0 for all. */
 export async function cpuLimit(engine: TestEngine, name: string): Promise<number> {
-  const [quota, period] = isUnified ? (await limitOf(engine, name, '', 'cpu.max')).split(' ') : [await limitOf(engine, name, 'cpu/cpu.cfs_quota_us', ''), await limitOf(engine, name, 'cpu/cpu.cfs_period_us', '')];
+  const [quota, period] = unified ? (await limitOf(engine, name, '', 'cpu.max')).split(' ') : [await limitOf(engine, name, 'cpu/cpu.cfs_quota_us', ''), await limitOf(engine, name, 'cpu/cpu.cfs_period_us', '')];
   return quota === 'max' || quota === '-1' ? 0 : Number(quota) / Number(period);
 }
 
