@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxRootfs } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
 
+const bin = join(import.meta.dirname, '../../bin/engine');
 const MAP = '0:300000:65536';
 const OTHER = '0:700000:65536';
 const lines = (text: string): string[] => text.split('\n').map((line) => line.trim().replace(/\s+/g, ' '));
@@ -206,6 +207,21 @@ describe('attacks', () => {
     const before = execFileSync('sh', ['-c', `find ${join(engine.root, 'storage-overlay/layers')} -type f -printf '%p %U %G %m %n\\n' | sort`], { encoding: 'utf8' });
     await engine.ok('run', '--rm', '--userns', MAP, 'owners', 'sh', '-c', 'ln /bin/su2 /x; chown -R 7:7 /bin /home; chmod -R 777 /var; echo over > /bin/su3');
     expect(execFileSync('sh', ['-c', `find ${join(engine.root, 'storage-overlay/layers')} -type f -printf '%p %U %G %m %n\\n' | sort`], { encoding: 'utf8' })).toBe(before);
+  });
+});
+
+describe('a machine whose mounts are shared', () => {
+  it('sees nothing of what the stage mounts for a moment, nor for longer', async () => {
+    const engine = new TestEngine();
+    await importOwners(engine);
+    const count = 'grep -c . /proc/self/mountinfo; grep -c engine-test /proc/self/mountinfo || true';
+    const script = `mount --make-rshared /; mount --bind ${engine.root} ${engine.root}; ${count}
+      ${bin} run --name one --userns ${MAP} -v vol:/var/data owners touch /x; ${bin} run --rm --userns ${OTHER} -v vol:/var/data owners touch /var/data/y; ${count}; ${bin} rm -v one > /dev/null; umount ${engine.root}`;
+    const done = spawnSync('unshare', ['-m', '--propagation', 'private', 'sh', '-ec', script], { encoding: 'utf8', env: engine.env });
+    expect(done).toMatchObject({ status: 0, stderr: '' });
+    const [all, ours, allLater, oursLater] = done.stdout.trim().split('\n');
+    expect([allLater, oursLater]).toEqual([all, ours]);
+    expect(await engine.close()).toEqual([]);
   });
 });
 
