@@ -52,18 +52,20 @@ describe('inside', () => {
   });
   it('ids that are not mapped are refused with words', async () => {
     expect(await refusal('run', '--rm', '--userns', MAP, '--user', '65536', 'busybox', 'true')).toBe('engine: user 65536 is not mapped in the user namespace of the container; give it more ids, e.g. --userns=auto:size=N');
-    expect(await refusal('run', '--rm', '--userns', '0:300000:1000', '--user', 'app', 'busybox', 'true')).toContain('user 1000 is not mapped in this user namespace');
+    // where no mount can show files with other owners, it is a file of the image that has none
+    const unmapped = /user 1000(, which the maps do not have| is not mapped in this user namespace)/;
+    expect(await refusal('run', '--rm', '--userns', '0:300000:1000', '--user', 'app', 'busybox', 'true')).toMatch(unmapped);
     expect(await refusal('run', '--rm', '--userns', '0:300000:2000', '--user', 'app', 'busybox', 'true')).toContain("one of the user's groups is not mapped");
-    expect(await refusal('run', '--rm', '--userns', '0:300000:1000', '-t', '--user', 'app', 'busybox', 'true')).toContain('user 1000 is not mapped');
+    expect(await refusal('run', '--rm', '--userns', '0:300000:1000', '-t', '--user', 'app', 'busybox', 'true')).toMatch(unmapped);
     expect(await refusal('run', '--rm', '--userns', MAP, '--tmpfs', '/t:uid=70000', 'busybox', 'true')).toContain('uid=70000 is no id of the container');
     expect(await engine.ok('ps', '-aq')).toBe('');
   });
   it('a terminal belongs to its user', async () => {
     const { result } = engine.terminal(['run', '--rm', '-it', '--userns', MAP, '--user', 'app', 'busybox', 'sh', '-c', 'tty; stat -c %u $(tty); stat -c "%a %g" $(tty); stty size; echo ok > /dev/console && echo ok > /dev/tty']);
-    expect((await result).stdout.replaceAll('\r', '')).toMatch(/^\/dev\/pts\/0\n1000\n620 5\n24 80\nok\nok\n$/);
+    expect((await result).stdout.replaceAll('\r', '')).toMatch(/^(engine: warning.*\n)?\/dev\/pts\/0\n1000\n620 5\n24 80\nok\nok\n$/);
     // a group of terminals that does not exist inside
-    const small = engine.terminal(['run', '--rm', '-it', '--userns', '0:300000:3', 'busybox', 'sh', '-c', 'stat -c "%a %u" $(tty)']);
-    expect((await small.result).stdout.trim()).toBe('620 0');
+    const small = engine.terminal(['run', '--rm', '-it', '--userns', '0:300000:3,1000:400000:1', 'busybox', 'sh', '-c', 'stat -c "%a %u" $(tty)']);
+    expect((await small.result).stdout.trim()).toMatch(/^(engine: warning.*\n)?620 0$/);
   });
   it('capabilities, limits and scores are as outside, and hold inside alone', async () => {
     const [plain, mapped] = await Promise.all([engine.ok('run', '--rm', 'busybox', 'grep', 'Cap', '/proc/self/status'), engine.ok('run', '--rm', '--userns', MAP, 'busybox', 'grep', 'Cap', '/proc/self/status')]);
