@@ -125,6 +125,30 @@ describe('mounts', () => {
   });
 });
 
+describe('limits in a user namespace', () => {
+  const rlimits = [{ type: 'RLIMIT_NOFILE', soft: 10, hard: 5000 }, { type: 'RLIMIT_CORE', soft: 0, hard: 0 }];
+  const limits = 'Limit                     Soft Limit           Hard Limit           Units     \nMax core file size        0                    unlimited            bytes     \nMax open files            1024                 4096                 files     \n';
+  const machine = (capabilities: readonly string[]) => fakeMachine({ root: '/r', runRoot: '/rr' }, { capabilities, read: (path) => (path === '/proc/self/limits' ? limits : undefined) });
+  const stage = (capabilities: readonly string[]): unknown[] => {
+    const collector = createPlanCollector();
+    createLinuxBase({ machine: machine(capabilities) }).planProcess(collector.writer('linux-base', 'applyLimits'), specOf({ process: { rlimits, oomScoreAdj: -5 }, linux: { namespaces: own('mount', 'user', 'pid'), ...maps } }), run);
+    collector.close();
+    return collector.steps().filter(({ slot }) => slot === 'stage.mounts').map(({ operation }) => [operation.name, operation.args]);
+  };
+  it('that are above the engine\'s own are raised by the stage, as is the score; init lowers its own', () => {
+    expect(stage(['CAP_SYS_RESOURCE'])).toEqual([['rlimit', { resource: 7, soft: 5000n, hard: 5000n }], ['processAttributes', { what: BITS.PROCESS.oomScoreAdj, oomScoreAdj: -5 }]]);
+    // who may not raise them need not try
+    expect(stage([])).toEqual([['processAttributes', expect.anything()]]);
+  });
+  it('devices are those of the host with the same numbers', () => {
+    const collector = createPlanCollector();
+    const found = fakeMachine({ root: '/r', runRoot: '/rr' }, { read: (path) => (path === '/sys/dev/block/8:0/uevent' ? 'MAJOR=8\nMINOR=0\nDEVNAME=sda\n' : undefined) });
+    createLinuxBase({ machine: found }).planRootfs(collector.writer('linux-base', 'prepareRootfs'), specOf({ linux: { namespaces: own('mount', 'user', 'pid'), ...maps, devices: [{ type: 'b', path: '/dev/xvda', major: 8, minor: 0 }] } }));
+    collector.close();
+    expect(args(collector.steps(), 'mknod').find(({ path }) => path === '/dev/xvda')).toMatchObject({ bind: '/dev/sda' });
+  });
+});
+
 describe('devices', () => {
   it('are the default ones, replaced by path', () => {
     const nodes = args(plan({ linux: { namespaces: own('mount'), devices: [{ type: 'c', path: '/dev/null', major: 1, minor: 3, fileMode: 0o600, uid: 5 }, { type: 'b', path: '/dev/a/b', major: 8, minor: 1 }, { type: 'p', path: '/dev/pipe' }] } }), 'mknod');
@@ -223,6 +247,8 @@ describe('process', () => {
   it('gets a reaper for --init, a keyring of its own, a terminal or pipes', () => {
     expect(named(plan({ annotations: { 'engine.internal/init': '1' } }), 'reaper').length).toBe(1);
     expect(named(plan({ annotations: { 'engine.internal/init': '0' } }), 'reaper').length).toBe(0);
+    const armed = (apparmorProfile: string): string[] => plan({ annotations: { 'engine.internal/init': '1' }, process: { apparmorProfile } }).filter(({ slot }) => slot === 'init.reaper').map(({ operation }) => operation.name);
+    expect([armed('some'), armed('unconfined')]).toEqual([['reaperArmor', 'reaper'], ['reaper']]);
     expect(args(plan(), 'sessionKeyring')).toEqual([{ name: '_ses.c0ffee' }]);
     expect(named(plan({ process: { terminal: true } }), 'terminal', 'pipes').map(({ operation }) => operation.name)).toEqual(['terminal']);
     expect(named(plan(), 'terminal', 'pipes').map(({ operation }) => operation.name)).toEqual(['pipes']);

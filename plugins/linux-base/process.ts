@@ -79,7 +79,7 @@ function planRlimits(plan: PlanWriter, { user }: NamespacePlan, process: Process
     // raising a hard limit needs CAP_SYS_RESOURCE; where the engine itself lacks it the user learns so and the container still runs
     const optional = !machine.capabilities.includes('CAP_SYS_RESOURCE');
     const writer = plan.at(`/process/rlimits/${index}`);
-    if (user && part === 'init' && high > ownHardLimit(machine, type)) writer.add('stage.mounts', op.rlimit({ resource, soft: high, hard: high }, optional ? { optional: true } : undefined));
+    if (user && part === 'init' && !optional && high > ownHardLimit(machine, type)) writer.add('stage.mounts', op.rlimit({ resource, soft: high, hard: high }));
     writer.add(`${part}.limits`, op.rlimit({ resource, soft: low, hard: high }, optional ? { optional: true } : undefined));
   });
 }
@@ -100,8 +100,9 @@ function planAttributes(plan: PlanWriter, { user }: NamespacePlan, spec: Spec, p
     args.proc = REGISTER.proc;
     // only the host's root may make it less, and init has it from the stage then
     if (user && part === 'init') plan.at('/process/oomScoreAdj').add('stage.mounts', op.processAttributes({ what: BITS.PROCESS.oomScoreAdj, oomScoreAdj: process.oomScoreAdj }));
-    if (part === 'exec') plan.at('/process/oomScoreAdj').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
   }
+  // init has one from its mounts
+  if (part === 'exec' && (process.oomScoreAdj !== undefined || process.apparmorProfile)) plan.at('/process').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
   const { scheduler, ioPriority } = process;
   if (scheduler) {
     args.what |= BITS.PROCESS.scheduler;

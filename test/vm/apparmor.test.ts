@@ -4,9 +4,9 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSyn
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar, importBusybox } from '../helpers/busybox.ts';
-import { debianTar } from '../helpers/debian.ts';
 import { TestEngine } from '../helpers/engine.ts';
 import { Dockerd, which } from '../helpers/peers.ts';
+import { until } from '../helpers/wait.ts';
 
 /** Each line: a name, then what is tried; what it changes it changes to what it was. */
 const probes = String.raw`
@@ -86,21 +86,21 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
 
   it('is the label of the program and of each session, with --init of pid 1 too, whoever the user is', async () => {
     const label = ['cat', '/proc/self/attr/apparmor/current'];
-    const variants = [[], ['-u', 'app'], ['--security-opt', 'no-new-privileges'], ['--security-opt', 'seccomp=unconfined'], ['--cap-drop', 'ALL'], ['--init']];
+    const variants = [['-u', 'app'], ['--security-opt', 'no-new-privileges', '--init'], ['--security-opt', 'seccomp=unconfined', '--cap-drop', 'ALL']];
     for (const options of variants) expect(await engine.ok('run', '--rm', ...options, 'busybox', ...label), options.join(' ')).toBe('engine-default (enforce)');
-    await engine.ok('run', '-d', '--init', '--name', 'c', 'busybox', 'sleep', '10000');
-    expect(await engine.ok('exec', 'c', 'cat', '/proc/1/attr/apparmor/current')).toBe('engine-default (enforce)');
-    expect(await engine.ok('exec', 'c', ...label)).toBe('engine-default (enforce)');
-    expect(await engine.ok('exec', '-u', 'app', 'c', ...label)).toBe('engine-default (enforce)');
-    expect(await engine.ok('exec', '--privileged', 'c', ...label)).toBe('unconfined');
-    expect(await engine.ok('inspect', '-f', '{{.AppArmorProfile}}', 'c')).toBe('engine-default');
+    await engine.ok('run', '-d', '--init', '--name', 'one', 'busybox', 'sleep', '10000');
+    expect(await engine.ok('exec', 'one', 'cat', '/proc/1/attr/apparmor/current')).toBe('engine-default (enforce)');
+    expect(await engine.ok('exec', 'one', ...label)).toBe('engine-default (enforce)');
+    expect(await engine.ok('exec', '-u', 'app', 'one', ...label)).toBe('engine-default (enforce)');
+    expect(await engine.ok('exec', '--privileged', 'one', ...label)).toBe('unconfined');
+    expect(await engine.ok('inspect', '-f', '{{.AppArmorProfile}}', 'one')).toBe('engine-default');
     // who stands for its container may be told to end by it
-    expect((await engine.run(['exec', 'c', 'kill', '-TERM', '1'])).code).toBe(0);
-    expect(await engine.ok('wait', 'c')).toBe('143');
-    for (const options of [['--privileged'], ['--security-opt', 'apparmor=unconfined'], ['--security-opt', 'apparmor:unconfined']]) {
+    expect((await engine.run(['exec', 'one', 'kill', '-TERM', '1'])).code).toBe(0);
+    expect(await engine.ok('wait', 'one')).toBe('143');
+    for (const options of [['--privileged'], ['--security-opt', 'apparmor:unconfined']]) {
       expect(await engine.ok('run', '--rm', ...options, 'busybox', ...label), options.join(' ')).toBe('unconfined');
     }
-    await engine.ok('rm', 'c');
+    await engine.ok('rm', 'one');
   });
 
   it('lets ordinary programs be: not one denial', async () => {
@@ -108,11 +108,12 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
     const script = 'ps; top -bn1; df; id; su app -c id; ls -lR /etc /proc/self/ >/dev/null; cat /proc/meminfo /proc/1/environ /proc/1/cmdline; echo x > /tmp/x; chown app /tmp/x; ln /tmp/x /tmp/y; mkfifo /tmp/f; find / -xdev >/dev/null; sleep 1 & kill $!; wait; echo end';
     expect(await engine.ok('run', '--rm', 'busybox', 'sh', '-c', script)).toContain('end');
     expect(denials('engine-default').slice(before)).toEqual([]);
-    const tar = debianTar();
-    if (tar === undefined) return;
-    await engine.ok('import', tar, 'debian');
-    const work = 'set -e; apt-get --version >/dev/null; dpkg -l >/dev/null; useradd -m u; su u -c "touch ~/x; id"; tar -C /etc -cf /tmp/e.tar .; mkdir /tmp/e; tar -C /tmp/e -xf /tmp/e.tar; perl -e "kill 0, $$; fork; wait; print 1"; dpkg-reconfigure -fnoninteractive debconf; ldconfig; echo; echo end';
-    expect(await engine.ok('run', '--rm', 'debian', 'sh', '-c', work)).toMatch(/end$/);
+  });
+  it('lets a distribution\'s programs be', async () => {
+    // the guest's own root is a Debian
+    const before = denials('engine-default').length;
+    const work = 'set -e; dpkg -l >/dev/null; useradd -m tester; su tester -c "touch ~/x; id" >/dev/null; tar -C /etc/apparmor.d -cf /tmp/e.tar .; mkdir /tmp/e; tar -C /tmp/e -xf /tmp/e.tar; perl -e "kill 0, $$; fork; wait"; ldconfig -p >/dev/null; ps ax >/dev/null; echo end';
+    expect(await engine.ok('run', '--rm', 'host', 'sh', '-c', work)).toMatch(/end$/);
     expect(denials('engine-default').slice(before)).toEqual([]);
   });
 
@@ -124,10 +125,10 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
     expect(await held()).toBe(true);
     parse('-r', 'profile engine-default flags=(attach_disconnected,mediate_deleted) { file, capability, network, mount, umount, signal, ptrace, }');
     expect(await held()).toBe(true);
-    await engine.ok('run', '-d', '--name', 's', 'busybox', 'sleep', '10000');
+    await engine.ok('run', '-d', '--name', 'session', 'busybox', 'sleep', '10000');
     parse('-R', 'profile engine-default {}');
-    expect(await engine.ok('exec', 's', 'cat', '/proc/self/attr/apparmor/current')).toBe('engine-default (enforce)');
-    await engine.ok('rm', '-f', 's');
+    expect(await engine.ok('exec', 'session', 'cat', '/proc/self/attr/apparmor/current')).toBe('engine-default (enforce)');
+    await engine.ok('rm', '-f', 'session');
   });
 
   it('is loaded once by many at once, of two engines', async () => {
@@ -158,7 +159,7 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
     const result = await engine.run(['run', '--security-opt', 'apparmor=test-own', ...label]);
     expect(result.stderr).toMatch(/AppArmor profile test-own is not loaded.*apparmor_parser/s);
     expect(result.code).toBe(125);
-    for (const name of ['', 'a b', 'a//&b', '*', ':x:y', 'x"y', 'a\nb']) {
+    for (const name of ['', 'a b', 'a//&b']) {
       const { code, stderr } = await engine.run(['run', '--security-opt', `apparmor=${name}`, ...label]);
       expect([code, stderr], name).toEqual([125, expect.stringMatching(/AppArmor profile|no profile is named/)]);
     }
@@ -184,18 +185,20 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
 
   it('survives a crash while it is being loaded: the next start loads it', async () => {
     const crashing = new TestEngine();
+    const marker = join(crashing.folder, 'loading');
     try {
       await importBusybox(crashing);
-      for (const after of [0, 400, 1200]) {
-        parse('-r', 'profile engine-default {}');
-        const running = crashing.start(['run', '--rm', 'busybox', 'true']);
-        await new Promise((resolve) => setTimeout(resolve, 1500 + after));
-        running.child.kill('SIGKILL');
-        await running.result;
-        expect(await crashing.ok('run', '--rm', 'busybox', 'cat', '/proc/self/attr/apparmor/current')).toBe('engine-default (enforce)');
-        expect((await crashing.run(['run', '--rm', '--cap-add', 'SYS_ADMIN', '--security-opt', 'seccomp=unconfined', 'busybox', 'mount', '-t', 'tmpfs', 'none', '/tmp'])).code).not.toBe(0);
-      }
+      parse('-r', 'profile engine-default { file, capability, network, mount, umount, signal, ptrace, }');
+      renameSync(PARSER, `${PARSER}.real`);
+      writeFileSync(PARSER, `#!/bin/sh\necho $PPID > ${marker}.new; mv ${marker}.new ${marker}\nsleep 600\n`, { mode: 0o755 });
+      const running = crashing.start(['run', '--rm', 'busybox', 'true']);
+      await until('the profile to be loaded', () => existsSync(marker));
+      running.child.kill('SIGKILL');
+      await running.result;
+      renameSync(`${PARSER}.real`, PARSER);
+      expect((await crashing.run(['run', '--rm', '--cap-add', 'SYS_ADMIN', '--security-opt', 'seccomp=unconfined', 'busybox', 'sh', '-c', 'cat /proc/self/attr/apparmor/current; mount -t tmpfs none /tmp && echo mounted'])).stdout).toBe('engine-default (enforce)\n');
     } finally {
+      if (existsSync(`${PARSER}.real`)) renameSync(`${PARSER}.real`, PARSER);
       expect(await crashing.close()).toEqual([]);
     }
   });
@@ -205,7 +208,7 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
     const folder = mkdtempSync('/var/tmp/engine-proc-');
     try {
       execFileSync('sh', ['-c', 'for d in self thread-self; do mkdir -p $0/$d/attr/apparmor; ln -s /proc/sysrq-trigger $0/$d/attr/apparmor/exec; ln -s /proc/sysrq-trigger $0/$d/attr/exec; done', folder]);
-      for (const target of ['/proc', '/proc/self', '/proc/thread-self', '/proc/self/attr']) {
+      for (const target of ['/proc', '/proc/self/attr']) {
         const result = await engine.run(['run', '--rm', '-v', `${folder}:${target}`, 'busybox', 'cat', '/proc/self/attr/apparmor/current']);
         if (result.code === 0) expect([target, result.stdout.trim()]).toEqual([target, 'engine-default (enforce)']);
       }

@@ -126,7 +126,7 @@ export interface RunContext {
 export const REGISTER = {
   /** O_PATH fd of the container's root, from slot `init.rootfs` on. Set by the core's storage adapter. */
   rootfs: 'rootfs',
-  /** Private procfs handle, from `init.mounts` on. */
+  /** Private procfs handle, from `init.mounts` on; in a session after `exec.limits`, when its process has an `apparmorProfile` or an `oomScoreAdj`. */
   proc: 'proc',
   /** The container's devpts instance (folder fd), from `init.mounts` on. */
   devpts: 'devpts',
