@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type GroupRequest } from '@engine/core/contracts/cgroup';
 import { cgroupSuite } from '@engine/core/contracts/cgroup/suite';
 import { type Machine, type MachineMount } from '@engine/core/contracts/common';
@@ -5,7 +8,7 @@ import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { fakeBench } from '@engine/core/contracts/common/fake-bench';
 import { describeSuite } from '@engine/core/contracts/common/vitest';
 import { type Step } from '@engine/core/plan';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { createCgroupSystemd, type SystemdOptions } from './driver.ts';
 import { assignments, sharedProperties } from './properties.ts';
 import { type ScopeInput } from './scope.ts';
@@ -71,6 +74,33 @@ describe('what is the scope\'s own', () => {
     expect(assignments(all)).toEqual(['CPUWeight=1', 'MemoryMin=infinity', 'IODeviceWeight=/dev/block/8:16 300', 'IODeviceWeight=/dev/block/8:0 250', 'IODeviceLatencyTargetSec=/dev/block/8:0 75000us']);
     expect(sharedProperties([{ file: 'io.bfq.weight', value: '50' }])).toEqual([['IOWeight', 't', '50']]);
     expect(sharedProperties([{ file: 'io.bfq.weight', value: '1000' }])).toEqual([['IOWeight', 't', '10000']]);
+  });
+});
+
+describe('a group that is there', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'engine-systemd-'));
+  const scope = join(folder, 'old.slice/container-engine-0a-r1.scope');
+  const inside = join(scope, 'engine-0a-r1');
+  mkdirSync(inside, { recursive: true });
+  for (const [name, text] of Object.entries({ 'cgroup.procs': '1\n', 'cpu.weight': '100\n', 'memory.max': 'max\n', 'memory.low': '0\n' })) for (const at of [scope, inside]) writeFileSync(join(at, name), text);
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const on = fakeMachine({ root: '', runRoot: '' }, { mounts: [mount({ target: folder })], read: (path) => (path === join(folder, 'cgroup.controllers') ? 'cpu io memory pids\n' : undefined) });
+
+  it('is found though the default slice was another one then', () => {
+    expect(driver({}, on).list()).toEqual(['r1']);
+    expect(driver({}, on).removeGroup('r1').map(({ operation }) => operation.args['path'])).toEqual([inside, inside]);
+    expect(driver({}, on).freeze?.({ run: 'r1' }, true).map(({ operation }) => operation.args['path'])).toEqual([inside]);
+  });
+  it('is changed by its files, and the scope\'s own by systemd, which can take it back', async () => {
+    const effects = (await driver({}, on).update?.({ run: 'r1' }, { cpu: { shares: 2048 }, memory: { limit: 64 << 20, reservation: 32 << 20 } })) ?? [];
+    const commands = effects.flatMap(({ operation, undo }) => [operation, ...undo]).filter(({ name }) => name === 'execHost').map(({ args }) => (args['argv'] as string[]).slice(1));
+    expect(effects.filter(({ operation }) => operation.name === 'writeFile').map(({ operation: { args } }) => `${String(args['path']).slice(inside.length + 1)}=${String(args['data'])}`)).toEqual(['cpu.weight=79', `memory.max=${64 << 20}`, `memory.low=${32 << 20}`]);
+    expect(commands).toEqual([
+      ['set-property', '--runtime', 'container-engine-0a-r1.scope', 'CPUWeight=79', `MemoryLow=${32 << 20}`],
+      ['set-property', '--runtime', 'container-engine-0a-r1.scope', 'CPUWeight=100', 'MemoryLow=0'],
+    ]);
+    const limit = (await driver({}, on).update?.({ run: 'r1' }, { memory: { limit: 64 << 20 } })) ?? [];
+    expect(limit.map(({ operation }) => operation.name)).toEqual(['writeFile']);
   });
 });
 
