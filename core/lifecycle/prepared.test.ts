@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { op } from '../plan/index.ts';
 import { createFixture, type Fixture } from '../state/state.fixture.ts';
 import { request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
 
@@ -61,6 +62,23 @@ describe('a sandbox', () => {
     expect(test.state.containers.byName('mine')?.id).toBe(session.container);
     expect((await session.exit).code).toBe(3);
     await session.gone;
+    expect(left(test)).toEqual([]);
+    await test.engine.close();
+  });
+
+  it.each([true, false])('is asked for at a barrier before anybody wants it only when the answer is the same for all: %s', async (same) => {
+    const answered: string[] = [];
+    const test = await repeatable({ extra: (hooks) => [{
+      manifest: { name: 'waits', version: '1.0.0', main: './x.ts', repeatable: same, handlers: ['waits.here'] }, builtin: false, source: 'waits', optionsDigest: 'd', eager: true,
+      load: async () => {
+        hooks.tapFor('core')('applyLimits', ({ plan, run }) => plan.add('shim.cgroup', op.barrier({ handler: 'waits.here', input: Buffer.from(JSON.stringify(run.run)), deadline: 1000 })), { name: 'waits' });
+        return { handlers: { 'waits.here': async ({ input }) => void answered.push(input as string) } };
+      },
+    }] });
+    expect(await test.engine.containers.prepare(rm())).toBe(same);
+    expect(answered).toHaveLength(same ? 1 : 0);
+    for (let i = 0; i < 3; i++) await (await test.engine.containers.run(rm())).gone;
+    expect(new Set(answered).size).toBe(3);
     expect(left(test)).toEqual([]);
     await test.engine.close();
   });

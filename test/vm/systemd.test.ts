@@ -37,7 +37,7 @@ describe.skipIf(!isSystemd)('under systemd', () => {
     expect(await engine?.close()).toEqual([]);
     // no unit, running or failed, and nothing of one on disk
     await until('systemd to collect', async () => (await units(instance)).length === 0);
-    expect((await host('find', '/run/systemd', '-name', `*${instance}*`)).split('\n').filter(Boolean)).toEqual([]);
+    await until('systemd to forget', async () => (await host('find', '/run/systemd', '-name', `*${instance}*`)) === '');
   });
   const units = async (name = engine.instance): Promise<string[]> => (await host('systemctl', 'list-units', '--all', '--plain', '--no-legend', `*${name}*`)).split('\n').map((line) => line.split(' ')[0] ?? '').filter(Boolean);
   const show = async (unit: string, property: string): Promise<string> => host('systemctl', 'show', '--value', '-p', property, unit);
