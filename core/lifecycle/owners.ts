@@ -37,8 +37,9 @@ export function volumeOwners({ parts: { machine, state } }: Core, { record, volu
     const obstacle = seen.has(v.name) ? undefined : idmapObstacle(machine, path);
     seen.add(v.name);
     if (obstacle === undefined || !shift) continue;
-    const own = v.isNew ? Object.keys(v.options).length === 0 : filled.includes(v) && state.volumes.users(v.name).length === 0;
-    if (own) effects.push(effect(op.shiftTree({ path, ...shift }), { none: 'only what was put there just now' }));
+    const options = v.isNew ? v.options : (state.volumes.get(v.name)?.options ?? {});
+    const unused = v.isNew || (filled.includes(v) && state.volumes.users(v.name).length === 0);
+    if (unused && Object.keys(options).length === 0) effects.push(effect(op.shiftTree({ path, ...shift }), { none: 'only what was put there just now' }));
     else warnings.push(`the files of volume ${v.name} keep their owners, who may be nobody in the container: ${obstacle}`);
   }
   return { effects, warnings };

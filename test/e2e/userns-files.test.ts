@@ -156,6 +156,15 @@ describe.for(worlds.filter(({ filesystem }) => filesystem === undefined || NO_DE
     }
   });
 
+  it('a folder of the user\'s own that is a volume keeps its owners on disk', async () => {
+    const own = join(engine.folder, 'own');
+    mkdirSync(own);
+    await engine.ok('volume', 'create', '-o', 'type=none', '-o', 'o=bind', '-o', `device=${own}`, 'mine');
+    const result = await engine.run(['run', '--rm', '--userns', MAP, '-v', 'mine:/m', 'owners', 'stat', '-c', '%u', '/m']);
+    expect(result.stdout).toBe(volumes ? '0\n' : '65534\n');
+    expect(statSync(own).uid).toBe(0);
+  });
+
   it('files of the engine, the log and copies are root\'s inside', async () => {
     expect(await engine.ok('run', '--name', 'files', '--userns', MAP, 'owners', 'sh', '-c', 'stat -c "%u:%g %a" /etc/hostname /etc/hosts /etc/resolv.conf; echo more >> /etc/hosts; tail -n1 /etc/hosts; echo logged')).toBe('0:0 644\n0:0 644\n0:0 644\nmore\nlogged');
     expect(await engine.ok('logs', 'files')).toContain('logged');
