@@ -34,6 +34,19 @@ async function cli(...argv: string[]): Promise<{ code: number; out: string; err:
   return { code, out: text.stdout, err: text.stderr };
 }
 
+describe('namespaces of ids and clocks', () => {
+  it('are taken as they are: what they mean is for the core to say', () => {
+    expect(request('--userns', 'auto:size=5', 'i')).toMatchObject({ userns: 'auto:size=5' });
+    expect(request('--uidmap', '0:1:2,2:5:1', '--uidmap', '3:9:1', '--gidmap', '0:7:9', 'i')).toMatchObject({ uidMaps: ['0:1:2', '2:5:1', '3:9:1'], gidMaps: ['0:7:9'] });
+    for (const key of ['userns', 'uidMaps', 'gidMaps', 'timeOffsets']) expect(request('--userns=', 'i')).not.toHaveProperty(key);
+  });
+  it.each([
+    ['boottime=5', { boottime: { secs: 5, nanosecs: 0 } }], ['monotonic=+5.25', { monotonic: { secs: 5, nanosecs: 250_000_000 } }], ['monotonic=-5', { monotonic: { secs: -5, nanosecs: 0 } }],
+    ['monotonic=-5.25', { monotonic: { secs: -6, nanosecs: 750_000_000 } }], ['boottime=-0.000000001', { boottime: { secs: -1, nanosecs: 999_999_999 } }],
+  ])('--time-offset %s', (text, timeOffsets) => expect(request('--time-offset', text, 'i').timeOffsets).toEqual(timeOffsets));
+  it.each(['realtime=5', 'boottime', 'boottime=', 'boottime=1e3', 'boottime=1.0000000001', 'boottime=99999999999'])('--time-offset %s is refused', (text) => expect(() => request('--time-offset', text, 'i')).toThrow(/monotonic=SECONDS or boottime=SECONDS/));
+});
+
 describe('parse', () => {
   it('takes clusters, values glued on, repetitions and false', () => {
     const wanted = request('-itm512m', '-e', 'A=1', '--env=B=2', '--rm=false', '--name', 'x', 'image', '-it', '--rm', 'sh');

@@ -36,6 +36,38 @@ const invalid = (work: () => unknown, text?: RegExp | string): void => {
 };
 const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+describe('user namespaces', () => {
+  const mappings = [{ containerID: 0, hostID: 100000, size: 5000 }];
+  const ids = { uidMappings: mappings, gidMappings: mappings };
+  it('are a namespace with the maps that the core chose', () => {
+    expect(compile({}, { ids }).linux).toMatchObject({ uidMappings: mappings, gidMappings: mappings, namespaces: expect.arrayContaining([{ type: 'user' }]) as unknown });
+    expect(compile().linux?.namespaces).not.toContainEqual({ type: 'user' });
+    expect(compile().linux?.uidMappings).toBeUndefined();
+  });
+  it('allow pings to those groups that there are', () => {
+    const key = 'net.ipv4.ping_group_range';
+    const host = fakeHost({ '/proc/sys/net/ipv4/ping_group_range': '1 0' });
+    expect(compile({}, { host }).linux?.sysctl?.[key]).toBe('0 2147483647');
+    expect(compile({}, { host, ids }).linux?.sysctl?.[key]).toBe('0 4999');
+    const holes = [{ containerID: 10, hostID: 7, size: 5 }, { containerID: 0, hostID: 100, size: 5 }, { containerID: 5, hostID: 200, size: 2 }];
+    expect(compile({}, { host, ids: { uidMappings: holes, gidMappings: holes } }).linux?.sysctl?.[key]).toBe('0 6');
+  });
+  it('show volumes with the ids of the container where that can be, binds where it is asked for', () => {
+    const volumes = [{ target: '/a', source: '/va', readonly: false, idmap: true }, { target: '/b', source: '/vb', readonly: false, idmap: false }];
+    const bind = { type: 'bind' as const, source: '/h', target: '/c', readonly: false, createSource: true, noCopy: false };
+    const found = compile({ mounts: [bind, { ...bind, target: '/d', idmap: true }] }, { ids, volumes }).mounts ?? [];
+    expect(['/a', '/b', '/c', '/d'].map((target) => found.find(({ destination }) => destination === target)?.options?.includes('idmap'))).toEqual([true, false, false, true]);
+  });
+  it('refuse a user or group that they do not have, when it is a number', () => {
+    for (const user of ['5000', '0:5000', '4294967295']) invalid(() => compile({ user }, { ids }), /not mapped in the user namespace/);
+    invalid(() => compile({}, { ids, imageConfig: { User: '65534' } }), /user 65534 is not mapped/);
+    for (const user of ['4999', '0:4999', 'somebody', '']) expect(() => compile({ user }, { ids })).not.toThrow();
+  });
+  it('and clocks are as they were asked for', () => {
+    expect(compile({ timeOffsets: { boottime: { secs: 5, nanosecs: 0 } } }).linux).toMatchObject({ timeOffsets: { boottime: { secs: 5 } }, namespaces: expect.arrayContaining([{ type: 'time' }]) as unknown });
+  });
+});
+
 describe('process', () => {
   it.each([
     [{ env: [], terminal: false }, {}, [PATH, 'HOSTNAME=h']],
