@@ -120,12 +120,17 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 		child_run(sockets[1], m, &run.plan, PART_INIT);
 	}
 	failed = errno;
+	const char *where = run.cgroup < 0 ? "" :
+		failed == EBUSY ? " in its cgroup: groups below that have controllers" :
+		failed == EOPNOTSUPP ? " in its cgroup: that is threaded, or below one that is" :
+		failed == EACCES ? " in its cgroup: this part of the hierarchy belongs to somebody else" :
+		failed == EAGAIN ? " in its cgroup: its pids.max, or that of a group above, is reached" : " in its cgroup";
 	run.cgroup = -1;
 	close(sockets[1]);
 	session_close_child_fds(s);
 	if (child < 0) {
 		close(sockets[0]);
-		return machine_fail(m, failed, "cannot make the container's first process");
+		return machine_fail(m, failed, "cannot make the container's first process%s", where);
 	}
 	s->sync.fd = sockets[0];
 	s->pid = child;
