@@ -45,16 +45,20 @@ export async function readStats(core: Core, ref: string): Promise<ContainerStats
   return (await hooks.callWaterfall('stats', { container: record, stats })).value.stats;
 }
 
-/** Every process in the group of a container carries its run in the path of its cgroup. */
+/** Every process in the group of a container carries its run in the path of its cgroup; where somebody has named the group himself, it is where init is. */
 export async function processesOf(core: Core, ref: string): Promise<readonly number[]> {
   const record = await settled(core, ref);
   await core.request('top', { container: record.id });
   const { record: { run }, started } = await requireRun(core, record, 'top');
   const mark = `${core.parts.state.folders.instance}-${run}`;
+  const cgroupOf = (pid: number | string): string | undefined => attempt(() => readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
+  const own = cgroupOf(started.pid);
+  const named = own?.includes(mark) === false;
   const found = new Set([started.pid]);
   for (const [i, name] of readdirSync('/proc').entries()) {
     if (i % 64 === 63) await breathe();
-    if (/^\d+$/.test(name) && attempt(() => readFileSync(`/proc/${name}/cgroup`, 'latin1'))?.includes(mark)) found.add(Number(name));
+    const path = /^\d+$/.test(name) ? cgroupOf(name) : undefined;
+    if (path !== undefined && (named ? path === own : path.includes(mark))) found.add(Number(name));
   }
   core.emit('container', 'top', record.id, eventAttributes(record));
   return [...found].sort((a, b) => a - b);
