@@ -11,11 +11,6 @@ export interface TemplateFacts {
 
 /** Folders of /sys below which nothing is written: all but /sys/fs/cgroup, in which a container with a cgroup namespace and the right may have groups of its own. */
 const SYS_CLOSED = ['/sys/[^f]**', '/sys/f[^s]**', '/sys/fs/[^c]**', '/sys/fs/c[^g]**', '/sys/fs/cg[^r]**', '/sys/fs/cgr[^o]**'];
-/** Names in /proc that are folders, but neither of a process nor `sys`. `self` and `thread-self` are links: what is opened through them has another path. */
-const PROC_FOLDERS = ['/proc/[^0-9s]*/**', '/proc/s[^y]*/**', '/proc/sy[^s]*/**', '/proc/sys?*/**'];
-/** Parameters of the kernel but those of the IPC namespace's shared memory and semaphores. What else is a container's own is set by --sysctl, before the program starts. */
-const PROC_SYS = ['/proc/sys/[^k]**', '/proc/sys/k[^e]**', '/proc/sys/kernel/[^s]**', '/proc/sys/kernel/s[^he]**', '/proc/sys/kernel/sh[^m]**', '/proc/sys/kernel/se[^m]**', '/proc/sys/kernel/sem?**'];
-
 const deny = (paths: readonly string[], how: string): string => paths.map((path) => `  deny ${path} ${how},`).join('\n');
 
 /**
@@ -51,10 +46,10 @@ profile "${name}" flags=(attach_disconnected,mediate_deleted) {
   signal (receive) peer=unconfined,${engine === undefined ? '' : `\n  signal (receive) peer="${engine}",`}
   ptrace (trace,read,tracedby,readby) peer="${name}",
 
-  # Parameters of the kernel, and its other switches.
+  # Parameters of the kernel (a container's own are set by --sysctl, before the program starts), and its other switches: all but files of processes.
+  # self and thread-self are links: what is opened through them has another path.
   deny /proc/* w,
-${deny(PROC_FOLDERS, 'w')}
-${deny(PROC_SYS, 'w')}
+  deny /proc/[^0-9]*/** w,
   deny /{,**/}proc/sysrq-trigger rwklx,
   deny /{,**/}proc/sys/kernel/{core_pattern,modprobe,hotplug,usermodehelper/**,poweroff_cmd} w,
   deny /{,**/}proc/sys/fs/binfmt_misc/** w,

@@ -48,7 +48,7 @@ can write-tmp write x /tmp/x
 can oom-score same /proc/self/oom_score_adj
 `;
 /** What Docker's profile lets pass as well. */
-const harmless = ['semaphores', 'shared-memory', 'trace-own', 'signal-own', 'read-cgroup', 'write-tmp', 'oom-score'];
+const harmless = ['trace-own', 'signal-own', 'read-cgroup', 'write-tmp', 'oom-score'];
 const everything = probes.split('\n').flatMap((line) => /^can (\S+)/.exec(line)?.[1] ?? []);
 type Outcome = Readonly<Record<string, boolean>>;
 const outcome = (text: string): Outcome => Object.fromEntries(text.trim().split('\n').map((line) => line.split(' ')).map(([name = '', can]) => [name, can === 'yes']));
