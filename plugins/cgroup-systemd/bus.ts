@@ -82,8 +82,10 @@ async function connect({ socket, direct }: BusAddress): Promise<Bus> {
     call,
     onJob: (listener) => void bus.signals.on(bus.mangle(SYSTEMD.path, SYSTEMD.manager, 'JobRemoved'), ([, job, , result]: [number, string, string, string]) => listener(job, result)),
     closed: closed.promise,
+    // nobody is to wait for the other side's end: nothing else may keep this process
     async close() {
-      await bus.close();
+      connection.stream.destroy();
+      await closed.promise;
     },
   };
 }
