@@ -17,12 +17,12 @@ function codeLines(text: string): number {
 }
 
 // 5,000 for lifecycle, plans and state, 600 for what the resident engine needs of it: runs in one plan, remembered plans, sandboxes, traces; 1,000 for
-// networks: four contracts, records, leases, ports, connect and disconnect; 500 for pause, update, stats and user namespaces (ranges of ids)
-it('the core stays small: under 7,100 lines of code, imports aside', () => {
+// networks: four contracts, records, leases, ports, connect and disconnect; 700 for pause, update, stats, user namespaces (ranges of ids, owners on disk) and barriers
+it('the core stays small: under 7,300 lines of code, imports aside', () => {
   const core = files.filter((name) => name.startsWith('core/') && name.endsWith('.ts') && !beside.test(name) && !forDrivers.test(name));
   const total = core.reduce((sum, name) => sum + codeLines(read(name)), 0);
   expect(total).toBeGreaterThan(2000);
-  expect(total).toBeLessThan(7100);
+  expect(total).toBeLessThan(7300);
 });
 
 it('what drivers share is theirs alone', () => {
