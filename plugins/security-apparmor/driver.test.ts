@@ -114,6 +114,13 @@ describe('the probe', () => {
     expect(await why(() => {}, { capabilities: [] })).toMatch(/CAP_MAC_ADMIN/);
     expect(await why((k) => { k.files.set(`${FOLDER}/.ns_level`, '1'); k.files.set(`${FOLDER}/.ns_name`, 'lxd-x'); })).toMatch(/namespace lxd-x/);
   });
+  it('is taken without the parser too, so that the engine says what is not in force', async () => {
+    const kernel = new FakeKernel();
+    kernel.files.delete(PARSER);
+    expect(await driverOn(kernel).probe(kernel.machine())).toMatchObject({ available: true });
+    expect(driverOn(kernel).configure({ ociVersion: '1.2.0', process: { cwd: '/', user: {} } }, { privileged: false, capAdd: [], capDrop: [], options: [] })).toMatchObject({ process: { cwd: '/' } });
+    expect(await driverOn(kernel, { profile: 'mine' }).probe(kernel.machine())).toMatchObject({ available: false, wanted: true });
+  });
   it('works where the engine has a profile that confines nothing, whose signals the containers take', async () => {
     const kernel = new FakeKernel();
     kernel.files.set('/proc/self/attr/apparmor/current', 'node (unconfined)\n');

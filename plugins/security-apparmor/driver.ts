@@ -95,8 +95,11 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
 
     probe(on: Machine): Probe {
       const wanted = configured !== undefined && configured !== UNCONFINED ? { wanted: true } : {};
-      const why = whyUnusable(on) ?? whyNot();
-      if (why !== undefined) return { available: false, score: 0, reasons: [why], ...wanted };
+      const never = whyUnusable(on);
+      if (never !== undefined) return { available: false, score: 0, reasons: [never], ...wanted };
+      const why = whyNot();
+      // a machine that could confine containers, and does not: taken all the same, so that each engine says it (`configure`)
+      if (why !== undefined) return { available: wanted.wanted !== true, score: 50, reasons: [`containers run without a profile: ${why}`], ...wanted };
       const reasons = [`profiles loaded by ${findParser(files) ?? 'others: apparmor_parser is not installed'}`];
       const namespace = policyNamespace(on);
       if (namespace !== undefined) reasons.push(`in policy namespace ${namespace}`);
