@@ -137,6 +137,13 @@ describe.skipIf(!isSystemd)('under systemd', () => {
 describe.skipIf(!isSystemd)('the contract under systemd', () => {
   const systemd = createSystemd();
   const containers = createContainerRunner(createNative(), { [HANDLER]: createScopeHandler(systemd, read) });
-  afterAll(() => systemd.close());
+  // the root of a guest is an overlay
+  const before = process.env['TMPDIR'];
+  beforeAll(() => void (process.env['TMPDIR'] = '/var/tmp'));
+  afterAll(async () => {
+    if (before === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = before;
+    await systemd.close();
+  });
   describeSuite('cgroup systemd', cgroupSuite, { bench: () => realBench(), containers, create: (deps) => createCgroupSystemd(deps) });
 });
