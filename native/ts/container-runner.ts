@@ -32,6 +32,8 @@ function container(bench: Bench, script: string, { namespaces: more = 0, user = 
   return [
     step('shim.stdio', op.stdio({ flags: attachStdout | attachStderr })),
     step('shim.rootfs', op.openTree({ source: bench.root, out: 'tree' })),
+    // where the host's mounts are shared (systemd makes them so), what is mounted in it would be mounted there too
+    step('shim.rootfs', op.setMountAttributes({ mount: 'tree', propagation: MS.PRIVATE })),
     step('shim.spawn', op.spawn({ flags: BigInt(namespaces | more), pid: REGISTER.init, pidfd: REGISTER.initPidfd })),
     step('init.rootfs', op.setPropagation({ path: '/', flags: MS.REC | MS.PRIVATE })),
     step('init.rootfs', op.reopenRoot({ mount: 'tree', at: join(bench.run, 'rootfs'), out: REGISTER.rootfs })),
