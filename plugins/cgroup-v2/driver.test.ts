@@ -41,7 +41,7 @@ describe('the group', () => {
   it('in a part of the hierarchy that the engine sits in, its processes make room', async () => {
     const part = machine({ [`${top}/cgroup.events`]: 'populated 1\n', [`${top}/cgroup.subtree_control`]: '' });
     expect(lines(await plan({}, part)).slice(0, 5)).toEqual([`cgroupEvacuate ${top}`, ...enabled('', 'cpu', 'io', 'memory', 'pids')]);
-    await expect(plan({ path: 'theirs' }, machine({ [`${top}/theirs/cgroup.procs`]: '77\n' }))).rejects.toMatchObject({ code: 'ERR_IN_USE', hint: expect.stringContaining('--cgroup-parent') as string });
+    await expect(plan({ path: 'theirs' }, machine({ [`${top}/theirs/cgroup.procs`]: '77\n' }))).rejects.toMatchObject({ code: 'ERR_MACHINE', hint: expect.stringContaining('--cgroup-parent') as string });
   });
   it('goes as a whole: killed, its OOM counters kept, removed', async () => {
     const made = (await plan()).find(({ operation }) => operation.name === 'mkdir');

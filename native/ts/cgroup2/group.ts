@@ -66,7 +66,7 @@ const EVACUATE_DEADLINE = 5_000;
  * Steps in shim.cgroup that enable controllers for the children of `folder`, as far as they are not; [] when all are. What is `needed` must be
  * enabled, what is only `wanted` for its numbers is a warning otherwise (a threaded parent, real-time processes). A group with
  * processes may not do that, but for the kernel's root: when this process is one of them, all move into a leaf below, as in any container that
- * runs containers; another's processes stay where they are. Errors: ERR_IN_USE.
+ * runs containers; another's processes stay where they are. Errors: ERR_MACHINE.
  */
 export function enableSteps(machine: Machine, unified: Unified, folder: string, needed: ReadonlySet<string>, wanted: readonly string[]): Step[] {
   const there = enabledAt(machine, folder);
@@ -76,7 +76,7 @@ export function enableSteps(machine: Machine, unified: Unified, folder: string, 
   const isTop = folder === unified.target;
   if ((isTop && unified.isRoot) || !(machine.read(posix.join(folder, 'cgroup.procs')) ?? '').trim()) return enable;
   if (unified.own === undefined || posix.join(unified.target, unified.own) !== folder) {
-    throw fail('ERR_IN_USE', `the cgroup ${folder} has processes of its own, so that no group with limits can be made below it`, { path: folder, hint: 'move them into a group below it (no internal processes, cgroups(7)), or take another --cgroup-parent' });
+    throw fail('ERR_MACHINE', `the cgroup ${folder} has processes of its own, so that no group with limits can be made below it`, { path: folder, hint: 'move them into a group below it (no internal processes, cgroups(7)), or take another --cgroup-parent' });
   }
   return [step('shim.cgroup', op.cgroupEvacuate({ path: folder, leaf: LEAF, deadline: EVACUATE_DEADLINE }), { none: 'the processes are as well off in the group below' }), ...enable];
 }

@@ -101,7 +101,7 @@ describe('the hierarchy', () => {
     expect(names({ [`${top}/cgroup.subtree_control`]: 'memory\n', [`${top}/cgroup.procs`]: '1\n' })).toEqual(['+cpu?']);
     expect(names({ [`${top}/cgroup.events`]: '' })).toEqual(['+cpu?', '+memory']);
     expect(names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n7\n' })).toEqual(['cgroupEvacuate', '+cpu?', '+memory']);
-    expect(() => names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n' }, top, '/below')).toThrow(expect.objectContaining({ code: 'ERR_IN_USE' }) as Error);
+    expect(() => names({ [`${top}/cgroup.events`]: '', [`${top}/cgroup.procs`]: '1\n' }, top, '/below')).toThrow(expect.objectContaining({ code: 'ERR_MACHINE' }) as Error);
     expect(() => names({ [`${top}/theirs/cgroup.procs`]: '9\n' }, `${top}/theirs`)).toThrow(/processes of its own/);
   });
 });
