@@ -37,6 +37,8 @@ function container(bench: Bench, script: string, { namespaces: more = 0, user = 
     step('shim.spawn', op.spawn({ flags: BigInt(namespaces | more), pid: REGISTER.init, pidfd: REGISTER.initPidfd })),
     step('init.rootfs', op.setPropagation({ path: '/', flags: MS.REC | MS.PRIVATE })),
     step('init.rootfs', op.reopenRoot({ mount: 'tree', at: join(bench.run, 'rootfs'), out: REGISTER.rootfs })),
+    // the clone of a shared mount is shared: under systemd all that is mounted below would come to be on the host too
+    step('init.rootfs', op.setMountAttributes({ mount: 'tree', propagation: MS.PRIVATE, recursive: 1 })),
     step('init.mounts', op.procHandle({ out: REGISTER.proc })),
     step('init.mounts', op.mountFs({ type: 'proc', out: 'proc.mount' })),
     step('init.mounts', op.moveMount({ mount: 'proc.mount', root: REGISTER.rootfs, target: '/proc' })),

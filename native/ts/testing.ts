@@ -62,6 +62,8 @@ export class Bench {
       step('shim.attach', op.keepNamespaces({ pid: 'pid' })),
       step('init.rootfs', op.setPropagation({ path: '/', flags: MS.REC | MS.PRIVATE })),
       step('init.rootfs', op.reopenRoot({ mount: 'tree', at: join(this.run, 'rootfs'), out: 'root' })),
+      // the clone of a shared mount is shared: under systemd all that is mounted below would come to be on the host too
+      step('init.rootfs', op.setMountAttributes({ mount: 'tree', propagation: MS.PRIVATE, recursive: 1 })),
       step('init.mounts', op.mountFs({ type: 'proc', out: 'proc' })),
       step('init.mounts', op.moveMount({ mount: 'proc', root: 'root', target: '/proc' })),
       step('init.mounts', op.mountFs({ type: 'devpts', options: ['newinstance', 'ptmxmode=0666', 'mode=620'], out: 'devpts' })),
