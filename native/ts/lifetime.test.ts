@@ -52,7 +52,8 @@ describe.skipIf(unable !== undefined)(`the life of a shim${unable ? ` (skipped: 
     const b = bench();
     const failing = b.start({ argv: ['no-such-program'] }, undefined, { trace: true });
     await failing.frame('gone');
-    expect(traced(failing)[0]?.at(-1)?.part).toBe('init');
+    // the shim may begin something meanwhile
+    expect(traced(failing)[0]?.filter(({ part }) => part === 'init').length).toBeGreaterThan(0);
     const other = bench();
     const talk = other.start({ argv: ['sleep', '100'] }, undefined, { trace: true });
     await talk.frame('started');
