@@ -2,7 +2,7 @@ import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/in
 import { fail } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { op } from '../plan/index.ts';
-import { idMapText, REGISTER } from '../contracts/common/index.ts';
+import { REGISTER } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
 import { type GroupRequest } from '../contracts/cgroup/index.ts';
 import { type EndpointRequest } from '../contracts/network/index.ts';
@@ -12,6 +12,7 @@ import { driversOf, need, type ContainerDrivers } from './drivers.ts';
 import { type Registry } from './parts.ts';
 import { namesOf, openNetwork, type OpenNetwork } from './endpoints.ts';
 import { holdPorts } from './ports.ts';
+import { shiftOf } from './owners.ts';
 import { attachRootfs, rootfsSteps } from './rootfs.ts';
 
 /** Says of the spec of a session that it is `exec --privileged`. By value: what taps get is a frozen copy. */
@@ -69,8 +70,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   tap('prepareRootfs', async (context) => {
     const { container, run, spec } = context;
     const { storage } = await of(context);
-    const { uidMappings = [], gidMappings = [] } = spec.linux ?? {};
-    const maps = uidMappings.length > 0 && gidMappings.length > 0 ? { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } : undefined;
+    const maps = shiftOf(spec);
     if (maps) context.plan.at('/linux/uidMappings').add('stage.mounts', op.makeUserNamespace({ ...maps, out: REGISTER.userns }));
     // writable in any case: mount points are still to be made in it; whoever compiles root.readonly sets that last
     if (container.rootfs.path === undefined) {

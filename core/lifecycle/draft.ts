@@ -11,8 +11,9 @@ import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { chooseIds } from './ids.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
+import { shiftOf } from './owners.ts';
 import { idmapRefusal } from './rootfs.ts';
-import { idmapObstacle, idMapText } from '../contracts/common/index.ts';
+import { idmapObstacle } from '../contracts/common/index.ts';
 import { wishesOf } from './wishes.ts';
 import { type ResolvedDriver } from './parts.ts';
 import { planVolumes, reachSources, type PlannedVolume } from './requested.ts';
@@ -170,8 +171,8 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
     volumes: volumes.map((v) => ({ name: v.name, target: v.target, driver: v.source.choice.driver, anonymous: v.anonymous, readonly: v.readonly, copyUp: v.copyUp })),
     starts: 0, ...(ids?.leased.length && { ids: ids.leased }),
   };
-  const { uidMappings = [], gidMappings = [] } = spec.linux ?? {};
   const obstacle = drivers.storage && idmapRefusal(parts.machine, record, drivers.storage.driver);
-  if (obstacle !== undefined) record.rootfs = { ...record.rootfs, shift: { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } };
+  const shift = obstacle === undefined ? undefined : shiftOf(spec);
+  if (shift) record.rootfs = { ...record.rootfs, shift };
   return { ...(obstacle !== undefined && { obstacle }), record, drivers, volumes, files: shares ? {} : files, ...(base.found && { image: base.found }) };
 }

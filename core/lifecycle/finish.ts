@@ -39,9 +39,11 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
 
 /** Has its run with `--rm` ended? Then wait until it is gone; as long as `patience`, for who must not be held up by one that hangs. */
 export async function isGoing(core: Core, record: ContainerRecord, patience?: () => Promise<false>): Promise<boolean> {
-  const view = record.request.autoRemove ? core.parts.state.runs.find(record.id) : undefined;
-  if (!view?.exit) return false;
-  const gone = finishRun(core, record.id, view.record.run).then(() => true);
+  if (!record.request.autoRemove) return false;
+  const view = core.parts.state.runs.find(record.id);
+  // a run that was collected is not there any more, and its container still is for a moment
+  if (view ? !view.exit : record.starts === 0) return false;
+  const gone = finishRun(core, record.id, view?.record.run ?? '').then(() => true);
   return patience ? Promise.race([gone.catch(() => false), patience()]) : gone;
 }
 /** Waits for those of these containers that are just going away: what they use is free then. */

@@ -30,19 +30,19 @@ const execReasons: Readonly<Record<string, string>> = { EACCES: 'permission deni
 
 const IN_USER_NAMESPACE = 'in a user namespace, folders of the host belong to nobody; show one with the container\'s owners by the mount option idmap (-v SOURCE:TARGET:idmap)';
 /** For what is forbidden to a container in a user namespace, and why a mount has no other owners. */
-function ownersHint(plan: Uint8Array, step: DecodedStep | undefined, errno: string): { readonly path?: string; readonly hint?: string } {
+function ownersHint(plan: Uint8Array, step: DecodedStep | undefined, errno: string, storage: string | undefined): { readonly path?: string; readonly hint?: string } {
   if (step === undefined || !['EACCES', 'EPERM', 'EINVAL', 'EOVERFLOW'].includes(errno)) return {};
   const { steps } = decodePlan(plan);
   if (step.operation.name === 'idmapMount') {
     const source = steps.findLast(({ index, operation }) => index < step.index && operation.name === 'openTree' && operation.args['out'] === step.operation.args['mount']);
     const path = String(source?.operation.args['source'] ?? '');
-    return { ...(path && { path }), hint: step.origin.plugin.startsWith('storage-') || step.origin.plugin === 'core' ? `set options.${step.origin.plugin === 'core' ? 'storage-…' : step.origin.plugin}.idmap to never: containers made from then on get copies` : 'leave out the mount option idmap' };
+    return { ...(path && { path }), hint: step.origin.plugin === storage ? `set options.${storage}.idmap to never: containers made from then on get copies` : 'leave out the mount option idmap' };
   }
   return errno !== 'EINVAL' && steps.some(({ operation }) => operation.name === 'becomeRoot') ? { hint: IN_USER_NAMESPACE } : {};
 }
 
-/** What failed, in the words people know from Docker where there are some; operation, path, errno and plugin in any case. */
-export function blame(plan: Uint8Array, payload: Buffer): EngineError {
+/** What failed, in the words people know from Docker where there are some; operation, path, errno and plugin in any case. `storage`: the plugin that made the container's root. */
+export function blame(plan: Uint8Array, payload: Buffer, storage?: string): EngineError {
   const failure = readFailure(payload);
   const step = stepOf(plan, failure);
   const plain = operationFailed(failure, step);
@@ -57,7 +57,7 @@ export function blame(plan: Uint8Array, payload: Buffer): EngineError {
       const why = name.includes('/') ? (step.operation.name === 'exec' ? `no such file or directory: the interpreter or loader that ${quoted} asks for is missing` : `stat ${name}: no such file or directory`) : 'executable file not found in $PATH';
       return fail('ERR_EXEC_NOT_FOUND', `exec: ${quoted}: ${why}`, { ...details, path: name });
     }
-    return fail('ERR_EXEC_FAILED', `exec: ${quoted}: ${execReasons[errno] ?? failure.detail ?? errno}`, { ...details, path: name, ...(step.operation.name === 'exec' && ownersHint(plan, step, errno)) });
+    return fail('ERR_EXEC_FAILED', `exec: ${quoted}: ${execReasons[errno] ?? failure.detail ?? errno}`, { ...details, path: name, ...(step.operation.name === 'exec' && ownersHint(plan, step, errno, storage)) });
   }
   if (step?.operation.name === 'resolveUser' && (errno === 'EINVAL' || errno === 'ERANGE')) {
     return fail('ERR_OPERATION_FAILED', `invalid user "${String(args['user'])}": ${failure.detail || errno}`, { ...details, path: String(args['user']), hint: 'give a name or a number, and a group after a colon' });
@@ -66,10 +66,10 @@ export function blame(plan: Uint8Array, payload: Buffer): EngineError {
     return fail('ERR_OPERATION_FAILED', `unable to find user ${String(args['user'])}: ${failure.detail || 'no matching entries in passwd file'}`, { ...details, path: String(args['user']) });
   }
   if (step?.operation.name === 'chdir' || step?.operation.name === 'ensureWorkdir') {
-    return fail('ERR_OPERATION_FAILED', `chdir to cwd (${JSON.stringify(args['path'])}) failed${failure.detail ? `: ${failure.detail}` : ''}`, { ...details, path: String(args['path']), exitCode: 126, ...ownersHint(plan, step, errno) });
+    return fail('ERR_OPERATION_FAILED', `chdir to cwd (${JSON.stringify(args['path'])}) failed${failure.detail ? `: ${failure.detail}` : ''}`, { ...details, path: String(args['path']), exitCode: 126, ...ownersHint(plan, step, errno, storage) });
   }
   if (step?.operation.name === 'idmapMount') {
-    const more = ownersHint(plan, step, errno);
+    const more = ownersHint(plan, step, errno, storage);
     return fail('ERR_OPERATION_FAILED', `cannot show ${more.path ?? 'a mount'} with the owners of a user namespace: ${failure.detail || errno}`, { ...details, ...more });
   }
   return plain;

@@ -32,7 +32,7 @@ export async function setFrozen(core: Core, record: ContainerRecord, view: RunVi
   const { cgroup: { driver, choice }, ref } = await groupOf(core, record, view);
   const verb = frozen ? 'pause' : 'unpause';
   const effects = driver.freeze?.(ref, frozen);
-  if (!effects) throw fail('ERR_FEATURE_MISSING', `cannot ${verb} container ${record.name}: cgroup driver ${driver.name} cannot freeze on this machine`, { operation: verb, path: record.name, plugin: choice.plugin, hint: 'v1 needs the freezer controller' });
+  if (!effects) throw fail('ERR_FEATURE_MISSING', `cannot ${verb} container ${record.name}: cgroup driver ${driver.name} cannot freeze on this machine`, { operation: verb, path: record.name, plugin: choice.plugin, hint: 'see: engine doctor' });
   await core.transact(`${verb} container ${record.name}`, async (transaction) => {
     await transaction.effects(choice.plugin).run(effects);
     await transaction.commit(() => {});

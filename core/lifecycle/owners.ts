@@ -2,13 +2,13 @@ import { effect, op, type Effect } from '../plan/index.ts';
 import { idmapObstacle, idMapText, type RunContext } from '../contracts/common/index.ts';
 import { type IdShift, type StorageDriver } from '../contracts/storage/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
+import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
 import { type Draft, type DraftVolume } from './draft.ts';
 import { snapshotsOf } from './rootfs.ts';
 
-/** The maps of its user namespace; undefined: it has the host's. */
-export function shiftOf({ spec: { linux = {} } }: ContainerRecord): IdShift | undefined {
-  const { uidMappings = [], gidMappings = [] } = linux;
+/** The maps of the user namespace that a spec asks for; undefined: it has the host's. */
+export function shiftOf({ linux: { uidMappings = [], gidMappings = [] } = {} }: Spec): IdShift | undefined {
   return uidMappings.length > 0 && gidMappings.length > 0 ? { uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings') } : undefined;
 }
 
@@ -28,7 +28,7 @@ export interface VolumeOwners { readonly effects: readonly Effect[]; readonly wa
  * folders of the user's own, keep what they have. `filled`: those that are about to get what the image has at their target.
  */
 export function volumeOwners({ parts: { machine, state } }: Core, { record, volumes }: Draft, filled: readonly DraftVolume[]): VolumeOwners {
-  const shift = shiftOf(record);
+  const shift = shiftOf(record.spec);
   const effects: Effect[] = [];
   const warnings: string[] = [];
   const seen = new Set<string>();

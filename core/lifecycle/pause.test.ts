@@ -179,6 +179,10 @@ describe('update', () => {
     made.fixture.native.failAt(1, { errno: 'EINVAL' });
     await expect(engine.containers.update('one', { limits: { memory: 64 << 20 }, restart: { policy: 'always', maximum: 0 } })).rejects.toMatchObject({ code: 'ERR_OPERATION_FAILED', errno: 'EINVAL' });
     made.fixture.native.reset();
+    // what is busy for another reason than memory is told as it is
+    made.fixture.native.failAt(1, { errno: 'EBUSY' });
+    await expect(engine.containers.update('one', { limits: { pids: 30 } })).rejects.toMatchObject({ code: 'ERR_OPERATION_FAILED', errno: 'EBUSY' });
+    made.fixture.native.reset();
     expect((await engine.containers.resolve('one')).record).toEqual(before);
     expect(files(made, 'limits')).toEqual([]);
     await engine.containers.create(request({ name: 'two', autoRemove: true }));

@@ -292,15 +292,17 @@ async function attachTo(core: Core, record: ContainerRecord, view: Running, stre
 /** As {@link viewContainer}, with what tells those that are paused loaded first. */
 export async function viewNow(core: Core, record: ContainerRecord): Promise<ContainerView> {
   const view = core.parts.state.runs.find(record.id);
-  if (isRunning(view)) await isPausedRun(core, record, view);
-  return viewContainer(core, record);
+  return viewOf(core, record, view, isRunning(view) && (await isPausedRun(core, record, view)));
 }
 
 /** What a container is doing, by its run's folder; who must know whether it is paused asks {@link viewNow}. */
 export function viewContainer(core: Core, record: ContainerRecord): ContainerView {
   const view = core.parts.state.runs.find(record.id);
+  return viewOf(core, record, view, isRunning(view) && isFrozen(core, record, view) === true);
+}
+function viewOf(core: Core, record: ContainerRecord, view: RunView | undefined, frozen: boolean): ContainerView {
   const over: ContainerState = view?.exit || view?.started || record.starts > 0 || record.lastExit ? 'stopped' : 'created';
-  const state: ContainerState = isRunning(view) ? (isFrozen(core, record, view) ? 'paused' : 'running') : view?.alive && !view.exit ? 'creating' : over;
+  const state: ContainerState = isRunning(view) ? (frozen ? 'paused' : 'running') : view?.alive && !view.exit ? 'creating' : over;
   // an exit that was not collected yet is known all the same
   const shown = view?.exit && record.lastExit?.run !== view.exit.run ? { ...record, lastExit: view.exit } : record;
   const restarts = core.registry.restarts(shown, view?.alive === true && !view.exit);

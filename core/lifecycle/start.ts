@@ -56,7 +56,7 @@ function awaitStart(core: Core, connection: ShimConnection, launch: Launch, opti
         for (const waiting of early) session.receive(waiting);
         return resolve(session);
       case FRAME.failed:
-        failure ??= blame(bytes, frame.payload);
+        failure ??= blame(bytes, frame.payload, record.drivers.storage?.plugin);
         return undefined;
       case FRAME.barrier:
         barrier = answerBarrier(core, connection, frame, launch);

@@ -1,3 +1,4 @@
+import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { fail, isEngineError } from '../errors/index.ts';
 import { type Containers, type ContainerRecord, type ContainerRequest } from '../api/index.ts';
@@ -64,7 +65,8 @@ export async function updateContainer(core: Core, ref: string, changes: Paramete
       });
     } catch (error) {
       if (view && !isOver(view) && isOver(state.runs.find(id))) throw notRunning(old, 'update');
-      if (!isEngineError(error) || error.errno !== 'EBUSY' || !view) throw error;
+      // other files are busy for other reasons: CPUs that a group below has
+      if (!isEngineError(error) || error.errno !== 'EBUSY' || !path.basename(error.path ?? '').startsWith('memory.') || !view) throw error;
       const { cgroup, ref: group } = await groupOf(core, old, view);
       throw fail('ERR_INVALID_VALUE', `cannot update container ${old.name}: the limit is below what is in use now (memory: ${cgroup.driver.stats(group).memoryBytes ?? 'unknown'} bytes)`, { operation: 'update', path: old.name, errno: 'EBUSY', cause: error });
     }

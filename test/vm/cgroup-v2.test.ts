@@ -75,7 +75,7 @@ describe.skipIf(unable)('cgroup v2', () => {
     const path = 'engine-test-parent/deep';
     try {
       expect(await engine.ok('run', '--rm', '--cgroup-parent', `/${path}`, '--cgroupns', 'host', '-m', '32m', 'busybox', 'sh', '-c', 'cat /proc/self/cgroup')).toContain(`/${path}/engine-`);
-      expect(groupsBelow(join(top, path))).toEqual([]);
+      await until('its group to be gone', () => groupsBelow(join(top, path)).length === 0);
       expect(read(join(top, path, 'cgroup.subtree_control')).split(' ')).toEqual(expect.arrayContaining(['cpu', 'memory', 'pids', 'io']));
     } finally {
       rmdirSync(join(top, path));

@@ -11,7 +11,7 @@ import { type LinuxResources } from '../../spec/index.ts';
  * `tasks` into a register → init.cgroup: writeFd "0" → init.namespaces: unshare(NEWCGROUP).
  *
  * Example (v2): shim.cgroup: mkdir → shim.limits: writeFile per limit, bpfProgram + bpfAttach, open of the folder, cloneInto → init.namespaces:
- * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier, while init waits.
+ * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier in shim.cgroup, before init is born.
  *
  * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI), `slices` (parents are slices of systemd, not paths).
  */
