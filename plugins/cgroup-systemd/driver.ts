@@ -1,11 +1,11 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
-import { abilitiesOf, enabledAt, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
+import { bornInside, COUNTED, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, enabledAt, findGroups, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
 import { ADDRESSES } from './bus.ts';
@@ -22,8 +22,6 @@ export interface SystemdOptions {
 const NAME = 'cgroup-systemd';
 /** Where Docker and runc put containers; unlike a slice of our own it is there whether we are or not. */
 const DEFAULT_SLICE = 'system.slice';
-/** What every group is to have: numbers for `stats`, and the truth about OOM. */
-const ALWAYS: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
 /** Controllers that systemd enables on the way to what it delegates; others it leaves alone. */
 const MANAGED: readonly string[] = ['cpu', 'cpuset', 'io', 'memory', 'pids'];
 /** How deep `list` looks: slices, the scope, the group in it. */
@@ -39,8 +37,7 @@ const stays = { none: 'a controller that is enabled limits nobody' };
 /** Probe: root, systemd as pid 1, and the unified hierarchy alone. `machine.mounts` is read once, when the driver is made. */
 export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'machine' | 'instance'>, { slice: fallback = DEFAULT_SLICE }: SystemdOptions = {}, exists: (path: string) => boolean = existsSync): CgroupDriver {
   if (!isSlice(fallback)) throw fail('ERR_CONFIG_INVALID', `options.${NAME}.slice: ${JSON.stringify(fallback)} is not the name of a slice`, { path: fallback, hint: 'e.g. machine.slice' });
-  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [], own: undefined };
-  const unified = findUnified(machine) ?? none;
+  const unified = findUnified(machine) ?? NO_HIERARCHY;
   const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
   const nameOf = (run: string): string => `${instance}-${run}`;
 
@@ -53,25 +50,9 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
   }
   const plannedFolder = (group: GroupRef): string => posix.join(unified.target, scopeOf(group).folder, nameOf(group.run));
 
+  const isScope = (name: string): boolean => name.endsWith('.scope');
   /** Groups of this instance in scopes: run id to folder. */
-  function groups(): Map<string, string> {
-    const found = new Map<string, string>();
-    const walk = (folder: string, depth: number): void => {
-      let entries;
-      try {
-        entries = readdirSync(folder, { withFileTypes: true });
-      } catch {
-        return; // gone meanwhile
-      }
-      for (const name of entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name)) {
-        const path = posix.join(folder, name);
-        if (!folder.endsWith('.scope') && depth < LIST_DEPTH && /\.(?:slice|scope)$/.test(name)) walk(path, depth + 1);
-        else if (folder.endsWith('.scope') && name.startsWith(`${instance}-`)) found.set(name.slice(instance.length + 1), path);
-      }
-    };
-    if (findUnified(machine)) walk(unified.target, 0);
-    return found;
-  }
+  const groups = (): ReadonlyMap<string, string> => (findUnified(machine) ? findGroups(unified.target, { prefix: nameOf(''), depth: LIST_DEPTH, holds: isScope, enters: (folder, name) => !isScope(folder) && /\.(?:slice|scope)$/.test(name) }) : new Map());
   /** Where the group of a run is. The default slice may have been another one when it was made. */
   function folderOf(group: GroupRef): string {
     const planned = plannedFolder(group);
@@ -83,7 +64,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
     const scope = posix.join(unified.target, folder);
     const enable = (at: string, controllers: readonly string[]): Step[] => (controllers.length === 0 ? []
       : [step('shim.cgroup', op.writeFile({ path: posix.join(at, 'cgroup.subtree_control'), data: Buffer.from(controllers.map((name) => `+${name}`).join(' ')) }), stays)]);
-    const wanted = unified.controllers.filter((name) => needed.has(name) || ALWAYS.includes(name));
+    const wanted = unified.controllers.filter((name) => needed.has(name) || COUNTED.includes(name));
     const others = wanted.filter((name) => !MANAGED.includes(name));
     const parents = ['', ...posix.dirname(folder).split('/').filter((part) => part !== '.')].map((_, i, all) => posix.join(unified.target, ...all.slice(1, i + 1)));
     return [
@@ -165,12 +146,8 @@ function probe(machine: Machine, exists: (path: string) => boolean): Probe {
   if (machine.uid !== 0) return no('not root: systemd would make no scope for it');
   const unified = findUnified(machine);
   if (!unified) return no('the unified hierarchy (cgroup v2) is not mounted: with cgroup v1 take the driver v1');
-  if (machine.mounts.some(({ type, superOptions }) => type === 'cgroup' && superOptions.some((option) => [...MANAGED, 'devices'].includes(option)))) {
-    return no(`hybrid: the controllers are on v1 hierarchies, the unified one has ${unified.controllers.join(' ') || 'none'}`);
-  }
-  if (!unified.writable) return no(`${unified.target} is read-only`);
-  const missing = ['cpu', 'memory', 'pids'].filter((controller) => !unified.controllers.includes(controller));
-  if (missing.length > 0) return no(`the controllers ${missing.join(', ')} are not there in ${unified.target}`);
+  const obstacle = hierarchyObstacle(machine, unified, [...MANAGED, 'devices']);
+  if (obstacle !== undefined) return no(obstacle);
   if (!ADDRESSES.some(({ socket }) => exists(socket))) return no(`there is neither ${ADDRESSES.map(({ socket }) => socket).join(' nor ')} to ask systemd by`);
   return { available: true, score: SCORE, reasons: ['systemd is pid 1', `controllers ${unified.controllers.join(' ')}`] };
 }

@@ -1,18 +1,15 @@
-import { readdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, enableSteps, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
-import { abilitiesOf, findUnified, type Unified } from '@engine/native/cgroup2/hierarchy';
+import { bornInside, COUNTED, enableSteps, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, findGroups, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
 import { readUnifiedStats } from '@engine/native/cgroup2/stats';
 
 /** How deep `list` looks for groups below parents that users named. */
 const LIST_DEPTH = 4;
-/** What every group is to have: numbers for `stats`, and the truth about OOM. */
-const ALWAYS: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
 const NAME = 'cgroup-v2';
 
 /** The folder that holds groups, below the hierarchy: '' is its top. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
@@ -27,8 +24,7 @@ export function parentOf(path: string | undefined): string {
 /** Probe: root and a writable unified hierarchy with controllers. `machine.mounts` is read once, when the driver is made. */
 export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
   const { machine, instance } = deps;
-  const none: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [], own: undefined };
-  const unified = findUnified(machine) ?? none;
+  const unified = findUnified(machine) ?? NO_HIERARCHY;
   const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
   const resources = honouredUnified(abilities);
   const nameOf = (run: string): string => `${instance}-${run}`;
@@ -38,7 +34,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   function parentSteps(parent: string, needed: ReadonlySet<string>): Step[] {
     const stays = { none: 'a parent that was named belongs to whoever named it' };
     const steps: Step[] = [];
-    const enable = (folder: string): void => void steps.push(...enableSteps(machine, unified, folder, needed, ALWAYS));
+    const enable = (folder: string): void => void steps.push(...enableSteps(machine, unified, folder, needed, COUNTED));
     let folder = unified.target;
     enable(folder);
     for (const part of parent.split('/').filter(Boolean)) {
@@ -49,27 +45,8 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     return steps;
   }
 
-  /** Folders of this instance's groups: run id to folder. */
-  function groups(): Map<string, string> {
-    const found = new Map<string, string>();
-    const walk = (folder: string, depth: number): void => {
-      let entries;
-      try {
-        entries = readdirSync(folder, { withFileTypes: true });
-      } catch {
-        return; // gone meanwhile
-      }
-      for (const entry of entries) {
-        if (!entry.isDirectory()) continue;
-        const path = posix.join(folder, entry.name);
-        if (entry.name.startsWith(`${instance}-`)) found.set(entry.name.slice(instance.length + 1), path);
-        // scopes are systemd's, and what is in them another driver's
-        else if (depth < LIST_DEPTH && !entry.name.endsWith('.scope')) walk(path, depth + 1);
-      }
-    };
-    if (findUnified(machine)) walk(unified.target, 0);
-    return found;
-  }
+  /** Folders of this instance's groups by run. Scopes are systemd's, and what is in them another driver's. */
+  const groups = (): ReadonlyMap<string, string> => (findUnified(machine) ? findGroups(unified.target, { prefix: nameOf(''), depth: LIST_DEPTH, holds: () => true, enters: (_, name) => !name.endsWith('.scope') }) : new Map());
 
   return {
     name: 'v2',
@@ -110,12 +87,8 @@ function probe(machine: Machine): Probe {
   const unified = findUnified(machine);
   if (machine.uid !== 0) return no('not root: cgroup folders cannot be made');
   if (!unified) return no('the unified hierarchy (cgroup v2) is not mounted');
-  const missing = ['cpu', 'memory', 'pids'].filter((controller) => !unified.controllers.includes(controller));
-  if (machine.mounts.some(({ type, superOptions }) => type === 'cgroup' && superOptions.some((option) => ['cpu', 'memory', 'pids', 'devices'].includes(option)))) {
-    return no(`hybrid: the controllers are on v1 hierarchies, the unified one has ${unified.controllers.join(' ') || 'none'}`);
-  }
-  if (!unified.writable) return no(`${unified.target} is read-only`);
-  if (missing.length > 0) return no(`the controllers ${missing.join(', ')} are not there in ${unified.target}`);
+  const obstacle = hierarchyObstacle(machine, unified, ['cpu', 'memory', 'pids', 'devices']);
+  if (obstacle !== undefined) return no(obstacle);
   return {
     available: true,
     score: 50,

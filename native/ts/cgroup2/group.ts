@@ -15,6 +15,9 @@ export const KILL_DEADLINE = 10_000;
 export const REMOVE_DEADLINE = 5_000;
 export const FREEZE_DEADLINE = 10_000;
 
+/** Controllers that every group is to have: numbers for `stats`, and the truth about OOM. */
+export const COUNTED: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
+
 const gone = { none: 'goes with its group' };
 const write = (folder: string, file: string, value: string): Operation<'writeFile'> => op.writeFile({ path: posix.join(folder, file), data: Buffer.from(value) });
 

@@ -16,6 +16,9 @@ export interface Unified {
   readonly own?: string | undefined;
 }
 
+/** Stands in where there is none: a driver that is not available is made all the same, to say so. */
+export const NO_HIERARCHY: Unified = { target: '/sys/fs/cgroup', writable: false, isRoot: true, controllers: [], own: undefined };
+
 const words = (text: string | undefined): string[] => (text ?? '').split(/\s+/).filter(Boolean);
 
 /** Controllers that are there for the children of `folder`; [] when it is not there. */
@@ -48,6 +51,30 @@ function ownGroup(machine: Machine, root: string): string | undefined {
   return below === undefined || below.startsWith('/..') ? undefined : below.replace(/^\//, '');
 }
 
+/** Why no groups with limits can be made in it, in words; undefined: they can. `elsewhere`: controllers that may not be on a v1 hierarchy. */
+export function hierarchyObstacle({ mounts }: Pick<Machine, 'mounts'>, { target, writable, controllers }: Unified, elsewhere: readonly string[]): string | undefined {
+  if (mounts.some(({ type, superOptions }) => type === 'cgroup' && superOptions.some((option) => elsewhere.includes(option)))) {
+    return `hybrid: the controllers are on v1 hierarchies, the unified one has ${controllers.join(' ') || 'none'}`;
+  }
+  if (!writable) return `${target} is read-only`;
+  const missing = ['cpu', 'memory', 'pids'].filter((controller) => !controllers.includes(controller));
+  return missing.length > 0 ? `the controllers ${missing.join(', ')} are not there in ${target}` : undefined;
+}
+
+/** Groups `<prefix><run>` below `top`, by run: in folders that `holds`, at most `depth` below, on the way through those that `enters`. */
+export function findGroups(top: string, { prefix, depth, holds, enters }: { readonly prefix: string; readonly depth: number; holds(folder: string): boolean; enters(folder: string, name: string): boolean }): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  const walk = (folder: string, level: number): void => {
+    for (const path of childrenOf(folder)) {
+      const name = posix.basename(path);
+      if (holds(folder) && name.startsWith(prefix)) found.set(name.slice(prefix.length), path);
+      else if (level < depth && enters(folder, name)) walk(path, level + 1);
+    }
+  };
+  walk(top, 0);
+  return found;
+}
+
 /** How many groups are looked at to learn which files there are. */
 const LOOKS = 32;
 
@@ -61,7 +88,7 @@ export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: U
     const controller = file.slice(0, file.indexOf('.'));
     if (!controllers.includes(controller)) return false;
     const inside = (folder: string): boolean | undefined => (controllersAt(machine, folder).includes(controller) ? machine.read(posix.join(folder, file)) !== undefined : undefined);
-    const groups = isRoot ? childrenOf(target) : [target];
+    const groups = isRoot ? childrenOf(target).slice(0, LOOKS) : [target];
     for (const folder of groups) {
       const found = inside(folder);
       if (found !== undefined) return found;
@@ -87,9 +114,10 @@ export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: U
   };
 }
 
+/** None when it is gone meanwhile. */
 function childrenOf(folder: string): string[] {
   try {
-    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).slice(0, LOOKS).map(({ name }) => posix.join(folder, name));
+    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => posix.join(folder, name));
   } catch {
     return [];
   }
