@@ -53,7 +53,7 @@ function init({ machine, exists }: KernelView): string {
   return exists('/run/dbus/system_bus_socket') || exists('/run/systemd/private') ? 'systemd' : 'systemd, but its bus is not there: no scopes';
 }
 
-const PARSERS = ['/usr/sbin/apparmor_parser', '/sbin/apparmor_parser', '/usr/bin/apparmor_parser'];
+const PARSERS = ['/usr/sbin/apparmor_parser', '/sbin/apparmor_parser', '/usr/bin/apparmor_parser', '/usr/local/sbin/apparmor_parser'];
 function apparmor({ machine, exists }: KernelView): string {
   const parser = PARSERS.find((path) => exists(path));
   const enabled = machine.read('/sys/module/apparmor/parameters/enabled')?.trim();

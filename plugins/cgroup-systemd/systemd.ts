@@ -96,7 +96,7 @@ export function createSystemd(open: () => Promise<Bus> = connectBus): Systemd {
 
   async function start({ unit, properties }: ScopeRequest, signal: AbortSignal): Promise<string> {
     const found = await bus().catch((error: unknown) => {
-      throw fail('ERR_DRIVER_UNAVAILABLE', `systemd cannot be reached: ${describeError(error)}`, { path: unit, cause: error, hint: 'is systemd, or the system bus, in order? Without it: --cgroup-driver v2' });
+      throw fail('ERR_DRIVER_UNAVAILABLE', `systemd cannot be reached: ${describeError(error)}`, { path: unit, cause: error, hint: 'is systemd, or the system bus, in order? Without it: drivers: { cgroup: v2 }' });
     });
     asking++;
     try {
