@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,6 +102,14 @@ static uint32_t spawn_register(const struct plan *plan) {
 	return NO_REGISTER;
 }
 
+/* The stage's next message; not 1 when there will be none. Init has the other end of the socket too, so that only its pidfd tells of a stage that was killed. */
+static int stage_message(int sync, int stage, struct sync_message *message, int *passed) {
+	struct pollfd p[] = { { .fd = sync, .events = POLLIN }, { .fd = stage, .events = POLLIN } };
+	while (poll(p, 2, -1) < 0 && errno == EINTR) {}
+	/* what it had said before counts */
+	return sync_receive(sync, message, passed, p[1].revents ? 0 : -1);
+}
+
 static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd) {
 	struct session *s = run.init;
 	if (run.spawned) return machine_fail(m, EEXIST, "init is there already");
@@ -143,8 +152,8 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 		s->pid = 0;
 		s->pidfd = -1;
 		struct sync_message message;
-		int got, passed;
-		while (!done && (got = sync_receive(s->sync.fd, &message, &passed, -1)) > 0) {
+		int passed, status = 0;
+		while (!done && stage_message(s->sync.fd, stage_fd, &message, &passed) == 1) {
 			if (passed >= 0) close(passed);
 			if (message.kind == SYNC_SPAWNED) {
 				/* our own child and not waited for yet: the pid can be nobody else's */
@@ -161,9 +170,9 @@ static int shim_spawn(struct machine *m, uint64_t flags, pid_t *pid, int *pidfd)
 			}
 		}
 		if (!done) syscall(SYS_pidfd_send_signal, stage_fd, SIGKILL, NULL, 0);
-		waitpid(stage_pid, NULL, __WALL);
+		waitpid(stage_pid, &status, __WALL);
 		close(stage_fd);
-		if (!done || s->pidfd < 0) return machine_fail(m, ECHILD, "the stage ended early");
+		if (!done || s->pidfd < 0) return machine_fail(m, ECHILD, "the stage ended early%s", WIFSIGNALED(status) ? ": it was killed (a memory limit may be too small)" : "");
 		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
 	}
 	s->start_time = start_time_of(s->pid);

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -342,6 +343,19 @@ describe.skipIf(unable !== undefined)(`the shim${unable ? ` (skipped: ${unable})
     const end = await talk.until((f) => f.session === 0 && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end');
     expect(end.type, talk.describe()).toBe(FRAME.exit);
     expect(talk.output()).toMatch(/^0\n\s+0\s+0\s+1000\n/);
+  });
+
+  it('says so when its stage is killed, whose socket init has too', async () => {
+    const b = bench();
+    const never = join(b.folder, 'fifo');
+    execFileSync('mkfifo', [never]);
+    const talk = b.start({ argv: ['true'], flags: namespaces | 0x1000_0000, extra: [step('stage.maps', op.open({ path: never, flags: 0, out: 'never' }))] });
+    const children = (): number[] => readFileSync(`/proc/${b.shimPid()}/task/${b.shimPid()}/children`, 'utf8').trim().split(' ').map(Number);
+    await expect.poll(() => (b.shimPid() > 0 ? children().length : 0)).toBe(2);
+    process.kill(Math.min(...children()), 'SIGKILL');
+    expect(decodeFailure((await talk.frame('failed')).payload).detail).toContain('the stage ended early: it was killed');
+    await talk.frame('gone');
+    expect(existsSync(b.marker)).toBe(false);
   });
 
   it('says so when init dies before its program runs', async () => {
