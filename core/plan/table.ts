@@ -99,7 +99,7 @@ export const operations = {
   pivotRoot: { code: 39, changes: false, doc: 'make the folder in `root` the root, detach the old one, chdir("/")', fields: { root: 'reg' } },
   mask: { code: 40, changes: false, doc: 'hide `path`: the real /dev/null (checked to be char 1:3) over a file, the read-only empty folder in `empty` over a folder; a missing path is success', fields: { root: 'reg', path: 'str', empty: 'reg' } },
   readonly: { code: 41, changes: false, doc: 'make `path` (and what is mounted below it) read-only by a bind of itself; a missing path is success', fields: { root: 'reg', path: 'str' } },
-  procHandle: { code: 42, changes: false, doc: 'a private detached procfs of this pid namespace (fsopen), so that no path in the rootfs can stand in for it', fields: { out: 'out' } },
+  procHandle: { code: 42, changes: false, doc: 'a private detached procfs of this pid namespace (fsopen), so that no path in the rootfs can stand in for it; in a session whose user namespace may mount none, the container\'s own by its root folder', fields: { out: 'out' } },
   sysctl: { code: 43, changes: false, doc: 'write sysctl `key` (dots or slashes) through the procfs in `proc`', fields: { proc: 'reg', key: 'str', value: 'str' } },
   idmapMount: { code: 45, changes: false, doc: 'mount_setattr(MOUNT_ATTR_IDMAP) of the detached mount in `mount` with the user namespace in `userns`: what lies there as the id that is root inside; `recursive` 1 = all below it too (Linux 5.12; per filesystem)', fields: { mount: 'reg', userns: 'reg', recursive: 'u32?' } },
   shiftTree: {

@@ -326,12 +326,34 @@ int do_readonly(struct machine *m, const struct op_readonly *o)
 	return r ? r : sys_move_mount(bind, target);
 }
 
+#define PROC_ROOT_INO_ 1 /* <linux/proc_ns.h>: PROC_ROOT_INO */
+
+/*
+ * The container's own: its root folder alone, in which `thread-self` is nobody else whatever pid namespace it shows. What its root may have put over
+ * files of it, proc_open does not cross (CVE-2025-52881).
+ */
+static int mounted_proc(struct machine *m, uint32_t out)
+{
+	AUTO_CLOSE int fd = open("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	struct statfs fs;
+	m->detail[0] = 0;
+	if (fd < 0 || fstat(fd, &st) || fstatfs(fd, &fs))
+		return machine_fail(m, errno, "/proc of the container");
+	if (fs.f_type != PROC_MAGIC || st.st_ino != PROC_ROOT_INO_)
+		return machine_fail(m, EXDEV, "/proc of the container is no procfs");
+	register_set_fd(m, out, take_fd(&fd));
+	return 0;
+}
+
 int do_proc_handle(struct machine *m, const struct op_proc_handle *o)
 {
 	AUTO_CLOSE int fs = sys_fsopen("proc");
 	if (fs < 0)
 		return fs;
-	return create_mount(m, fs, MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NODEV_ | MOUNT_ATTR_NOEXEC_, o->out);
+	int r = create_mount(m, fs, MOUNT_ATTR_NOSUID_ | MOUNT_ATTR_NODEV_ | MOUNT_ATTR_NOEXEC_, o->out);
+	/* with ids of its own and the host's processes: nobody inside may mount one, and init has it from the stage */
+	return r == -EPERM && m->part == PART_EXEC ? mounted_proc(m, o->out) : r;
 }
 
 int proc_open(struct machine *m, int proc, const char *path, int flags)

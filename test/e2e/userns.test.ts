@@ -143,6 +143,10 @@ describe('of the host', () => {
   it('its namespaces can be shared, and are not its to change', async () => {
     expect(await sh('mount | grep -o "on /sys type sysfs (ro"; ls /sys/class/net | wc -l; ip link set lo down 2>&1; true', '--network', 'host', '--cap-add', 'NET_ADMIN')).toMatch(/^on \/sys type sysfs \(ro\n\d+\n.*(not permitted|denied)/);
     expect(await sh('test $(ls -d /proc/[0-9]* | wc -l) -gt 5 && echo all; kill -0 1 2>&1; echo 1 2>&1 > /proc/sys/kernel/panic_on_oops; true', '--pid', 'host')).toMatch(/^all\n.*not permitted/);
+    // a session says its score and its label to a procfs that nobody inside could mount
+    await engine.ok('run', '-d', '--name', 'all', '--userns', MAP, '--pid', 'host', '--oom-score-adj', '50', 'busybox', 'sleep', '1000');
+    expect(await engine.ok('exec', 'all', 'sh', '-c', 'id -u; cat /proc/self/oom_score_adj; tail -n 1 /proc/self/uid_map')).toMatch(/^0\n50\n\s+0\s+300000\s+65536$/);
+    await engine.ok('rm', '-f', 'all');
     expect(await sh('hostname; ls /dev/mqueue >/dev/null && echo ipc; stat -c %u /dev/shm', '--uts', 'host', '--ipc', 'host')).toMatch(/\nipc\n65534$/);
     expect(await sh('cat /proc/self/cgroup | head -1', '--cgroupns', 'host')).toMatch(/engine-/);
   });
