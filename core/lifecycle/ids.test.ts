@@ -86,6 +86,8 @@ describe('auto', () => {
     expect(ranges).toEqual([{ first: 2_000_289_792, size: 10_208 }, { first: 2_000_300_001, size: 146_699_999 }]);
     expect(idPool(machine({ '/proc/self/uid_map': '         0     100000      65536\n' }), 'uid').ranges).toEqual([]);
     expect(idPool(machine({ '/etc/subuid': 'engine:0:1000\n' }), 'uid').ranges).toEqual([{ first: 1, size: 999 }]);
+    // what is written there may be wrong
+    expect(idPool(machine({ '/etc/subuid': 'nonsense\nengine:4294967000:65536\nengine:9999999999:1\n' }), 'uid').ranges).toEqual([{ first: 4_294_967_000, size: 295 }]);
   });
   it('keeps what it is told to keep, and fills the holes', () => {
     const { uidMappings, leased } = choose('auto:size=100,uidmapping=10:4000:5', { '/etc/subuid': 'engine:5000:200\n', '/etc/subgid': 'engine:5000:200\n' });

@@ -62,7 +62,7 @@ function without(ranges: readonly Range[], taken: readonly Range[]): Range[] {
   }), [...ranges]);
 }
 const entries = (text: string | undefined): (Range & { readonly owner: string })[] =>
-  [...(text ?? '').matchAll(/^([^:#\s][^:]*):(\d{1,10}):(\d{1,10})\s*$/gm)].map(([, owner = '', first, size]) => ({ owner, first: Number(first), size: Number(size) }));
+  [...(text ?? '').matchAll(/^([^:#\s][^:\n]*):(\d{1,10}):(\d{1,10})\s*$/gm)].map(([, owner = '', first, size]) => ({ owner, first: Number(first), size: Number(size) }));
 
 /** The ids of the host that containers may be given. Never 0. */
 export function idPool(machine: Pick<Machine, 'read'>, kind: Kind): { readonly ranges: readonly Range[]; readonly source: string } {
@@ -73,7 +73,7 @@ export function idPool(machine: Pick<Machine, 'read'>, kind: Kind): { readonly r
   const ours = mine === undefined ? without([BUILTIN], all) : all.filter(({ owner }) => owner === mine);
   // an engine that is in a user namespace itself has no other ids than that
   const own = [...(machine.read(`/proc/self/${kind}_map`) ?? '0 0 4294967295').matchAll(/^\s*(\d+)\s+\d+\s+(\d+)$/gm)].map(([, first, size]) => ({ first: Number(first), size: Number(size) }));
-  const outside = without([{ first: 0, size: 0xffff_ffff }], own);
+  const outside = [...without([{ first: 0, size: 0xffff_ffff }], own), { first: 0xffff_ffff, size: Number.MAX_SAFE_INTEGER - 0xffff_ffff }];
   return { ranges: without(ours, [{ first: 0, size: 1 }, ...taken, ...outside]), source: mine === undefined ? 'built in' : `${file}, user ${mine}` };
 }
 

@@ -96,8 +96,8 @@ describe('a group that is there', () => {
     const commands = effects.flatMap(({ operation, undo }) => [operation, ...undo]).filter(({ name }) => name === 'execHost').map(({ args }) => (args['argv'] as string[]).slice(1));
     expect(effects.filter(({ operation }) => operation.name === 'writeFile').map(({ operation: { args } }) => `${String(args['path']).slice(inside.length + 1)}=${String(args['data'])}`)).toEqual(['cpu.weight=79', `memory.max=${64 << 20}`, `memory.low=${32 << 20}`]);
     expect(commands).toEqual([
-      ['set-property', '--runtime', 'container-engine-0a-r1.scope', 'CPUWeight=79', `MemoryLow=${32 << 20}`],
-      ['set-property', '--runtime', 'container-engine-0a-r1.scope', 'CPUWeight=100', 'MemoryLow=0'],
+      ['set-property', '--runtime', '--', 'container-engine-0a-r1.scope', 'CPUWeight=79', `MemoryLow=${32 << 20}`],
+      ['set-property', '--runtime', '--', 'container-engine-0a-r1.scope', 'CPUWeight=100', 'MemoryLow=0'],
     ]);
     const limit = (await driver({}, on).update?.({ run: 'r1' }, { memory: { limit: 64 << 20 } })) ?? [];
     expect(limit.map(({ operation }) => operation.name)).toEqual(['writeFile']);

@@ -123,7 +123,7 @@ function scopeEffects(folder: string, limits: readonly UnifiedLimit[]): readonly
   const shared = sharedProperties(limits);
   if (shared.length === 0) return [];
   const unit = unitOfFolder(posix.basename(folder));
-  const set = (properties: readonly Property[]): Operation<'execHost'> => op.execHost({ argv: [systemctl(), 'set-property', '--runtime', unit, ...assignments(properties)], deadline: SET_DEADLINE });
+  const set = (properties: readonly Property[]): Operation<'execHost'> => op.execHost({ argv: [systemctl(), 'set-property', '--runtime', '--', unit, ...assignments(properties)], deadline: SET_DEADLINE });
   const before = sharedProperties(limits.flatMap(({ file, value }) => previousLimit(folder, file, value)));
   return [effect(set(shared), before.length > 0 ? set(before) : { none: 'there was nothing before' })];
 }
