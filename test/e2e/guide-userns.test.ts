@@ -1,18 +1,12 @@
 /** docs/guide/user-namespaces.md from top to bottom, as it stands there: each block of commands in its order. */
-import { execFile } from 'node:child_process';
-import { readFileSync, symlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
+import { followGuide, guideText, type Expected } from '../helpers/guide.ts';
 
-const repository = join(import.meta.dirname, '..', '..');
-const guide = readFileSync(join(repository, 'docs/guide/user-namespaces.md'), 'utf8');
-const blocks = [...guide.matchAll(/^```sh\n([^]*?)^```$/gm)].map(([, text = '']) => text);
-
-interface Outcome { readonly out: string; readonly err: string; readonly code: number }
-/** What a block begins with, and what is expected of it. */
-const expected: readonly (readonly [begins: string, check: (outcome: Outcome) => void, code?: number])[] = [
+const guide = guideText('user-namespaces.md');
+const expected: readonly Expected[] = [
   ['bin/engine run -d --name one', ({ out }) => {
     const [, , inside, outside] = /^[0-9a-f]{64}\n(0)\n +(0) +(\d+) +65536\n +(\d+)\n/.exec(out)?.slice(1) ?? [];
     expect(outside).toBe(inside);
@@ -35,15 +29,7 @@ it('the guide to user namespaces does what it says', { timeout: 300_000 }, async
   const engine = new TestEngine();
   try {
     await importBusybox(engine, 'box');
-    symlinkSync(join(repository, 'bin'), join(engine.folder, 'cwd', 'bin'));
-    expect(blocks.map((text, i) => text.startsWith(expected[i]?.[0] ?? '?'))).toEqual(expected.map(() => true));
-    for (const [i, [begins, check, wanted = 0]] of expected.entries()) {
-      const outcome = await new Promise<Outcome>((resolve) => {
-        execFile('sh', ['-ec', blocks[i] ?? ''], { cwd: join(engine.folder, 'cwd'), env: engine.env }, (error, out, err) => resolve({ out, err, code: error ? Number(error.code ?? -1) : 0 }));
-      });
-      expect(outcome.code, `${begins}: ${outcome.err}${outcome.out}`).toBe(wanted);
-      check(outcome);
-    }
+    await followGuide(engine, guide, expected);
   } finally {
     expect(await engine.close()).toEqual([]);
   }
