@@ -65,7 +65,7 @@ const own = {
   user: { type: 'string', short: 'u', value: 'USER[:GROUP]', help: 'user name or id' },
   userns: usernsFlags.userns,
   uts: { type: 'string', value: 'MODE', help: 'UTS namespace: private or host' },
-  volume: { type: 'list', short: 'v', value: '[SRC:]DST[:OPTIONS]', help: 'bind a folder or file, or mount a volume' },
+  volume: { type: 'list', short: 'v', value: '[SRC:]DST[:OPTIONS]', help: 'bind a folder or file, or mount a volume; options: ro, idmap (the container\'s own owners), …' },
   workdir: { type: 'string', short: 'w', value: 'DIR', help: 'working directory' },
 } as const satisfies Flags;
 
