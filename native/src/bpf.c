@@ -3,10 +3,6 @@
 #include <linux/bpf.h>
 #include <stdio.h>
 
-#ifndef SYS_bpf
-#define SYS_bpf 321
-#endif
-
 static int bpf(int command, union bpf_attr *a)
 {
 	return (int)syscall(SYS_bpf, command, a, sizeof *a);
