@@ -56,7 +56,7 @@ const body = {
     properties: {
       seccomp: { type: 'string', description: 'default, unconfined, or the path of a profile' },
       apparmor: { type: 'string', description: 'engine-default, unconfined, or a loaded profile' },
-      userns: { type: 'string', pattern: '^(host|auto(:.+)?)$', description: 'user namespace of containers: host, or auto[:size=N], which gives each ids of its own' },
+      userns: { type: 'string', pattern: '^(host|auto(:size=[0-9]{1,10})?)$', description: 'user namespace of containers: host, or auto[:size=N], which gives each ids of its own' },
       capabilities: {
         description: "what a container has without --cap-add and --cap-drop: default (Docker's 14), none, or a list",
         anyOf: [

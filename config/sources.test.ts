@@ -219,8 +219,10 @@ describe('config as code (SECURITY.md)', () => {
     await expect(loadConfig(options)).rejects.toEqual(code('ERR_CONFIG_UNTRUSTED', /security\.userns would lower security/));
     setTrust(cwd, true, options.places);
     expect((await loadConfig(options)).value.security.userns).toBe('host');
-    write('project/.enginerc', 'security: { userns: "0:0:1000" }');
-    await expect(loadConfig(options)).rejects.toEqual(code('ERR_CONFIG_INVALID'));
+    for (const map of ['0:0:1000', 'auto:uidmapping=0:0:1', 'auto:size=10,gidmapping=0:0:1']) {
+      write('project/.enginerc', `security: { userns: "${map}" }`);
+      await expect(loadConfig(options), map).rejects.toEqual(code('ERR_CONFIG_INVALID'));
+    }
   });
 
   test("an ancestor's file counts only when its folder is trusted, and one only", async () => {
