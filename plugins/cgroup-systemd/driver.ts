@@ -4,7 +4,7 @@ import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, COUNTED, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { bornInside, changedLimits, COUNTED, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, enabledAt, findGroups, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
@@ -103,7 +103,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
 
     update(group, changes) {
       const folder = folderOf(group);
-      return [...updateEffects(folder, changes, abilities), ...scopeEffects(posix.dirname(folder), compileUnified(changes, abilities))];
+      return [...updateEffects(folder, changes, abilities), ...scopeEffects(posix.dirname(folder), changedLimits(folder, changes, abilities))];
     },
 
     list: () => [...groups().keys()].sort(),

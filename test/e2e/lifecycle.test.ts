@@ -181,8 +181,8 @@ async function hostNamespace(type: string): Promise<string> {
   return readlinkSync(`/proc/self/ns/${type}`);
 }
 
-it('runs 15 at once, cold, and a killed one harms no other', async () => {
-  const runs = Array.from({ length: 15 }, (_, i) => engine.start(['run', '--rm', 'busybox', 'sh', '-c', `echo ${i}; exit ${i}`], { input: '' }));
+it('runs many at once, cold, and a killed one harms no other', async () => {
+  const runs = Array.from({ length: process.env['VM'] ? 5 : 15 }, (_, i) => engine.start(['run', '--rm', 'busybox', 'sh', '-c', `echo ${i}; exit ${i}`], { input: '' }));
   await until('one of them to be under way', () => runs.some((run) => run.stdout !== ''));
   const victim = runs.find((run) => run.stdout === '') ?? runs[0];
   victim?.child.kill('SIGKILL');

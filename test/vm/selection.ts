@@ -5,13 +5,13 @@
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** The larger part, on the older kernel. */
   kernel: [
-    'test/vm/{cgroup-v2,storage}.test.ts',
+    'test/vm/{apparmor,cgroup-v2,storage}.test.ts',
     'test/e2e/conformance/runtime.test.ts',
-    'test/e2e/{run,lifecycle,limits,userns}.test.ts',
+    'test/e2e/{run,lifecycle,userns-files}.test.ts',
     'test/crash/matrix.test.ts',
   ],
   /** What may differ on another kernel, and what one kernel is enough for. */
-  differs: ['test/vm/{apparmor,cgroup-v2,storage}.test.ts', 'test/e2e/{limits,userns-files,pause,update}.test.ts'],
+  differs: ['test/vm/{apparmor,cgroup-v2}.test.ts', 'test/e2e/{limits,userns,pause,update}.test.ts'],
   /** With systemd as pid 1. */
-  systemd: ['test/vm/systemd.test.ts', 'test/e2e/limits.test.ts'],
+  systemd: ['test/vm/systemd.test.ts'],
 };

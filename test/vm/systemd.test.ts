@@ -111,18 +111,21 @@ describe.skipIf(!isSystemd)('under systemd', () => {
   });
 
   it('an engine that is killed while systemd is asked leaves nothing', async () => {
+    const cold = new TestEngine({ resident: 'off' });
+    await importBusybox(cold);
     // from the moment when its run is written down, a little later each time
     for (const pause of [0, 10, 40, 160]) {
-      const started = engine.start(['run', '--rm', '--name', 'cut', 'busybox', 'sleep', '1000'], { input: '' });
-      await until('the engine to begin', () => existsSync(join(engine.runRoot, 'runs')) && readdirSync(join(engine.runRoot, 'runs')).length > 0);
+      const started = cold.start(['run', '--rm', '--name', 'cut', 'busybox', 'sleep', '1000'], { input: '' });
+      await until('the engine to begin', () => existsSync(join(cold.runRoot, 'runs')) && readdirSync(join(cold.runRoot, 'runs')).length > 0);
       await new Promise((resolve) => setTimeout(resolve, pause));
       started.child.kill('SIGKILL');
       await started.result;
       // it may have come so far that there is a container, which goes on
-      const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-      if (ids.length > 0) await engine.ok('rm', '-f', ...ids);
-      await until('the undo', async () => (await units()).length === 0 && readdirSync(join(engine.runRoot, 'runs')).length === 0);
+      const ids = (await cold.ok('ps', '-aq')).split('\n').filter(Boolean);
+      if (ids.length > 0) await cold.ok('rm', '-f', ...ids);
+      await until('the undo', async () => (await units(cold.instance)).length === 0 && readdirSync(join(cold.runRoot, 'runs')).length === 0);
     }
+    expect(await cold.close()).toEqual([]);
   });
 
   it('starts many at once', async () => {

@@ -5,7 +5,7 @@ import { type DeviceRule, type LinuxResources } from './types.ts';
 import { type Machine } from '@engine/core/contracts/common';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
 import { enabledAt, type Unified } from './hierarchy.ts';
-import { compileUnified, honouredUnified, refuseUnhonoured, type UnifiedAbilities } from './limits.ts';
+import { compileUnified, honouredUnified, refuseUnhonoured, type UnifiedAbilities, type UnifiedLimit } from './limits.ts';
 import { parseFlat, readFile, type ReadFile } from './stats.ts';
 
 const O_RDONLY_DIRECTORY = 0o200000 | 0o2000000; // O_DIRECTORY | O_CLOEXEC
@@ -110,8 +110,7 @@ export function updateEffects(folder: string, resources: LinuxResources, abiliti
   if (read(posix.join(folder, 'cgroup.procs')) === undefined) throw fail('ERR_NOT_RUNNING', 'the container has no cgroup', { path: folder });
   if (resources.devices?.length) throw fail('ERR_NOT_SUPPORTED', 'the devices of a running container cannot be changed', { path: 'devices' });
   const number = (file: string): number => Number(read(posix.join(folder, file))?.trim());
-  const asked = cpuAsThere(memoryInUnified(resources, number('memory.max')), read(posix.join(folder, 'cpu.max')));
-  const limits = compileUnified(asked, abilities);
+  const limits = changedLimits(folder, resources, abilities, read);
   refuseDeadlyLimit(folder, limits.find(({ file }) => file === 'memory.max')?.value, read);
   const steps = limits.map(({ file, value }) => {
     const before = previousValue(read(posix.join(folder, file)), file, value);
@@ -122,6 +121,12 @@ export function updateEffects(folder: string, resources: LinuxResources, abiliti
   const quota = limits.find(({ file }) => file === 'cpu.max');
   if (burst >= 0 && quota && Number(quota.value.split(' ')[0]) < number('cpu.max.burst')) steps.unshift(...steps.splice(burst, 1));
   return steps;
+}
+
+/** What a change comes to beside what the group at `folder` has already. Errors: ERR_INVALID_VALUE. */
+export function changedLimits(folder: string, resources: LinuxResources, abilities: UnifiedAbilities, read: ReadFile = readFile): readonly UnifiedLimit[] {
+  const limit = Number(read(posix.join(folder, 'memory.max'))?.trim());
+  return compileUnified(cpuAsThere(memoryInUnified(resources, limit), read(posix.join(folder, 'cpu.max'))), abilities);
 }
 
 /** `swap` alone is together with the memory limit that is there. */
