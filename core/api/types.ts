@@ -83,7 +83,7 @@ export interface MountRequest {
   /** `-v` makes a missing source, `--mount` refuses it. */
   createSource: boolean;
   noCopy: boolean;
-  /** In a user namespace: show the owners as the container's own ids (`idmap`). Volumes are always shown so. */
+  /** In a user namespace: show the owners as the container's own ids (`idmap`). Volumes below the engine's root are always shown so. */
   idmap?: boolean;
   nonRecursive?: boolean;
   tmpfsSize?: number;
