@@ -13,7 +13,7 @@ import { withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
-import { shiftEffects, volumeOwners } from './owners.ts';
+import { mountpointOf, shiftEffects, volumeOwners } from './owners.ts';
 import { attachRootfs, rootfsSteps, snapshotEffects } from './rootfs.ts';
 import { bindSources } from './requested.ts';
 
@@ -97,9 +97,10 @@ async function copyUpEffects(core: Core, draft: Draft): Promise<Effect[]> {
   const mounts = [...(drivers.storage && record.rootfs.path === undefined ? await rootfsSteps(record, drivers.storage.driver, run, true) : []), ...attachRootfs(record, path.join(folder, 'rootfs'))];
   const copies = wanted.map((v) => {
     const { driver } = v.source;
-    const to = driver.mountpoint(v.name);
-    const unused = !v.isNew && state.volumes.users(v.name).length === 0;
-    const undo = v.isNew ? { none: 'the volume is removed' } : unused ? [...driver.remove(v.name), ...driver.create(v.name, {})].map((e) => e.operation) : { none: 'others use the volume' };
+    const to = mountpointOf(v);
+    // a folder of the user's own is not emptied
+    const unused = !v.isNew && state.volumes.users(v.name).length === 0 && Object.keys(state.volumes.get(v.name)?.options ?? {}).length === 0;
+    const undo = v.isNew ? { none: 'the volume is removed' } : unused ? [...driver.remove(v.name), ...driver.create(v.name, {})].map((e) => e.operation) : { none: 'others use the volume, or it is a folder of theirs' };
     return effect(op.copyUp({ fromRoot: REGISTER.rootfs, from: v.target, to }), undo);
   });
   return [...mounts.map(({ operation, undo, noUndo }): Effect => ({ operation, undo, ...(noUndo === undefined && undo.length > 0 ? {} : { noUndo: noUndo ?? 'goes with the helper' }) })), ...copies];

@@ -11,7 +11,7 @@ import { choicesOf, volumeDriver, type ContainerDrivers } from './drivers.ts';
 import { chooseIds } from './ids.ts';
 import { findImage, type FoundImage } from './images.ts';
 import { newId } from './names.ts';
-import { shiftOf, volumeObstacle } from './owners.ts';
+import { mountpointOf, shiftOf, volumeObstacle } from './owners.ts';
 import { idmapRefusal } from './rootfs.ts';
 import { wishesOf } from './wishes.ts';
 import { type ResolvedDriver } from './parts.ts';
@@ -156,7 +156,7 @@ export async function draftContainer(core: Core, asked: ContainerRequest, id: st
   const ids = base.bundleSpec ? undefined : chooseIds(parts.state, parts.machine, request);
   const facts: CompileFacts = {
     id, request, imageConfig: base.config, rootfs: base.rootfs, network, folder: core.folderOf(shares?.id ?? id), resources: [...(cgroup?.resources ?? [])],
-    volumes: volumes.map((v) => ({ target: v.target, source: v.source.driver.mountpoint(v.name), readonly: v.readonly, idmap: ids !== undefined && volumeObstacle(parts.machine, v.source.driver.mountpoint(v.name), v.request?.idmap) === undefined, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
+    volumes: volumes.map((v) => ({ target: v.target, source: mountpointOf(v), readonly: v.readonly, idmap: ids !== undefined && volumeObstacle(parts.machine, mountpointOf(v), v.request?.idmap) === undefined, ...(v.request?.propagation ? { propagation: v.request.propagation } : {}) })),
     cgroupMounts: (cgroup?.mounts({ resources: {}, ownNamespace: request.cgroupns !== 'host', ...(request.cgroupParent ? { path: request.cgroupParent } : {}) }) ?? []).map((m) => ({ ...m, options: [...m.options] })),
     ...(ids && { ids: { uidMappings: ids.uidMappings, gidMappings: ids.gidMappings } }), ...(shares?.spec.hostname ? { sharedHostname: shares.spec.hostname } : {}), ...(parts.defaults.shmSize === undefined ? {} : { shmSize: parts.defaults.shmSize }),
   };

@@ -32,6 +32,9 @@ export function volumeObstacle(machine: Machine, path: string, asked: boolean | 
   return idmapObstacle(machine, path) ?? (asked || isOurs(machine, path) ? undefined : `${path} is a folder of the host; say idmap to have them shown as the container's`);
 }
 
+/** The folder of a volume, also of one that is still to be made. */
+export const mountpointOf = (v: DraftVolume): string => v.source.driver.mountpoint(v.name, undefined, v.isNew ? v.options : undefined);
+
 export interface VolumeOwners { readonly effects: readonly Effect[]; readonly warnings: readonly string[] }
 /**
  * Volumes that no mount can show with the container's owners. One that holds nothing of anybody else's is given them on disk; others, and
@@ -43,7 +46,7 @@ export function volumeOwners({ parts: { machine, state } }: Core, { record, volu
   const warnings: string[] = [];
   const seen = new Set<string>();
   for (const v of shift ? volumes : []) {
-    const path = v.source.driver.mountpoint(v.name);
+    const path = mountpointOf(v);
     const obstacle = seen.has(v.name) ? undefined : volumeObstacle(machine, path, v.request?.idmap);
     seen.add(v.name);
     if (obstacle === undefined || !shift) continue;

@@ -16,6 +16,8 @@ it('a bind volume is the folder it names, which outlives it', async () => {
   const device = join(bench.folder, 'mine');
   mkdirSync(device);
   writeFileSync(join(device, 'x'), 'x');
+  // before it is made, too: the container that makes it is to have it
+  assert.equal(driver.mountpoint('v', undefined, { type: 'none', o: 'bind', device }), device);
   await apply(bench, driver.create('v', { type: 'none', o: 'bind', device }));
   assert.equal(driver.mountpoint('v'), device);
   await applyOnCommit(bench, driver.remove('v'));

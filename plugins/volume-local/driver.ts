@@ -58,14 +58,14 @@ export function createLocalVolumes(deps: DriverDeps): VolumeDriver {
     // Only what this driver made: the folder that `device` names stays.
     remove: (name) => removeByRename(volume(name), trash),
 
-    mountpoint(name) {
+    mountpoint(name, _run, options = {}) {
       const path = join(volume(name), 'options.json');
       let text: string;
       try {
         text = readFileSync(path, 'utf8');
       } catch (cause) {
         const errno = String((cause as NodeJS.ErrnoException).code);
-        if (errno === 'ENOENT') return join(volume(name), '_data');
+        if (errno === 'ENOENT') return parseOptions(options).device ?? join(volume(name), '_data');
         throw fail('ERR_STATE', `cannot read ${path}`, { operation: 'read', path, errno, plugin: PLUGIN, cause });
       }
       return (JSON.parse(text) as StoredOptions).device ?? join(volume(name), '_data');

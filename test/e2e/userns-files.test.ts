@@ -170,6 +170,10 @@ describe.for(worlds.filter(({ name }) => ofKernel(name)).filter(({ filesystem })
     const said = await engine.run(['run', '--rm', '--userns', MAP, '-v', 'mine:/m:idmap', 'owners', 'stat', '-c', '%u', '/m']);
     expect(said.stdout).toBe(volumes ? '0\n' : '65534\n');
     expect(statSync(own).uid).toBe(0);
+    // made by the run itself
+    writeFileSync(join(own, 'file'), 'x');
+    const mount = `type=volume,source=new,target=/m,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=${own}`;
+    expect((await engine.run(['run', '--rm', '--userns', MAP, '--mount', mount, 'owners', 'stat', '-c', '%u', '/m/file'])).stdout).toBe('65534\n');
   });
 
   it('files of the engine, the log and copies are root\'s inside', async () => {

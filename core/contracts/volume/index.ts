@@ -7,8 +7,8 @@ export interface VolumeDriver extends Driver {
   create(name: string, options: Readonly<Record<string, string>>): readonly Effect[];
   /** as data: removes it, missing is success. Renames first, then deletes. */
   remove(name: string): readonly Effect[];
-  /** **read** The host folder that is bound into containers (made by `create`). */
-  mountpoint(name: string, run?: RunContext): string;
+  /** **read** The host folder that is bound into containers (made by `create`). `options`: of a volume that is still to be made. */
+  mountpoint(name: string, run?: RunContext, options?: Readonly<Record<string, string>>): string;
   /** **read** Names present on disk, for doctor. */
   list(): readonly string[];
 }
