@@ -50,6 +50,8 @@ export function createSystemd(open: () => Promise<Bus> = connectBus): Systemd {
   /** Jobs that were over before their number was known here; kept while somebody asks for one. */
   const over = new Map<string, string>();
   let asking = 0;
+  /** Who is to hear that a connection has gone: a promise would keep each of them for as long as it lasts. */
+  const losers = new WeakMap<Bus, Set<() => void>>();
 
   function bus(): Promise<Bus> {
     if (connection) return connection;
@@ -59,8 +61,12 @@ export function createSystemd(open: () => Promise<Bus> = connectBus): Systemd {
         if (wake) wake(result);
         else if (asking > 0) over.set(job, result);
       });
+      const ours = new Set<() => void>();
+      losers.set(found, ours);
       void found.closed.then(() => {
         if (connection === opening) connection = undefined;
+        losers.delete(found);
+        for (const tell of ours) tell();
       });
       return found;
     });
@@ -80,7 +86,10 @@ export function createSystemd(open: () => Promise<Bus> = connectBus): Systemd {
     waiting.set(job, resolve);
     const stop = (): void => reject(signal.reason as Error);
     signal.addEventListener('abort', stop, { once: true });
-    void found.closed.then(() => reject(Object.assign(new Error('the connection to systemd was lost'), { dbusName: 'org.freedesktop.DBus.Error.Disconnected' })));
+    const lost = (): void => reject(Object.assign(new Error('the connection to systemd was lost'), { dbusName: 'org.freedesktop.DBus.Error.Disconnected' }));
+    const ours = losers.get(found);
+    if (ours) ours.add(lost);
+    else lost();
     const look = setInterval(() => {
       found.call<string>({ path: objectPath(unit), interface: 'org.freedesktop.DBus.Properties', member: 'Get', signature: 'ss', body: [SYSTEMD.unit, 'ActiveState'], signal })
         .then((state) => { if (state === 'active') resolve('done'); }, () => {});
@@ -89,6 +98,7 @@ export function createSystemd(open: () => Promise<Bus> = connectBus): Systemd {
       return await promise;
     } finally {
       clearInterval(look);
+      ours?.delete(lost);
       waiting.delete(job);
       signal.removeEventListener('abort', stop);
     }
