@@ -77,7 +77,7 @@ export class TestEngine {
     this.#enter = options.enter ?? [];
     // what a guest has was built outside
     const noBuild = process.env['ENGINE_NO_BUILD'];
-    this.#env = { ...(noBuild ? { ENGINE_NO_BUILD: noBuild } : {}), ENGINE_RESIDENT: options.resident ?? (process.env['VM'] ? 'auto' : 'off'), ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
+    this.#env = { ...(noBuild ? { ENGINE_NO_BUILD: noBuild } : {}), ENGINE_RESIDENT: options.resident ?? (process.env['VM'] ? 'auto' : 'off'), ...(process.env['VM'] ? { ENGINE_WATCHDOG: '120' } : {}), ...(options.enter ? {} : { ENGINE_DRIVERS_NETWORK: 'none' }), ...options.env };
   }
 
   #owned(): Snapshot {
