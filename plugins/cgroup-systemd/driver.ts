@@ -4,8 +4,9 @@ import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, changedLimits, COUNTED, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
-import { abilitiesOf, enabledAt, findGroups, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
+import { findGroups, freezeEffects, ownNamespaceSteps, removeEffects } from '@engine/native/cgroups';
+import { bornInside, changedLimits, COUNTED, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, enabledAt, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
 import { ADDRESSES } from './bus.ts';
@@ -110,7 +111,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
 
     removeGroup(run, path): readonly Effect[] {
       const folder = groups().get(run) ?? plannedFolder({ run, ...(path !== undefined && { path }) });
-      return [effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE })), effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), { none: 'a removal' })];
+      return removeEffects([folder]);
     },
   };
 }

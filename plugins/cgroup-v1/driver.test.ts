@@ -7,7 +7,8 @@ import { type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type Step } from '@engine/core/plan';
 import { describe, expect, it } from 'vitest';
 import { deviceRules, formatDeviceRule } from './devices.ts';
-import { createCgroupV1, parentOf } from './driver.ts';
+import { parentOf } from '@engine/native/cgroups';
+import { createCgroupV1 } from './driver.ts';
 import { findHierarchies } from './hierarchies.ts';
 
 let id = 100;

@@ -1,9 +1,9 @@
-import { readdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
+import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps, parentOf, removeEffects, REMOVE_DEADLINE } from '@engine/native/cgroups';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { deviceRules, formatDeviceRule } from './devices.ts';
 import { compileLimits, honoured, refuseUnhonoured } from './limits.ts';
@@ -12,23 +12,6 @@ import { updateEffects } from './update.ts';
 
 const O_WRONLY = 1;
 const O_CLOEXEC = 0o2000000;
-const CLONE_NEWCGROUP = 0x2000000n;
-/** How long the undo waits for processes to die, and for a group to become removable. */
-const KILL_DEADLINE = 10_000;
-const REMOVE_DEADLINE = 5_000;
-/** How long a pause waits for all to stand still, ms. */
-const FREEZE_DEADLINE = 10_000;
-/** How deep `list` looks for groups below parents that users named. */
-const LIST_DEPTH = 4;
-
-/** The folder that holds groups, below each hierarchy: '' is its root. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
-export function parentOf(path: string | undefined): string {
-  if (!path) return '';
-  if (path.includes(':')) throw fail('ERR_NOT_SUPPORTED', `cgroup parent ${path}: systemd slices need the systemd cgroup driver`, { path });
-  const parts = path.split('/').filter(Boolean);
-  if (parts.some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `cgroup parent ${path}: not a clean path`, { path });
-  return parts.join('/');
-}
 
 /**
  * Probe: root and the devices controller on a writable v1 hierarchy. `machine.mounts` is read once, when the driver is made.
@@ -142,37 +125,15 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     return [
       ...order.map((hierarchy) => step('shim.limits', op.open({ path: file(hierarchy), flags: O_WRONLY | O_CLOEXEC, out: name(hierarchy) }))),
       ...order.map((hierarchy) => step(slot, op.writeFd({ fd: name(hierarchy), data: Buffer.from('0') }))),
-      ...(request.ownNamespace ? [step('init.namespaces', op.unshare({ flags: CLONE_NEWCGROUP }))] : []),
+      ...ownNamespaceSteps(request.ownNamespace),
     ];
   }
 
   /** Folders of this instance's groups in one hierarchy: run id to folder. */
-  function groupsIn(hierarchy: Hierarchy): Map<string, string> {
-    const groups = new Map<string, string>();
-    const walk = (folder: string, depth: number): void => {
-      let entries;
-      try {
-        entries = readdirSync(folder, { withFileTypes: true });
-      } catch {
-        return; // gone meanwhile
-      }
-      for (const entry of entries) {
-        if (!entry.isDirectory()) continue;
-        const path = posix.join(folder, entry.name);
-        if (entry.name.startsWith(`${instance}-`)) groups.set(entry.name.slice(instance.length + 1), path);
-        else if (depth < LIST_DEPTH) walk(path, depth + 1);
-      }
-    };
-    walk(hierarchy.target, 0);
-    return groups;
-  }
+  const groupsIn = (hierarchy: Hierarchy): ReadonlyMap<string, string> => findGroups(hierarchy.target, { prefix: nameOf(''), depth: LIST_DEPTH });
 
   const freezer = hierarchyOf(v1, 'freezer');
   const below = ({ run, path }: GroupRef): string => posix.join(parentOf(path), nameOf(run));
-  function freeze(group: GroupRef, frozen: boolean): readonly Effect[] {
-    const set = (value: 0 | 1): Operation<'cgroupFreeze'> => op.cgroupFreeze({ path: posix.join(freezer?.target ?? '', below(group)), frozen: value, deadline: FREEZE_DEADLINE });
-    return [frozen ? effect(set(1), set(0)) : effect(set(0), { none: 'who runs may be stopped again' })];
-  }
 
   return {
     name: 'v1',
@@ -201,7 +162,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     },
 
     stats: (group): GroupStats => readStats(v1, below(group)),
-    ...(freezer ? { freeze, isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, below(group))) } : {}),
+    ...(freezer ? { freeze: (group: GroupRef, frozen: boolean) => freezeEffects(posix.join(freezer.target, below(group)), frozen), isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, below(group))) } : {}),
     update: (group, changes) => {
       refuseUnhonoured(changes, resources);
       return updateEffects(hierarchies, below(group), changes);
@@ -213,8 +174,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       const ordered = [...v1].sort((a, b) => Number(b === killer) - Number(a === killer));
       const all = [...ordered, ...hierarchies.filter(({ version, writable }) => version === 2 && writable)];
       const found = all.map((hierarchy) => (path === undefined ? (groupsIn(hierarchy).get(run) ?? folderOf(hierarchy, run, '')) : folderOf(hierarchy, run, parentOf(path))));
-      const none = { none: 'a removal' };
-      return [...found.map((folder) => effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE }))), ...found.map((folder) => effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), none))];
+      return removeEffects(found);
     },
   };
 }

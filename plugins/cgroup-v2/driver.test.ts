@@ -6,7 +6,8 @@ import { cgroupSuite } from '@engine/core/contracts/cgroup/suite';
 import { type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type Step } from '@engine/core/plan';
 import { describe, expect, it } from 'vitest';
-import { createCgroupV2, parentOf } from './driver.ts';
+import { parentOf } from '@engine/native/cgroups';
+import { createCgroupV2 } from './driver.ts';
 
 const top = '/sys/fs/cgroup';
 const mount = (changes: Partial<MachineMount> = {}): MachineMount => ({ id: 2, parent: 1, device: '0:30', root: '/', target: top, options: ['rw'], propagation: [], type: 'cgroup2', source: 'cgroup', superOptions: ['rw'], ...changes });

@@ -1,25 +1,14 @@
 import { posix } from 'node:path';
-import { fail } from '@engine/core/errors';
-import { effect, op, step, type Effect, type Step } from '@engine/core/plan';
+import { op, step, type Effect, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { bornInside, COUNTED, enableSteps, freezeEffects, isFrozen, KILL_DEADLINE, limitSteps, ownNamespaceSteps, REMOVE_DEADLINE, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
-import { abilitiesOf, findGroups, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
+import { findGroups, freezeEffects, LIST_DEPTH, ownNamespaceSteps, parentOf, removeEffects } from '@engine/native/cgroups';
+import { bornInside, COUNTED, enableSteps, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { abilitiesOf, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
 import { readUnifiedStats } from '@engine/native/cgroup2/stats';
 
-/** How deep `list` looks for groups below parents that users named. */
-const LIST_DEPTH = 4;
 const NAME = 'cgroup-v2';
-
-/** The folder that holds groups, below the hierarchy: '' is its top. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
-export function parentOf(path: string | undefined): string {
-  if (!path) return '';
-  if (path.includes(':')) throw fail('ERR_NOT_SUPPORTED', `cgroup parent ${path}: systemd slices need the systemd cgroup driver`, { path });
-  const parts = path.split('/').filter(Boolean);
-  if (parts.some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `cgroup parent ${path}: not a clean path`, { path });
-  return parts.join('/');
-}
 
 /** Probe: root and a writable unified hierarchy with controllers. `machine.mounts` is read once, when the driver is made. */
 export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): CgroupDriver {
@@ -46,7 +35,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   }
 
   /** Folders of this instance's groups by run. Scopes are systemd's, and what is in them another driver's. */
-  const groups = (): ReadonlyMap<string, string> => (findUnified(machine) ? findGroups(unified.target, { prefix: nameOf(''), depth: LIST_DEPTH, holds: () => true, enters: (_, name) => !name.endsWith('.scope') }) : new Map());
+  const groups = (): ReadonlyMap<string, string> => (findUnified(machine) ? findGroups(unified.target, { prefix: nameOf(''), depth: LIST_DEPTH, enters: (_, name) => !name.endsWith('.scope') }) : new Map());
 
   return {
     name: 'v2',
@@ -77,7 +66,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
     removeGroup(run, path): readonly Effect[] {
       const folder = path === undefined ? (groups().get(run) ?? folderOf({ run })) : folderOf({ run, path });
-      return [effect(op.cgroupKill({ path: folder, deadline: KILL_DEADLINE })), effect(op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }), { none: 'a removal' })];
+      return removeEffects([folder]);
     },
   };
 }

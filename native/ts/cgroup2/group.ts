@@ -3,17 +3,13 @@ import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type DeviceRule, type LinuxResources } from './types.ts';
 import { type Machine } from '@engine/core/contracts/common';
+import { KILL_DEADLINE, REMOVE_DEADLINE } from '../cgroups.ts';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
 import { enabledAt, type Unified } from './hierarchy.ts';
 import { compileUnified, honouredUnified, refuseUnhonoured, type UnifiedAbilities, type UnifiedLimit } from './limits.ts';
 import { parseFlat, readFile, type ReadFile } from './stats.ts';
 
 const O_RDONLY_DIRECTORY = 0o200000 | 0o2000000; // O_DIRECTORY | O_CLOEXEC
-const CLONE_NEWCGROUP = 0x2000000n;
-/** How long the undo waits for processes to die, for a group to become removable, and a pause for all to stand still: ms. */
-export const KILL_DEADLINE = 10_000;
-export const REMOVE_DEADLINE = 5_000;
-export const FREEZE_DEADLINE = 10_000;
 
 /** Controllers that every group is to have: numbers for `stats`, and the truth about OOM. */
 export const COUNTED: readonly string[] = ['cpu', 'memory', 'pids', 'io'];
@@ -48,9 +44,6 @@ export function bornInside(folder: string, prefix: string): Step[] {
     step('shim.limits', op.cloneInto({ cgroup })),
   ];
 }
-
-/** The container's own cgroup namespace: its root is the group that init is in by then. */
-export const ownNamespaceSteps = (own: boolean): Step[] => (own ? [step('init.namespaces', op.unshare({ flags: CLONE_NEWCGROUP }))] : []);
 
 /** What undoes the making of a group: kill all in it and below, keep the OOM counters, remove it and what the container made in it. */
 export function undoOf(folder: string): Operation[] {
@@ -91,12 +84,6 @@ export function unifiedMounts(target: string, ownNamespace: boolean): readonly {
   return ownNamespace
     ? [{ destination, type: 'cgroup2', source: 'cgroup', options: ['ro', ...flags, 'relatime'] }]
     : [{ destination, type: 'bind', source: target, options: ['bind', 'ro', ...flags] }];
-}
-
-/** Stop all in `folder` and below, or let go. The undo of stopping lets go. */
-export function freezeEffects(folder: string, frozen: boolean): readonly Effect[] {
-  const set = (value: 0 | 1): Operation<'cgroupFreeze'> => op.cgroupFreeze({ path: folder, frozen: value, deadline: FREEZE_DEADLINE });
-  return [frozen ? effect(set(1), set(0)) : effect(set(0), { none: 'who runs may be stopped again' })];
 }
 
 export const isFrozen = (folder: string, read: ReadFile = readFile): boolean => read(posix.join(folder, 'cgroup.freeze'))?.trim() === '1';

@@ -1,6 +1,6 @@
-import { readdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { type Machine } from '@engine/core/contracts/common';
+import { childrenOf } from '../cgroups.ts';
 import { type UnifiedAbilities } from './limits.ts';
 
 /** The unified hierarchy as this process sees it. */
@@ -61,20 +61,6 @@ export function hierarchyObstacle({ mounts }: Pick<Machine, 'mounts'>, { target,
   return missing.length > 0 ? `the controllers ${missing.join(', ')} are not there in ${target}` : undefined;
 }
 
-/** Groups `<prefix><run>` below `top`, by run: in folders that `holds`, at most `depth` below, on the way through those that `enters`. */
-export function findGroups(top: string, { prefix, depth, holds, enters }: { readonly prefix: string; readonly depth: number; holds(folder: string): boolean; enters(folder: string, name: string): boolean }): ReadonlyMap<string, string> {
-  const found = new Map<string, string>();
-  const walk = (folder: string, level: number): void => {
-    for (const path of childrenOf(folder)) {
-      const name = posix.basename(path);
-      if (holds(folder) && name.startsWith(prefix)) found.set(name.slice(prefix.length), path);
-      else if (level < depth && enters(folder, name)) walk(path, level + 1);
-    }
-  };
-  walk(top, 0);
-  return found;
-}
-
 /** How many groups are looked at to learn which files there are. */
 const LOOKS = 32;
 
@@ -112,13 +98,4 @@ export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: U
       return found;
     },
   };
-}
-
-/** None when it is gone meanwhile. */
-function childrenOf(folder: string): string[] {
-  try {
-    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => posix.join(folder, name));
-  } catch {
-    return [];
-  }
 }
