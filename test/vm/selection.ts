@@ -5,11 +5,11 @@
  */
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** On the older kernel. */
-  kernel: ['test/vm/{apparmor,cgroup-v2}.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
+  kernel: ['test/vm/{apparmor,cgroup-v2}.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
   /** What may differ on the newer one, and what one kernel is enough for. */
-  differs: ['test/vm/cgroup-v2.test.ts', 'test/e2e/{limits,userns}.test.ts'],
+  differs: ['test/vm/cgroup-v2.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{limits,userns}.test.ts'],
   /** With systemd as pid 1. */
   systemd: ['test/vm/systemd.test.ts'],
   /** What `kernel` lacks. */
-  more: ['test/vm/storage.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
+  more: ['test/vm/storage.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
 };
