@@ -166,3 +166,19 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
   });
   return { engine, fixture, state, calls, hooks, events };
 }
+
+/** What starts engines for the tests of a file: they are closed and their folders removed after each, by the runner's `afterEach`. */
+export function startEngines(afterEach: (close: () => Promise<void>) => void): (options?: TestOptions) => Promise<TestEngine> {
+  const open: TestEngine[] = [];
+  afterEach(async () => {
+    for (const { engine, fixture } of open.splice(0)) {
+      await engine.close();
+      fixture.remove();
+    }
+  });
+  return async (options) => {
+    const made = await testEngine(options);
+    open.push(made);
+    return made;
+  };
+}

@@ -3,20 +3,9 @@ import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { fail, isEngineError } from '../errors/index.ts';
 import { decodePlan } from '../plan/index.ts';
-import { layer, request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
+import { layer, request, startEngines, testEngine } from './engine.fixture.ts';
 
-const open: TestEngine[] = [];
-async function start(options?: TestOptions): Promise<TestEngine> {
-  const made = await testEngine(options);
-  open.push(made);
-  return made;
-}
-afterEach(async () => {
-  for (const { engine, fixture } of open.splice(0)) {
-    await engine.close();
-    fixture.remove();
-  }
-});
+const start = startEngines(afterEach);
 async function text(output: AsyncIterable<{ stream: string; data: Buffer }>): Promise<string> {
   let all = '';
   for await (const { data } of output) all += data.toString();

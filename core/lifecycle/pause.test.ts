@@ -4,20 +4,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type ContainerRequest } from '../api/index.ts';
 import { fail } from '../errors/index.ts';
 import { createFixture, type Fixture } from '../state/state.fixture.ts';
-import { request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
+import { request, startEngines, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
 
-const open: TestEngine[] = [];
+const start = startEngines(afterEach);
 const fixtures: Fixture[] = [];
-async function start(options?: TestOptions): Promise<TestEngine> {
-  const made = await testEngine(options);
-  open.push(made);
-  return made;
-}
-afterEach(async () => {
-  for (const { engine, fixture } of open.splice(0)) {
-    await engine.close();
-    fixture.remove();
-  }
+afterEach(() => {
   for (const fixture of fixtures.splice(0)) fixture.remove();
 });
 async function running(options?: TestOptions & { readonly request?: Partial<ContainerRequest> }): Promise<TestEngine> {

@@ -1,19 +1,8 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Span } from '../api/index.ts';
-import { request, testEngine, type TestEngine, type TestOptions } from './engine.fixture.ts';
+import { request, startEngines } from './engine.fixture.ts';
 
-const open: TestEngine[] = [];
-async function start(options?: TestOptions): Promise<TestEngine> {
-  const made = await testEngine(options);
-  open.push(made);
-  return made;
-}
-afterEach(async () => {
-  for (const { engine, fixture } of open.splice(0)) {
-    await engine.close();
-    fixture.remove();
-  }
-});
+const start = startEngines(afterEach);
 const attach = { stdin: false, stdout: true, stderr: true };
 const sorted = (spans: readonly Span[]): Span[] => spans.toSorted((a, b) => (a.begin < b.begin ? -1 : a.begin > b.begin ? 1 : 0));
 const named = (spans: readonly Span[], kind: Span['kind']): string[] => sorted(spans).filter((span) => span.kind === kind).map(({ name }) => name);
