@@ -187,6 +187,7 @@ static int child_join_container(struct machine *m, int privileged) {
 	pid_t pid = clone_process(CLONE_PARENT, NULL, -1);
 	if (pid < 0) return machine_fail(m, errno, "cannot make a process in the container");
 	if (pid) {
+		test_halt("session", "spawned", "before");
 		sync_send(sync, SYNC_SPAWNED, (uint32_t)pid, NULL, -1);
 		_exit(0);
 	}

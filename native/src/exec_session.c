@@ -43,21 +43,35 @@ static void tell(struct session *s, uint32_t type, uint32_t argument, const void
 	}
 }
 
+/* Its program will not run; what it has said itself of that counts. */
+static void give_up(struct session *s, const char *why) {
+	uint8_t payload[16 + MAX_DETAIL];
+	struct failure lost = make_failure(PART_EXEC, ECHILD, "the session ended before its program was started%s", why);
+	uint32_t length = failure_payload(s->failed ? &run.failure : &lost, payload);
+	s->failed = true;
+	tell(s, FRAME_FAILED, 0, payload, length);
+	source_close(&s->sync);
+}
+
+/* Who was killed before it could name the process it has made leaves that waiting, with the other end of the socket: only its own end tells. */
+void exec_joiner_ended(pid_t pid, int status) {
+	struct session *s = sessions;
+	while (s && s->joiner != pid) s = s->next;
+	if (!s) return;
+	s->joiner = 0;
+	if (s->sync.fd < 0) return;
+	/* what it had said before counts */
+	for (int i = 0; i < 64 && s->pid <= 0 && !s->failed && session_message(s, 0); i++) {}
+	if (s->pid <= 0) give_up(s, WIFSIGNALED(status) ? ": it was killed (a memory limit may be too small)" : "");
+}
+
 static void sync_ready(struct source *source, uint32_t events) {
 	(void)events;
 	struct session *s = sessions;
 	while (s && &s->sync != source) s = s->next;
 	if (!s) return;
 	if (session_message(s, 0) && !s->failed) return;
-	if (s->failed || !s->about_to_exec) {
-		s->failed = true;
-		uint8_t payload[16 + MAX_DETAIL];
-		struct failure lost = make_failure(PART_EXEC, ECHILD, "the session ended before its program was started");
-		uint32_t length = failure_payload(source->fd >= 0 ? &run.failure : &lost, payload);
-		tell(s, FRAME_FAILED, 0, payload, length);
-		source_close(&s->sync);
-		return;
-	}
+	if (s->failed || !s->about_to_exec) return give_up(s, "");
 	s->started = true;
 	uint32_t length;
 	const void *entries = trace_take(&length);
@@ -99,6 +113,7 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 		return refuse(c, id, failed, "cannot make a process");
 	}
 	session_close_child_fds(s);
+	s->joiner = pid;
 	s->sync.fd = sockets[0];
 	s->sync.ready = sync_ready;
 	source_want(&s->sync, EPOLLIN);

@@ -302,7 +302,7 @@ int do_close(struct machine *m, const struct op_close *o)
 
 #ifdef ENGINE_TEST
 /* Opened before the first operation and inherited by init, which cannot see the path any more. */
-static int test_folder(const char *variable, const char **name)
+int test_folder(const char *variable, const char **name)
 {
 	static int folder = -1;
 	static char path[512];

@@ -145,6 +145,8 @@ void wake(void);
 void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *plan, uint32_t length);
 /* Report sessions that have started, failed or ended. */
 void exec_update(void);
+/* waitpid said so of a child that may be the joiner of a session. */
+void exec_joiner_ended(pid_t pid, int status);
 /* Exit code of an exec session that is over; -1 when it isn't remembered. */
 int exec_ended(uint16_t id);
 
@@ -165,6 +167,7 @@ void memory_truth(int folder, int fallback, struct memory_truth *truth);
 /* Tests only: halt when ENGINE_HALT names this point. */
 #ifdef ENGINE_TEST
 void test_halt(const char *kind, const char *name, const char *when);
+int test_folder(const char *variable, const char **name); /* interpreter.c */
 #else
 #define test_halt(kind, name, when) ((void)0)
 #endif

@@ -28,6 +28,7 @@ void reap(void) {
 	pid_t pid;
 	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
 		ports_reaped(pid);
+		exec_joiner_ended(pid, status);
 		for (struct session *s = sessions; s; s = s->next)
 			if (s->pid == pid) session_exited(s, status);
 	}

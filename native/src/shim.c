@@ -21,15 +21,16 @@
 
 #ifdef ENGINE_TEST
 void test_halt(const char *kind, const char *name, const char *when) {
-	const char *want = getenv("ENGINE_HALT"), *file = getenv("ENGINE_HALT_FILE");
+	const char *want = getenv("ENGINE_HALT"), *file;
+	int folder = test_folder("ENGINE_HALT_FILE", &file);
 	char here[128];
 	snprintf(here, sizeof here, "%s:%s:%s", kind, name, when);
-	if (!want || !file || strcmp(want, here)) return;
-	int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (!want || folder < 0 || strcmp(want, here)) return;
+	int fd = openat(folder, file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0) return;
 	dprintf(fd, "%s %s %d\n", here, name, getpid());
 	close(fd);
-	while (!access(file, F_OK)) usleep(2000);
+	while (!faccessat(folder, file, F_OK, 0)) usleep(2000);
 }
 #endif
 

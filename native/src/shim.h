@@ -118,6 +118,7 @@ struct session {
 	uint16_t id;
 	uint32_t flags; /* STDIO_* of its stdio */
 	pid_t pid;
+	pid_t joiner;         /* of an exec session: who joins the container and makes the process that goes on; 0 once it has ended */
 	int pidfd;
 	uint64_t start_time;
 	struct source sync;   /* to init: -1 once the program is exec'd */

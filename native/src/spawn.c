@@ -208,6 +208,7 @@ int session_message(struct session *s, int timeout) {
 	} else if (m.kind == SYNC_SPAWNED && s->id) {
 		s->pid = (pid_t)m.value;
 		s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+		if (s->pidfd < 0) s->pid = 0; /* it was killed, and has been waited for already */
 		s->start_time = start_time_of(s->pid);
 		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
 	} else if (m.kind == SYNC_EXEC) {

@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { BITS, decodePlan, op, step } from '@engine/core/plan';
 import { createNative } from './index.ts';
 import { binaryFolder } from './syscalls.ts';
-import { Bench, bytesOf, unable, type Container } from './testing.ts';
+import { decodeFailure } from './frames.ts';
+import { Bench, bytesOf, unable, type Container, type Talk } from './testing.ts';
 
 const testShim = unable === undefined ? join(binaryFolder(), 'engine-shim-test') : '';
 const why = unable ?? (existsSync(testShim) ? undefined : 'no test build of the shim');
@@ -70,4 +71,42 @@ describe.skipIf(why !== undefined)(`a shim that is killed${why ? ` (skipped: ${w
   }
 
   it.each(points)('at %s leaves nothing that the undo does not find', (point) => killAt(point));
+});
+
+describe.skipIf(why !== undefined)(`a session whose processes are killed while it joins${why ? ` (skipped: ${why})` : ''}`, () => {
+  const stdin = BITS.STDIO.stdin;
+  /** The pid of the one that joins: it has made the process that goes on, and is about to name it. */
+  async function joining(halt: string, talk: Talk): Promise<number> {
+    expect(await halted(halt, () => talk.ended)).toBe(true);
+    return Number(readFileSync(halt, 'utf8').trim().split(' ')[2]);
+  }
+  const children = (pid: number): number[] => readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
+
+  it.each(['the one that joins', 'the one that it has made'])('is told so: %s', async (which) => {
+    const bench = new Bench(createNative({ shimPath: testShim }));
+    try {
+      const halt = join(bench.folder, 'halt');
+      const talk = bench.start({ argv: ['cat'], stdio: stdin }, { ENGINE_HALT: 'session:spawned:before', ENGINE_HALT_FILE: halt });
+      await talk.frame('started');
+      const [init] = children(bench.shimPid());
+      await talk.send('exec', { session: 1, argument: 0, payload: bench.session(['true']) });
+      const joiner = await joining(halt, talk);
+      const made = children(bench.shimPid()).find((pid) => pid !== init && pid !== joiner) as number;
+      process.kill(which === 'the one that joins' ? joiner : made, 'SIGKILL');
+      if (which !== 'the one that joins') await expect.poll(() => existsSync(`/proc/${made}`)).toBe(false);
+      rmSync(halt);
+      expect(decodeFailure((await talk.frame('failed', 1)).payload).detail).toContain(`the session ended before its program was started${which === 'the one that joins' ? ': it was killed' : ''}`);
+      await expect.poll(() => children(bench.shimPid())).toEqual([init]);
+      expect(talk.frames.filter(({ session }) => session === 1)).toHaveLength(1);
+      // and its number is free again
+      await talk.send('exec', { session: 1, argument: 0, payload: bench.session(['sh', '-c', 'exit 3']) });
+      await joining(halt, talk);
+      rmSync(halt);
+      expect((await talk.frame('exit', 1)).argument).toBe(3);
+      await talk.send('stdinEof');
+      expect((await talk.frame('exit')).argument).toBe(0);
+    } finally {
+      await bench.close();
+    }
+  });
 });
