@@ -32,8 +32,12 @@ export async function importRootfs(shop: Workshop, effects: Effects, request: Im
     effects, base.makePipe, await storage.prepareLayer(effects, { token }),
   );
   await blob.written;
-  // what came before in a pipe has failed, mostly
-  if (facts.blobSize === 0) throw fail('ERR_IMAGE_INVALID', `${what} is empty; a tar archive is needed`, { path: what });
+  // what came before in a pipe has failed, mostly, perhaps ahead of a compressor; a tar with nothing in it still has its end mark
+  if (facts.tarSize === 0) {
+    throw fail('ERR_IMAGE_INVALID', facts.blobSize === 0 ? `${what} is empty; a tar archive is needed` : `${what} is empty once decompressed (${facts.compression}); a tar archive is needed`, {
+      path: what, hint: path === undefined ? 'see what the command before it in the pipe says; for an image without files: tar -cT /dev/null | engine import -' : 'for an image without files: tar -cT /dev/null | engine import -',
+    });
+  }
   await storage.commitLayer(effects, { token, chainID: facts.diffID });
   staging.keep(blob, facts.digest);
   progress?.({ what: 'importing', done, ...total, finished: true });

@@ -38,6 +38,8 @@ export interface LayerFacts {
   /** Bytes of file content. */
   readonly bytes: number;
   readonly blobSize: number;
+  /** Bytes of the tar inside. */
+  readonly tarSize: number;
 }
 
 /** Read a layer once: hash, decompress, parse, hand the entries to `handler`, verify. `flush` is awaited after every chunk. */
@@ -45,6 +47,7 @@ async function readLayer(job: LayerJob, handler: TarHandler, flush: () => Promis
   const { what, limits } = job;
   const outer = createHash('sha256');
   let blobSize = 0;
+  let tarSize = 0;
   const hashed = async function* hashed(): AsyncGenerator<Buffer> {
     for await (const chunk of followBlob(job.blob, job.signal)) {
       outer.update(chunk);
@@ -65,6 +68,7 @@ async function readLayer(job: LayerJob, handler: TarHandler, flush: () => Promis
     const reader = new TarReader(handler, limits);
     for await (const chunk of decompress(all, compression, what, limits.maxRatio)) {
       inner?.update(chunk);
+      tarSize += chunk.length;
       reader.write(chunk);
       if (contentBytes() > limits.maxSize) throw fail('ERR_IMAGE_LIMIT', `${what} unpacks to more than ${limits.maxSize} bytes`, { path: what, hint: 'raise options.image-oci.maxSize if it is meant to' });
       await flush();
@@ -74,7 +78,7 @@ async function readLayer(job: LayerJob, handler: TarHandler, flush: () => Promis
     const diffID = inner ? `sha256:${inner.digest('hex')}` : digest;
     if (job.digest !== undefined && digest !== job.digest) throw fail('ERR_DIGEST_MISMATCH', `${what} has digest ${digest}, not ${job.digest}`, { path: what });
     if (job.diffID !== undefined && diffID !== job.diffID) throw fail('ERR_DIGEST_MISMATCH', `${what} has diffID ${diffID}, not ${job.diffID}`, { path: what });
-    return { digest, diffID, compression, bytes: contentBytes(), blobSize };
+    return { digest, diffID, compression, bytes: contentBytes(), blobSize, tarSize };
   } finally {
     await source.return(undefined);
   }

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxTar } from '../helpers/busybox.ts';
 import { TestEngine } from '../helpers/engine.ts';
@@ -52,6 +53,17 @@ for (const storage of ['overlay', 'vfs']) {
       expect(stderr + String(code)).toBe('0');
       expect(await engine.ok('run', '--rm', '--network', 'none', 'mine:1')).toBe('imported');
       await engine.ok('rmi', 'mine:1');
+      expect(kept()).toEqual([]);
+    });
+    it('are not imported from nothing, as what a failed command before a pipe gives; a tar with no files in it is something', async () => {
+      for (const [input, words] of [[Buffer.alloc(0), 'is empty;'], [gzipSync(Buffer.alloc(0)), 'is empty once decompressed (gzip);']] as const) {
+        const { code, stdout, stderr } = await engine.run(['import', '-', 'none:1'], { input });
+        expect([code, stdout, stderr]).toEqual([125, '', expect.stringMatching(/^engine: standard input .*; a tar archive is needed; see what the command before it in the pipe says.*\n$/)]);
+        expect(stderr).toContain(words);
+      }
+      expect(kept()).toEqual([]);
+      expect((await engine.run(['import', '-', 'none:1'], { input: Buffer.alloc(1024) })).code).toBe(0);
+      await engine.ok('rmi', 'none:1');
       expect(kept()).toEqual([]);
     });
     const evil: [string, readonly TarFile[]][] = [

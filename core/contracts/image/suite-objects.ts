@@ -155,6 +155,8 @@ export const objectCases: readonly SuiteCase<ImageContext>[] = [
       await failsWith('ERR_IMAGE_INVALID', () => context.import({ stream: context.stream(base.subarray(0, 514)) }));
       await failsWith('ERR_IMAGE_INVALID', () => context.import({ stream: context.stream(Buffer.alloc(0)) }));
       await failsWith('ERR_IMAGE_INVALID', () => context.import({ path: context.file(Buffer.alloc(0)) }));
+      await failsWith('ERR_IMAGE_INVALID', () => context.import({ stream: context.stream(gzipSync(Buffer.alloc(0))) }));
+      await failsWith('ERR_IMAGE_INVALID', () => context.import({ path: context.file(gzipSync(Buffer.alloc(0))) }));
       assert.deepEqual(context.kept(), { blobs: [], other: [], state: [] });
     },
   },
