@@ -3,10 +3,11 @@ import { mountOf } from './mounts.ts';
 
 /**
  * Since which Linux a filesystem's mounts can be idmapped (FS_ALLOW_IDMAP). Not here: `overlay`, whose layers can be instead (see
- * {@link OVERLAY_LAYERS}), 9p, nfs, cifs. fuse and virtiofs only where their server asks for it, zfs since OpenZFS 2.2.
+ * {@link OVERLAY_LAYERS}), 9p, nfs, cifs. fuse and virtiofs only where their server asks for it, zfs by the version
+ * of its module and not by the kernel's (OpenZFS 2.2): for these say {@link IdmapChoice} `always`.
  */
 const SINCE: Readonly<Record<string, readonly [number, number]>> = {
-  ext4: [5, 12], xfs: [5, 12], vfat: [5, 12], btrfs: [5, 15], ntfs3: [5, 15], f2fs: [5, 18], erofs: [5, 19], squashfs: [6, 2], tmpfs: [6, 3], zfs: [6, 2], ceph: [6, 7], hugetlbfs: [6, 9],
+  ext4: [5, 12], xfs: [5, 12], vfat: [5, 12], btrfs: [5, 15], ntfs3: [5, 15], f2fs: [5, 18], erofs: [5, 19], squashfs: [6, 2], tmpfs: [6, 3], ceph: [6, 7], hugetlbfs: [6, 9],
 };
 /** Overlay takes idmapped mounts as layers. */
 const OVERLAY_LAYERS = [5, 19] as const;
