@@ -27,8 +27,7 @@ describe.each(DRIVERS.map((driver) => ({ ...driver, missing: missingPeers(...dri
       await importNet(engine);
     });
     afterEach(async () => {
-      const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-      if (ids.length) await engine.ok('rm', '-f', ...ids);
+      await engine.removeContainers();
       await engine.ok('network', 'prune', '-f');
     });
     afterAll(async () => {

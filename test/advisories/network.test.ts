@@ -21,8 +21,7 @@ beforeAll(async () => {
 afterEach(async () => {
   await peer.stop();
   await world.machine.stop();
-  const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (ids.length) await engine.ok('rm', '-f', ...ids);
+  await engine.removeContainers();
 });
 afterAll(async () => {
   expect(await world.close()).toEqual([]);

@@ -63,12 +63,12 @@ export class EngineContestant implements Contestant {
     return [...watched, '-c', `engine-shim:${folder}`, ...(this.kind === 'pooled' ? ['-u', '4'] : [])];
   }
   async removeAll(): Promise<void> {
-    const ids = (await this.engine.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+    const ids = await this.engine.containers();
     for (let at = 0; at < ids.length; at += 50) await this.engine.ok('rm', '-f', ...ids.slice(at, at + 50));
   }
   /** Containers that are still in the database: none, when everything is gone. */
   async rows(): Promise<number> {
-    return (await this.engine.ok('ps', '-aq')).split('\n').filter(Boolean).length;
+    return (await this.engine.containers()).length;
   }
   async close(): Promise<string[]> {
     const log = existsSync(join(this.engine.runRoot, 'engined.log')) ? readFileSync(join(this.engine.runRoot, 'engined.log'), 'utf8').trim() : '';

@@ -65,7 +65,7 @@ export async function randomRound(engine: TestEngine, random: () => number, para
     if (signal === null && /ERR_INTERNAL|TypeError|at .*\.js:\d+/.test(stderr)) wrong.push(`${told[i] ?? ''}: ${stderr}`);
   }
   // the next start: whatever is listed works, whatever isn't has left nothing
-  const listed = (await engine.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+  const listed = await engine.containers();
   const known = new Set(listed);
   for (const [folder, label] of [['containers', 'folder'], ['storage-overlay/snapshots', 'snapshot']] as const) {
     for (const name of entries(join(engine.root, folder))) if (!known.has(name)) wrong.push(`${label} ${name} belongs to no container`);

@@ -16,7 +16,7 @@ beforeAll(async () => {
   await importBusybox(engine);
 });
 afterEach(async () => {
-  const ids = (await engine.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+  const ids = await engine.containers();
   if (ids.length) await engine.run(['rm', '-fv', ...ids]);
 });
 afterAll(async () => expect(await engine.close()).toEqual([]));

@@ -17,10 +17,8 @@ async function open(resident: 'auto' | 'off' = 'auto'): Promise<TestEngine> {
   await importNet(engine);
   return engine;
 }
-const ids = async (engine: TestEngine): Promise<string[]> => (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
 const clear = async (engine: TestEngine): Promise<void> => {
-  const all = await ids(engine);
-  if (all.length) await engine.ok('rm', '-f', ...all);
+  await engine.removeContainers();
   await engine.ok('network', 'prune', '-f');
 };
 const subnets = async (engine: TestEngine, network: string): Promise<string[]> => (await inspectNetwork(engine, network)).IPAM.Config.map(({ Subnet }) => Subnet);
@@ -42,7 +40,7 @@ describe.each(['auto', 'off'] as const)('eight starts at once, resident: %s', (r
       await Promise.all(names.map((name, i) => engine.ok('run', '-d', '--name', name, '--network', i % 2 ? 'shared' : 'bridge', 'net')));
     }
     const seen = new Map<string, string>();
-    for (const id of await ids(engine)) {
+    for (const id of await engine.containers()) {
       const { NetworkSettings } = (JSON.parse(await engine.ok('inspect', id)) as { NetworkSettings: { Networks: Record<string, { IPAddress: string; GlobalIPv6Address: string; MacAddress: string }> } }[])[0] ?? { NetworkSettings: { Networks: {} } };
       for (const [network, { IPAddress, GlobalIPv6Address, MacAddress }] of Object.entries(NetworkSettings.Networks)) {
         for (const value of [IPAddress, GlobalIPv6Address, MacAddress].filter(Boolean)) {

@@ -18,8 +18,7 @@ beforeAll(async () => {
   await world.mark();
 });
 afterEach(async () => {
-  const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (ids.length) await engine.ok('rm', '-f', ...ids);
+  await engine.removeContainers();
 });
 afterAll(async () => expect(await world.close()).toEqual([]));
 
@@ -72,7 +71,7 @@ describe('a port that is taken', () => {
     for (let round = 0; round < 5; round++) {
       const results = await Promise.all(['xx', 'yy', 'zz'].map((name) => engine.run(['run', '-d', '--name', name, '-p', '8080:80', 'net'])));
       expect(results.map(({ code }) => code).sort()).toEqual([0, 125, 125]);
-      await engine.ok('rm', '-f', ...(await engine.ok('ps', '-aq')).split('\n'));
+      await engine.removeContainers();
     }
   });
 });

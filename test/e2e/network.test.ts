@@ -21,8 +21,7 @@ beforeAll(async () => {
   await world.mark(); // the default network's bridge stays
 });
 afterEach(async () => {
-  const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (ids.length) await engine.ok('rm', '-f', ...ids);
+  await engine.removeContainers();
   await engine.ok('network', 'prune', '-f');
   expect(await world.leaks({ engines: true })).toEqual([]);
   expect(await engine.orphans()).toEqual([]);

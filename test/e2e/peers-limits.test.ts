@@ -44,7 +44,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(async () => {
   if (missing.length > 0) return;
-  for (const id of (await engine.ok('ps', '-aq')).split('\n').filter(Boolean)) await engine.ok('rm', '-f', id);
+  await engine.removeContainers();
   await dockerd.stop();
   expect(await engine.close()).toEqual([]);
 });

@@ -21,8 +21,7 @@ afterAll(async () => {
 });
 afterEach(async () => {
   await closeHost();
-  const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (ids.length) await engine.ok('rm', '-f', ...ids);
+  await engine.removeContainers();
 });
 
 /** What a resident engine does, in this process: it stays, and looks after what others started. */

@@ -14,8 +14,7 @@ beforeAll(async () => {
   await engine.ok('create', '--name', 'made', 'busybox');
 });
 afterAll(async () => {
-  const all = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  await engine.ok('rm', '-f', ...all);
+  await engine.removeContainers();
   expect(await engine.close()).toEqual([]);
 });
 

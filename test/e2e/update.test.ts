@@ -10,10 +10,7 @@ beforeAll(async () => {
   engine = new TestEngine();
   await importBusybox(engine);
 });
-afterEach(async () => {
-  const all = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (all.length > 0) await engine.ok('rm', '-f', ...all);
-});
+afterEach(() => engine.removeContainers());
 afterAll(async () => expect(await engine.close()).toEqual([]));
 
 const MiB = 1 << 20;

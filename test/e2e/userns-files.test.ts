@@ -110,8 +110,7 @@ describe.for(worlds.filter(({ name }) => ofKernel(name)).filter(({ filesystem })
   });
   afterAll(async () => {
     try {
-      const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-      if (ids.length > 0) await engine.ok('rm', '-f', ...ids);
+      await engine.removeContainers();
       await engine.ok('rmi', 'owners'); // its layers on btrfs are sealed
       expect(await engine.close()).toEqual([]);
     } finally {
@@ -188,7 +187,7 @@ describe.for(worlds.filter(({ name }) => ofKernel(name)).filter(({ filesystem })
       expect(result.stderr).toMatch(/belongs to (user|group) \d+, which the maps do not have.*--userns=auto:size=/);
     } else expect(result.stdout).toBe('65534\n');
     let left: readonly string[] = [];
-    await until(() => `the container to be gone: ${left.join()}`, async () => (left = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean)).length === 2);
+    await until(() => `the container to be gone: ${left.join()}`, async () => (left = await engine.containers()).length === 2);
     expect(rangedLayers(engine)).toEqual([]);
   });
 });

@@ -19,8 +19,7 @@ beforeAll(async () => {
   await engine.ok('run', '--rm', 'net', 'true');
 });
 afterEach(async () => {
-  const ids = (await engine.ok('ps', '-aq')).split('\n').filter(Boolean);
-  if (ids.length) await engine.ok('rm', '-f', ...ids);
+  await engine.removeContainers();
   expect(leases()).toEqual([]);
   expect(await engine.orphans()).toEqual([]);
 });

@@ -77,7 +77,7 @@ export async function chaosRound(engine: TestEngine, random: () => number, paral
     }, 20_000);
     return run.result.finally(() => clearTimeout(late));
   }));
-  const ids = (await engine.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+  const ids = await engine.containers();
   for (const id of ids) {
     const started = await engine.run(['start', id]);
     if (started.code !== 0 && !/no such container/.test(started.stderr)) wrong.push(`container ${id.slice(0, 12)} does not start: ${started.stderr}`);

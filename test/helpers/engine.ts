@@ -177,10 +177,19 @@ export class TestEngine {
     return found;
   }
 
+  /** Ids of all its containers, whatever their state. */
+  async containers(): Promise<string[]> {
+    return (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
+  }
+  /** Remove them all, with what runs in them and their anonymous volumes. */
+  async removeContainers(): Promise<void> {
+    const ids = await this.containers();
+    if (ids.length > 0) await this.ok('rm', '-fv', ...ids);
+  }
+
   /** Remove all containers, volumes and networks, then the roots; what is left on the machine and in the roots, one line each. */
   async close(): Promise<string[]> {
-    const ids = (await this.ok('ps', '-aq', '--no-trunc')).split('\n').filter(Boolean);
-    if (ids.length) await this.ok('rm', '-fv', ...ids);
+    await this.removeContainers();
     const volumes = (await this.ok('volume', 'ls', '-q')).split('\n').filter(Boolean);
     if (volumes.length) await this.ok('volume', 'rm', ...volumes);
     // its networks, and what no owner accounts for
