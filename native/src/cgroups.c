@@ -1,20 +1,15 @@
 /* Killing and removing cgroups, v1 and v2. Paths are the engine's own folders below a cgroup mount. */
 #include "ops.h"
-#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 
 /* Calls `visit` for the folder and all below it, deepest first. */
 static int walk(int dir, int depth, int (*visit)(int dir, void *context), void *context)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	if (!d) {
-		r = errno == ENOENT || errno == ENODEV ? 0 : -errno;
-		if (copy >= 0)
-			close(copy);
-		return r;
-	}
+	DIR *d = open_entries(dir);
+	int r = 0;
+	if (!d)
+		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
 	for (struct dirent *e; !r && depth < 64 && (e = readdir(d));) {
 		if (e->d_type != DT_DIR || e->d_name[0] == '.')
 			continue;
@@ -152,14 +147,10 @@ int do_cgroup_evacuate(struct machine *m, const struct op_cgroup_evacuate *o)
 
 static int remove_below_cgroup(int dir, int depth, int *left)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = open_entries(dir);
 	int r = 0;
-	if (!d) {
-		if (copy >= 0)
-			close(copy);
+	if (!d)
 		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
-	}
 	for (struct dirent *e; depth < 64 && (e = readdir(d));) {
 		if (e->d_type != DT_DIR || e->d_name[0] == '.')
 			continue;

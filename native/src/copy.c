@@ -1,7 +1,6 @@
 /* copyTree and copyUp: trees copied by fd, nothing followed. */
 #include "files.h"
 #include "inodes.h"
-#include <dirent.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -188,14 +187,10 @@ static int copy_entry(struct copy *c, int from, int to, const char *name)
 
 static int copy_children(struct copy *c, int from, int to)
 {
-	int copy = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	if (!d) {
-		r = -errno;
-		if (copy >= 0)
-			close(copy);
-		return r;
-	}
+	DIR *d = open_entries(from);
+	int r = 0;
+	if (!d)
+		return -errno;
 	struct dirent *entry;
 	const size_t length = c->length;
 	while (!r && (errno = 0, entry = readdir(d))) {
@@ -261,8 +256,8 @@ int do_copy_tree(struct machine *m, const struct op_copy_tree *o)
 /* 1 empty, 0 not, or -errno. */
 static int is_empty(int dir)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), empty = 1;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = open_entries(dir);
+	int empty = 1;
 	if (!d)
 		return -errno;
 	for (struct dirent *entry; empty && (entry = readdir(d));)

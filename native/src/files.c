@@ -8,6 +8,18 @@
 #define SYS_fchmodat2 452
 #endif
 
+DIR *open_entries(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d && fd >= 0) {
+		int saved = errno;
+		close(fd);
+		errno = saved;
+	}
+	return d;
+}
+
 int chmod_at(int parent, const char *name, unsigned mode)
 {
 	if (!syscall(SYS_fchmodat2, parent, name, mode & 07777, AT_SYMLINK_NOFOLLOW))

@@ -6,6 +6,7 @@
 #endif
 #include "interpreter.h"
 #include "sys.h"
+#include <dirent.h>
 
 /* 0 or -errno (with machine_fail for the detail). */
 #define DECLARE(op_code, snake) int do_##snake(struct machine *m, const struct op_##snake *o);
@@ -23,6 +24,8 @@ void sleep_ms(int ms);
 int copy_tree(struct machine *m, int from, int to, uint32_t how);
 int remove_tree_at(struct machine *m, int parent, const char *name);
 int remove_children(struct machine *m, int dir);
+/* The entries of a folder, read from their beginning by an fd of its own; NULL with errno. */
+DIR *open_entries(int dir);
 /* Open a file of the procfs held in `proc`, checked to be one; fd or -errno. */
 int proc_open(struct machine *m, int proc, const char *path, int flags);
 

@@ -2,7 +2,6 @@
 #include "entries.h"
 #include "files.h"
 #include "inodes.h"
-#include <dirent.h>
 #include <sys/resource.h>
 #include <sys/xattr.h>
 
@@ -184,8 +183,8 @@ static int by_name(const void *a, const void *b) { return strcmp(*(char *const *
 /* All names of a folder, sorted; each and the array malloc'ed. */
 static int sorted_names(int dir, char ***out, size_t *count)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = open_entries(dir);
+	int r = 0;
 	size_t size = 0;
 	*out = NULL;
 	*count = 0;

@@ -1,6 +1,5 @@
 /* Removal of trees by fd. */
 #include "files.h"
-#include <dirent.h>
 #include <linux/btrfs.h>
 #include <linux/btrfs_tree.h>
 #include <linux/magic.h>
@@ -88,12 +87,9 @@ static void remove_folder(struct removal *r, int dir, const char *name, int dept
 
 static void remove_below(struct removal *r, int dir, int depth)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = open_entries(dir);
 	if (!d) {
 		remember(r, -errno);
-		if (copy >= 0)
-			close(copy);
 		return;
 	}
 	struct dirent *entry;

@@ -1,7 +1,6 @@
 /* shiftTree: the owners of a whole tree, as a user namespace would show them, written down. By fd, nothing followed, no mount crossed. */
 #include "files.h"
 #include "inodes.h"
-#include <dirent.h>
 #include <linux/capability.h>
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -189,14 +188,10 @@ static int shift_one(struct shift *s, int fd)
 
 static int shift_children(struct shift *s, int folder)
 {
-	int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	if (!d) {
-		r = -errno;
-		if (copy >= 0)
-			close(copy);
-		return r;
-	}
+	DIR *d = open_entries(folder);
+	int r = 0;
+	if (!d)
+		return -errno;
 	struct dirent *entry;
 	const size_t length = s->length;
 	while (!r && (errno = 0, entry = readdir(d))) {
@@ -205,7 +200,7 @@ static int shift_children(struct shift *s, int folder)
 			continue;
 		int n = snprintf(s->path + length, sizeof s->path - length, "/%s", name);
 		s->length = length + (size_t)n < sizeof s->path ? length + (size_t)n : sizeof s->path - 1;
-		int fd = sys_openat2(copy, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH_ | RESOLVE_NO_SYMLINKS_ | RESOLVE_NO_XDEV_);
+		int fd = sys_openat2(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, RESOLVE_BENEATH_ | RESOLVE_NO_SYMLINKS_ | RESOLVE_NO_XDEV_);
 		if (fd == -ENOENT || fd == -EXDEV)
 			continue; /* gone meanwhile; what is mounted there is somebody else's */
 		r = fd < 0 ? fd : shift_one(s, fd);

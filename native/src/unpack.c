@@ -5,7 +5,6 @@
 #include "entries.h"
 #include "files.h"
 #include "inodes.h"
-#include <dirent.h>
 #include <sys/xattr.h>
 
 struct folder_time { char *path; int64_t mtime; };
@@ -265,8 +264,8 @@ static int put_special(struct unpack *u, int parent, const char *name)
 /* Remove all in `dir` that this stream has not made; folders in between stay when something of ours is below them. */
 static int clear_others(struct unpack *u, int dir)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = open_entries(dir);
+	int r = 0;
 	if (!d)
 		return -errno;
 	for (struct dirent *e; !r && (e = readdir(d));) {
