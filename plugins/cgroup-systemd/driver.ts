@@ -65,7 +65,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
     const scope = posix.join(unified.target, folder);
     const enable = (at: string, controllers: readonly string[]): Step[] => (controllers.length === 0 ? []
       : [step('shim.cgroup', op.writeFile({ path: posix.join(at, 'cgroup.subtree_control'), data: Buffer.from(controllers.map((name) => `+${name}`).join(' ')) }), stays)]);
-    const wanted = unified.controllers.filter((name) => needed.has(name) || COUNTED.includes(name));
+    const wanted = [...new Set([...unified.controllers, ...needed])].filter((name) => needed.has(name) || COUNTED.includes(name));
     const others = wanted.filter((name) => !MANAGED.includes(name));
     const parents = ['', ...posix.dirname(folder).split('/').filter((part) => part !== '.')].map((_, i, all) => posix.join(unified.target, ...all.slice(1, i + 1)));
     return [
@@ -78,7 +78,9 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
   return {
     name: 'systemd',
     features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'slices']),
-    resources: honouredUnified(abilities),
+    get resources() {
+      return honouredUnified(abilities);
+    },
 
     probe: (on: Machine): Probe => probe(on, exists),
 

@@ -15,7 +15,6 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   const { machine, instance } = deps;
   const unified = findUnified(machine) ?? NO_HIERARCHY;
   const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
-  const resources = honouredUnified(abilities);
   const nameOf = (run: string): string => `${instance}-${run}`;
   const folderOf = ({ run, path }: GroupRef): string => posix.join(unified.target, parentOf(path), nameOf(run));
 
@@ -40,7 +39,9 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   return {
     name: 'v2',
     features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure']),
-    resources,
+    get resources() {
+      return honouredUnified(abilities);
+    },
 
     probe: (on: Machine): Probe => probe(on),
 

@@ -66,7 +66,8 @@ const EVACUATE_DEADLINE = 5_000;
  */
 export function enableSteps(machine: Machine, unified: Unified, folder: string, needed: ReadonlySet<string>, wanted: readonly string[]): Step[] {
   const there = enabledAt(machine, folder);
-  const missing = unified.controllers.filter((controller) => (needed.has(controller) || wanted.includes(controller)) && !there.includes(controller));
+  // what is needed may have come after the hierarchy was looked at
+  const missing = [...new Set([...unified.controllers, ...needed])].filter((controller) => (needed.has(controller) || wanted.includes(controller)) && !there.includes(controller));
   if (missing.length === 0) return [];
   const enable = missing.map((controller) => step('shim.cgroup', { ...write(folder, 'cgroup.subtree_control', `+${controller}`), ...(needed.has(controller) ? {} : { flags: { optional: true } }) }, { none: 'a controller that is enabled limits nobody' }));
   const isTop = folder === unified.target;

@@ -63,16 +63,31 @@ export function hierarchyObstacle({ mounts }: Pick<Machine, 'mounts'>, { target,
 
 /** How many groups are looked at to learn which files there are. */
 const LOOKS = 32;
+/** How long what is not there is not looked for again: each creation asks for all of it. ms */
+const MISSING_HOLD = 1000;
 
 /**
- * Which files a group of this hierarchy has. The root group lacks most of them, so that groups below it are looked at; where there is none
+ * Which files a group of this hierarchy has. A process that stays sees controllers and files come (a module that brings io.bfq.weight, a controller that is
+ * enabled for our part later): what was there is remembered, what was not is looked for again after a second. The root group lacks most of them, so that groups below it are looked at; where there is none
  * yet, what the kernel's version and its other files say.
  */
-export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: Unified): UnifiedAbilities {
-  const known = new Map<string, boolean>();
+export function abilitiesOf(machine: Machine, { target, isRoot, controllers: first }: Unified, now = Date.now): UnifiedAbilities {
+  const known = new Set<string>();
+  /** When it is looked for again. */
+  const missing = new Map<string, number>();
+  const isHeld = (name: string): boolean => (missing.get(name) ?? 0) > now();
+  const controllers = new Set(first);
+  /** Is it there by now? */
+  const there = (controller: string): boolean => {
+    if (controllers.has(controller)) return true;
+    if (isHeld(controller)) return false;
+    for (const name of controllersAt(machine, target)) controllers.add(name);
+    if (!controllers.has(controller)) missing.set(controller, now() + MISSING_HOLD);
+    return controllers.has(controller);
+  };
   const look = (file: string): boolean => {
     const controller = file.slice(0, file.indexOf('.'));
-    if (!controllers.includes(controller)) return false;
+    if (!there(controller)) return false;
     const inside = (folder: string): boolean | undefined => (controllersAt(machine, folder).includes(controller) ? machine.read(posix.join(folder, file)) !== undefined : undefined);
     const groups = isRoot ? childrenOf(target).slice(0, LOOKS) : [target];
     for (const folder of groups) {
@@ -89,12 +104,13 @@ export function abilitiesOf(machine: Machine, { target, isRoot, controllers }: U
     }
   };
   return {
-    controllers: new Set(controllers),
+    controllers: { has: there, [Symbol.iterator]: () => controllers.values() },
     has(file) {
-      const before = known.get(file);
-      if (before !== undefined) return before;
+      if (known.has(file)) return true;
+      if (isHeld(file)) return false;
       const found = look(file);
-      known.set(file, found);
+      if (found) known.add(file);
+      else missing.set(file, now() + MISSING_HOLD);
       return found;
     },
   };

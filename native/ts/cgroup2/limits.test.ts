@@ -92,6 +92,24 @@ describe('the hierarchy', () => {
     const { has } = abilitiesOf(part, unified ?? expect.fail());
     expect([has('io.bfq.weight'), has('io.weight'), has('cpu.idle'), has('memory.swap.max'), has('pids.max')]).toEqual([true, false, true, false, false]);
   });
+  it('a process that stays sees controllers and files that come later', () => {
+    const files: Record<string, string> = { [`${top}/cgroup.controllers`]: 'io memory', [`${top}/cgroup.events`]: '' };
+    const part = machine(files);
+    let time = 5;
+    const abilities = abilitiesOf(part, findUnified(part) ?? expect.fail(), () => time);
+    const resources: LinuxResources = { blockIO: { weight: 500 }, pids: { limit: 5 } };
+    expect(() => compileUnified(resources, abilities)).toThrow(/blockIO\.weight/);
+    files[`${top}/io.bfq.weight`] = '';
+    time += 1000;
+    expect(() => compileUnified(resources, abilities)).toThrow(/pids\.limit/);
+    files[`${top}/cgroup.controllers`] = 'io memory pids';
+    time += 1000;
+    expect(compileUnified(resources, abilities)).toEqual([{ file: 'io.bfq.weight', value: '500' }, { file: 'pids.max', value: '5' }]);
+    expect([...abilities.controllers]).toEqual(['io', 'memory', 'pids']);
+    // the hierarchy that was found first does not have it
+    const steps = enableSteps(part, { target: top, writable: true, isRoot: true, controllers: ['io', 'memory'] }, top, new Set(['io', 'pids']), ['memory']);
+    expect(steps.map(({ operation: { args } }) => String(args['data']))).toEqual(expect.arrayContaining([expect.stringContaining('+pids') as string]));
+  });
   it('controllers are enabled where they are not, and never in a group that has somebody else\'s processes', () => {
     const names = (files: Record<string, string>, folder = top, own = '/') => {
       const on = machine({ [`${top}/cgroup.controllers`]: 'cpu memory', '/proc/self/cgroup': `0::${own}`, ...files });

@@ -7,7 +7,7 @@ export interface UnifiedLimit { readonly file: string; readonly value: string }
 /** What a group of the unified hierarchy can be given here. */
 export interface UnifiedAbilities {
   /** Controllers that can be enabled for the group. */
-  readonly controllers: ReadonlySet<string>;
+  readonly controllers: Pick<ReadonlySet<string>, 'has'> & Iterable<string>;
   /** Is there a file of that name in a group other than the root? */
   has(file: string): boolean;
 }
@@ -37,7 +37,7 @@ export function honouredUnified({ controllers, has }: UnifiedAbilities): Readonl
   add(controllers.has('io') && has('io.max'), 'blockIO.throttleReadBpsDevice', 'blockIO.throttleWriteBpsDevice', 'blockIO.throttleReadIOPSDevice', 'blockIO.throttleWriteIOPSDevice');
   add(controllers.has('hugetlb'), 'hugepageLimits');
   add(controllers.has('rdma'), 'rdma');
-  add(controllers.size > 0, 'unified');
+  add([...controllers].length > 0, 'unified');
   return set;
 }
 
