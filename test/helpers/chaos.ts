@@ -36,13 +36,13 @@ export async function chaosRound(engine: TestEngine, random: () => number, paral
   const pick: Pick = (list) => list[Math.floor(random() * list.length)] as (typeof list)[number];
   const told: string[] = [];
   const wrong: string[] = [];
-  let shimKilled = false;
+  let shimsKilled = 0;
   const shims = (): number[] => owned({ instance: engine.instance, folder: engine.folder }).processes.filter((line) => line.startsWith('engine-shim')).map((line) => Number(line.split(' ')[1]));
-  const signal = (pid: number | undefined, name: NodeJS.Signals): void => {
+  const signal = (pid: number | undefined, name: NodeJS.Signals): boolean => {
     try {
-      if (pid !== undefined) process.kill(pid, name);
+      return pid !== undefined && process.kill(pid, name);
     } catch {
-      // it has just ended
+      return false; // it has just ended
     }
   };
   const running: { readonly client: Client; readonly run: Running; readonly argv: string[] }[] = [];
@@ -61,10 +61,8 @@ export async function chaosRound(engine: TestEngine, random: () => number, paral
     told.push(`(${how} to engined after ${delay.toFixed(0)} ms)`);
     signal(engine.engined, how);
     if (random() < 0.3) {
-      const victim = pick(shims());
       told.push('(SIGKILL to a shim)');
-      shimKilled ||= victim !== undefined;
-      signal(victim, 'SIGKILL');
+      if (signal(pick(shims()), 'SIGKILL')) shimsKilled++;
     }
   }
   // those that wait for containers that nobody ends
@@ -83,8 +81,10 @@ export async function chaosRound(engine: TestEngine, random: () => number, paral
     if (started.code !== 0 && !/no such container/.test(started.stderr)) wrong.push(`container ${id.slice(0, 12)} does not start: ${started.stderr}`);
     else if (started.code === 0) {
       const { code, stderr } = await engine.run(['exec', id, 'true']);
-      // one of 0.2 s may just end, and what runs in it with it
-      if (code !== 0 && code !== 137 && !/no such container|is not running/.test(stderr)) wrong.push(`container ${id.slice(0, 12)} serves no session: ${stderr}`);
+      // one of 0.2 s may just end, and what runs in it with it: then it is no longer there
+      const ends = async (): Promise<boolean> => (await engine.run(['inspect', '-f', '{{.State.Running}}', id])).stdout.trim() !== 'true';
+      const ended = code === 137 ? await until('its end', ends, 5000).then(() => true, () => false) : /no such container|is not running/.test(stderr);
+      if (code !== 0 && !ended) wrong.push(`container ${id.slice(0, 12)} serves no session: ${JSON.stringify({ code, stderr })}`);
     }
   }
   for (const id of ids) {
@@ -99,14 +99,17 @@ export async function chaosRound(engine: TestEngine, random: () => number, paral
     await run.result;
     clearTimeout(late);
   }
+  /** Did something of this round end the container of that name: a command, its own program, or with its shim? */
+  const mayEnd = (name: string | undefined): boolean => shimsKilled > 0 || running.some(({ argv }) => (['stop', 'restart', 'rm'].includes(argv[0] ?? '') && argv.at(-1) === name) || (argv[0] === 'run' && argv.includes('--rm') && argv.includes(name ?? '')));
+  let ownEnds = 0;
   for (const { run, argv, client } of running) {
     const { code, stdout, stderr, signal: by } = await run.result;
     const what = `${argv.join(' ')}: ${JSON.stringify({ code, by, stdout: stdout.slice(0, 200), stderr })}`;
     if (/ERR_INTERNAL|TypeError|at .*\.js:\d+/.test(stderr)) wrong.push(what);
     else if (client.fine && !client.fine(stdout, code)) {
-      // killed with its shim or with its container (137), or told why
-      const refused = code === 125 || code === 1 || (code === 137 && (shimKilled || argv[0] === 'exec'));
-      if (!refused || (stderr === '' && code !== 137)) wrong.push(what);
+      // killed (137) with its shim, of which each takes one run along, or with its container; or told why
+      const killed = code === 137 && (argv[0] === 'exec' ? mayEnd(argv[1]) : ++ownEnds <= shimsKilled);
+      if (!killed && ((code !== 125 && code !== 1) || stderr === '')) wrong.push(what);
     }
   }
   await until('everything to be gone', async () => (await engine.ok('ps', '-aq')) === '' && entries(join(engine.runRoot, 'runs')).length <= (await sandboxes(engine)), 20_000).catch(() => wrong.push(`left: ${entries(join(engine.runRoot, 'runs')).join(' ')}`));
