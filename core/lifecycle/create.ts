@@ -9,7 +9,7 @@ import { createRecords } from '../hooks/index.ts';
 import { eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { draftContainer, normalised, type Draft, type DraftVolume } from './draft.ts';
 import { isGoing } from './finish.ts';
-import { withIds } from './ids.ts';
+import { overlapWarnings, withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock } from './images.ts';
 import { ensurePredefined } from './networks.ts';
 import { checkName, newId, randomName } from './names.ts';
@@ -112,6 +112,7 @@ const newVolumes = (volumes: readonly DraftVolume[]): DraftVolume[] => volumes.f
 /** The journalled part: everything on disk, then the row. */
 async function make(core: Core, draft: Draft, transaction: Transaction, onWarning: ((text: string) => void) | undefined): Promise<void> {
   const { record, drivers, volumes } = draft;
+  const { state } = core.parts;
   const options = onWarning ? { onWarning } : {};
   const groups = [{ plugin: 'core', effects: [...sourceEffects(record.request), ...folderEffects(core, draft)] }];
   if (drivers.storage) {
@@ -124,7 +125,7 @@ async function make(core: Core, draft: Draft, transaction: Transaction, onWarnin
   // after the copies, which have the owners that the image says
   if (drivers.storage) groups.push({ plugin: drivers.storage.choice.plugin, effects: [...(await shiftEffects(record, drivers.storage.driver, helperRun(core, record)))] });
   const owners = volumeOwners(core, draft, wantsCopyUp(draft));
-  for (const text of owners.warnings) onWarning?.(text);
+  for (const text of [...owners.warnings, ...overlapWarnings(state, record)]) onWarning?.(text);
   groups.push({ plugin: 'core', effects: [...owners.effects] });
   // one helper for all of it: a process and an fsync each would be most of the time that a create takes
   await transaction.runAll(groups, options);

@@ -8,7 +8,7 @@ import { createDrafted, folderEffects, newName, refuseTaken, requestCreation, so
 import { draftContainer, type Draft } from './draft.ts';
 import { claimEndpoints, endEndpoints, networksOf } from './endpoints.ts';
 import { collectLocked } from './finish.ts';
-import { withIds } from './ids.ts';
+import { overlapWarnings, withIds } from './ids.ts';
 import { ensureUnpacked, findImage, imageLock, type FoundImage } from './images.ts';
 import { newId, newRunId } from './names.ts';
 import { type PlanOptions } from './plan-run.ts';
@@ -118,6 +118,7 @@ async function runAsked(core: Core, asked: Asked, options: RunOptions): Promise<
     const id = newId();
     const session = await holdingImage(core, id, image, async () => {
       const made = await makeOrRecall(core, asked, options, id);
+      if (made) for (const text of overlapWarnings(core.parts.state, made.record)) options.onWarning?.(text);
       return made && begin(core, made, options);
     });
     if (session) return session;

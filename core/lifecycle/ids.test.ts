@@ -9,7 +9,7 @@ import { Database } from '../state/database.ts';
 import { idTable, insertIds, isIdConflict } from '../state/ids.ts';
 import { rowChanges } from '../state/tables.ts';
 import { type State } from '../state/index.ts';
-import { chooseIds, idPool, idReport, withIds, type ChosenIds } from './ids.ts';
+import { chooseIds, idPool, idReport, overlapWarnings, withIds, type ChosenIds } from './ids.ts';
 
 const machine = (files: Readonly<Record<string, string>> = {}) => ({ read: (path: string) => files[path] });
 let folder: string;
@@ -129,6 +129,21 @@ describe('auto', () => {
     expect(choose('auto:size=15', files).uidMappings[0]?.hostID).toBe(1015);
     expect(() => choose('auto:size=16', files)).toThrow(/no range of 16 uids is free/);
   });
+});
+
+it('a map that somebody wrote down is told which containers have ids of it', async () => {
+  const named = (): State => ({ ids: idTable(db), containers: { get: (id: string) => ({ name: `name-of-${id}` }) } }) as unknown as State;
+  const warnings = (chosen: ChosenIds, more = {}): readonly string[] => overlapWarnings(named(), { ...recordOf(chosen), name: 'new', ...more });
+  const first = await claim(choose('0:1000:10'));
+  const files = { '/etc/subuid': 'engine:5000:20\n', '/etc/subgid': 'engine:7000:20\n' };
+  const auto = await claim(choose('auto:size=20', files));
+  expect(warnings(choose('0:1010:10,10:990:10'))).toEqual([]);
+  expect(warnings(choose('0:1009:10'))).toEqual([`container new shares uids from 1009 to 1009 of this machine with container name-of-${first}; --userns=auto gives ids that nobody else has`]);
+  expect(warnings(choose('', {}, { uidMaps: ['0:20000:5'], gidMaps: ['0:7019:5'] }))).toEqual([expect.stringContaining(`gids from 7019 to 7019 of this machine with container name-of-${auto};`) as string]);
+  expect(warnings(choose('0:900:9000')).map((text) => /name-of-\S+(?=;)/.exec(text)?.[0]).sort()).toEqual([first, auto].map((id) => `name-of-${id}`).sort());
+  // its own ranges, and those that are leased, of which the database takes care
+  expect(warnings(choose('0:1000:10'), { id: first })).toEqual([]);
+  expect(warnings({ ...choose('0:1000:10'), leased: [{ kind: 'uid', first: 1000, size: 10 }, { kind: 'gid', first: 1000, size: 10 }] })).toEqual([]);
 });
 
 it('doctor says what there is, from where, and what of it is in use', async () => {

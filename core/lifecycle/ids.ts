@@ -134,6 +134,24 @@ export function chooseIds(state: State, machine: Pick<Machine, 'read'>, { userns
   return { uidMappings: maps, gidMappings: maps, leased: [] };
 }
 
+/**
+ * Words for each other container whose ids on the host are among those that somebody wrote down for `record`: what both may do to one another's files and
+ * processes is then fenced by namespaces only. It is no error: two containers that share files are given the same maps. Read before the row is there.
+ */
+export function overlapWarnings(state: State, { id, name, ids: leased = [], spec }: Pick<ContainerRecord, 'id' | 'name' | 'ids' | 'spec'>): readonly string[] {
+  const others = new Map<string, string>();
+  for (const kind of ['uid', 'gid'] as const) {
+    // `spec` is a bundle's too, which may lack anything
+    for (const { hostID, size } of spec?.linux?.[`${kind}Mappings`] ?? []) {
+      if (leased.some((range) => range.kind === kind && range.first === hostID)) continue;
+      for (const { container, first, size: n } of state.ids.list(kind)) {
+        if (container !== id && first < hostID + size && first + n > hostID && !others.has(container)) others.set(container, `${kind}s from ${Math.max(first, hostID)} to ${Math.min(first + n, hostID + size) - 1}`);
+      }
+    }
+  }
+  return [...others].map(([container, range]) => `container ${name} shares ${range} of this machine with container ${state.containers.get(container)?.name ?? container}; --userns=auto gives ids that nobody else has`);
+}
+
 /** For doctor. */
 export const idReport = (state: State, machine: Pick<Machine, 'read'>): readonly IdReport[] => (['uid', 'gid'] as const).map((kind) => {
   const sum = (ranges: readonly Range[]): number => ranges.reduce((total, { size }) => total + size, 0);

@@ -50,6 +50,19 @@ describe('inside', () => {
     expect(await sh('ls -dln /made/for/it | cut -d" " -f1; stat -c %u:%g /made/for/it', '-w', '/made/for/it')).toBe('drwxr-xr-x\n0:0');
     expect(await sh('id -u; id -g', '--user', '65535:7')).toBe('65535\n7');
   });
+  it('ids that another container has are told by its name, and given', async () => {
+    const box = ['busybox', 'true'];
+    await engine.ok('create', '--name', 'there', '--userns', '0:500000:100', ...box);
+    try {
+      for (const flags of [['--rm'], ['--name', 'kept']]) {
+        const { code, stderr } = await engine.run(['run', ...flags, '--uidmap', '0:500099:65536', ...box]);
+        expect([code, stderr]).toEqual([0, expect.stringMatching(/shares uids from 500099 to 500099 of this machine with container there;/)]);
+      }
+      expect((await engine.run(['run', '--rm', '--userns', '0:400000:65536', ...box])).stderr).not.toContain('of this machine with');
+    } finally {
+      await engine.run(['rm', '-f', 'there', 'kept']);
+    }
+  });
   it('ids that are not mapped are refused with words', async () => {
     expect(await refusal('run', '--rm', '--userns', MAP, '--user', '65536', 'busybox', 'true')).toBe('engine: user 65536 is not mapped in the user namespace of the container; give it more ids, e.g. --userns=auto:size=N');
     // where no mount can show files with other owners, it is a file of the image that has none
