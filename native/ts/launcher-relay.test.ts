@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FRAME } from '@engine/core/plan';
 import { encodeFrame } from './frames.ts';
 import { LAUNCH } from './launch.ts';
-import { Installation, signalNumber, until, type Call } from './launcher-testing.ts';
+import { Installation, signalNumber, until } from './launcher-testing.ts';
 
 let home: Installation;
 beforeEach(async () => {
@@ -13,8 +13,6 @@ beforeEach(async () => {
   await home.listen();
 });
 afterEach(() => home.close());
-
-const relayedOf = async (call: Call): Promise<number> => (await call.next(LAUNCH.relayed)).argument;
 
 describe('a relay', () => {
   it('carries the session: output in order, input and its end, the exit', async () => {
@@ -31,7 +29,7 @@ describe('a relay', () => {
     run.child.stdin?.end();
     await shim.next(FRAME.stdinEof);
     shim.exit(5);
-    expect(await relayedOf(call)).toBe(0);
+    expect(await call.relayed()).toBe(0);
     await sleep(20);
     expect(run.child.exitCode).toBe(null); // not the last word
     call.send(LAUNCH.error, { payload: Buffer.from(' engined') });
@@ -59,13 +57,13 @@ describe('a relay', () => {
     shim.exit(42);
     expect(await run.ended).toEqual({ code: 42, signal: null });
     expect(run.err).toBe('warning\n');
-    expect(await relayedOf(call)).toBe(0);
+    expect(await call.relayed()).toBe(0);
 
     run = home.run(['run', 'x']);
     call = await home.call();
     shim = call.relay(['final']);
     shim.exit(137, { code: 137, oom: { killed: true, limit: 'memory' } });
-    expect(await relayedOf(call)).toBe(0);
+    expect(await call.relayed()).toBe(0);
     call.send(LAUNCH.error, { payload: Buffer.from('out of memory\n') });
     call.done(137);
     expect(await run.ended).toEqual({ code: 137, signal: null });
@@ -89,14 +87,14 @@ describe('a relay', () => {
     let shim = call.relay(['final']);
     shim.output(1, 'text');
     shim.end();
-    expect(await relayedOf(call)).toBe(2);
+    expect(await call.relayed()).toBe(2);
     call.done(1);
     expect(await run.ended).toMatchObject({ code: 1 });
     run = home.run(['attach', 'x']);
     call = await home.call();
     shim = call.relay(['final', 'stdin']);
     shim.send(FRAME.cutOff);
-    expect(await relayedOf(call)).toBe(4);
+    expect(await call.relayed()).toBe(4);
     call.done(2);
     expect(await run.ended).toMatchObject({ code: 2 });
   });
@@ -182,7 +180,7 @@ describe('a relay', () => {
     await run.ended;
     expect(run.err).toBe('this they do\n11\n');
     expect(shim.frames.some(({ type }) => type === FRAME.stdinEof)).toBe(false);
-    expect(await relayedOf(call)).toBe(0);
+    expect(await call.relayed()).toBe(0);
   });
   it('passes the signals on that the command line passes on without a daemon', async () => {
     const source = readFileSync(join(import.meta.dirname, '../../plugins/frontend-cli/attach.ts'), 'utf8');

@@ -14,8 +14,6 @@ beforeEach(async () => {
 });
 afterEach(() => home.close());
 
-const relayedOf = async (call: Call): Promise<number> => (await call.next(LAUNCH.relayed)).argument;
-
 describe('a terminal', () => {
   const settings = (pid: number): string => execFileSync('sh', ['-c', `stty -a </proc/${pid}/fd/0`], { encoding: 'utf8' });
   const isRaw = (pid: number): boolean => ['-opost', '-icanon', '-echo ', '-isig', '-icrnl', '-ixon', '-iexten', 'min = 1'].every((word) => settings(pid).includes(word));
@@ -55,7 +53,7 @@ describe('a terminal', () => {
     await sleep(50);
     expect(isRaw(call.pid)).toBe(false);
     shim.end();
-    expect(await relayedOf(call)).toBe(2);
+    expect(await call.relayed()).toBe(2);
     call.done(127);
     await run.ended;
     expect(run.out).toMatch(/code 127/);
@@ -74,7 +72,7 @@ describe('a terminal', () => {
     await type('yz\x10', 'a\x10b\x10\x10xyz');
     run.child.stdin?.write('\x11never');
     await shim.next(FRAME.detach);
-    expect(await relayedOf(call)).toBe(1);
+    expect(await call.relayed()).toBe(1);
     call.done(0);
     await run.ended;
     expect(shim.bytes(FRAME.stdin).toString()).toBe('a\x10b\x10\x10xyz');

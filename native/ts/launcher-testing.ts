@@ -80,6 +80,10 @@ export class Call extends Peer {
   done(code: number): void {
     this.send(LAUNCH.done, { argument: code });
   }
+  /** How the relay ended, when the launcher says so. */
+  async relayed(): Promise<number> {
+    return (await this.next(LAUNCH.relayed)).argument;
+  }
   /** Hand over one end of a socket; gives the other, as a shim has it. */
   relay(bits: readonly (keyof typeof RELAY)[], options: { readonly session?: number; readonly keys?: readonly number[] } = {}): Shim {
     const [ours, theirs] = syscalls.socketPair();

@@ -267,7 +267,7 @@ describe('output and input', () => {
     const run = home.exec('sh', ['-c', '"$E" save >/dev/full'], { more: { E: home.program } });
     const call = await home.call();
     call.out('data');
-    expect((await call.next(LAUNCH.relayed)).argument).toBe(3);
+    expect(await call.relayed()).toBe(3);
     call.done(0);
     expect(await run.ended).toEqual({ code: 1, signal: null });
     expect(run.err).toBe('engine: cannot write to standard output: No space left on device\n');
