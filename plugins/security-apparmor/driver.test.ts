@@ -8,7 +8,7 @@ import { describeSuite } from '@engine/core/contracts/common/vitest';
 import { describe, expect, it } from 'vitest';
 import { createAppArmor, profileOption, type AppArmorOptions } from './driver.ts';
 import { loadedProfiles, parseLabel, whyUnusable, type Files } from './kernel.ts';
-import { DEFAULT_NAME, profileText } from './template.ts';
+import { DEFAULT_NAME, namedProfile, profileText } from './template.ts';
 
 const FOLDER = '/sys/kernel/security/apparmor';
 const PARSER = '/usr/sbin/apparmor_parser';
@@ -16,7 +16,7 @@ const PARSER = '/usr/sbin/apparmor_parser';
 /** A kernel with AppArmor, as its files have it. */
 class FakeKernel {
   readonly files = new Map<string, string>([
-    ['/sys/module/apparmor/parameters/enabled', 'Y\n'], [`${FOLDER}/features/domain/change_onexec`, 'yes\n'], ['/proc/self/attr/apparmor/current', 'unconfined\n'], [`${FOLDER}/.ns_level`, '0\n'], [PARSER, 'ELF'],
+    ['/sys/module/apparmor/parameters/enabled', 'Y\n'], [`${FOLDER}/features/domain/change_onexec`, 'yes\n'], ['/proc/self/attr/apparmor/current', 'unconfined\n'], [`${FOLDER}/.ns_level`, '0\n'], [PARSER, 'ELF'], ['/etc/apparmor.d/abi/3.0', ''],
   ]);
   #loads = 0;
   readonly #profiles = new Map<string, { folder: string; digest: string }>();
@@ -162,8 +162,24 @@ describe('loading', () => {
     kernel.load(DEFAULT_NAME, 'aa', 'sha1');
     await driverOn(kernel, {}, { state }).ensured?.(confined);
     expect(await driverOn(kernel, {}, { state }).ensure?.(confined)).toEqual([]);
-    kernel.files.set('/etc/apparmor.d/abi/3.0', '');
+    // a release before this one, of the same name
+    state.set(`loaded.${DEFAULT_NAME}`, { template: 'old', digest: 'aa' });
     expect(await driverOn(kernel, {}, { state }).ensure?.(confined)).toHaveLength(1);
+  });
+  it('goes under a name of its own where the template is another: engines do not replace each other\'s', async () => {
+    const kernel = new FakeKernel();
+    const plain = { state: memoryState() };
+    const other = { state: memoryState(), machine: kernel.machine({ read: (path) => (path === '/proc/self/attr/apparmor/current' ? 'node (unconfined)\n' : kernel.files.get(path)) }) };
+    const { name } = namedProfile({ engine: 'node', pinned: true });
+    expect([namedProfile({ engine: undefined, pinned: true }).name, name]).toEqual([DEFAULT_NAME, expect.stringMatching(/^engine-default-[0-9a-f]{8}$/)]);
+    for (const options of [plain, other]) expect(await driverOn(kernel, {}, options).ensure?.(confined)).toHaveLength(1);
+    kernel.load(DEFAULT_NAME, 'aa');
+    await driverOn(kernel, {}, plain).ensured?.(confined);
+    kernel.load(name, 'bb');
+    await driverOn(kernel, {}, other).ensured?.(confined);
+    for (const options of [plain, other, plain]) expect(await driverOn(kernel, {}, options).ensure?.(confined)).toEqual([]);
+    const [labelled] = await driverOn(kernel, {}, other).planProcess(confined, { part: 'init', noNewPrivileges: false, privilegedExec: false }, run);
+    expect(labelled?.operation.args['label']).toBe(name);
   });
   it('says when the parser ended well and the kernel still does not have it', () => {
     expect(() => driverOn(new FakeKernel()).ensured?.(confined)).toThrow(/does not have it/);
@@ -207,7 +223,8 @@ describe('the template', () => {
   const text = profileText({ name: DEFAULT_NAME, engine: undefined, pinned: false });
   it('names itself wherever it speaks of its own, and includes nothing', () => {
     expect(text).not.toMatch(/include|@\{/);
-    expect(text.match(/"engine-default"/g)?.length).toBe(3);
+    expect(text.match(/"engine-default"/g)?.length).toBe(1);
+    expect(text.match(/peer="engine-default\{,-\*\}"/g)?.length).toBe(2);
     expect(text).not.toMatch(/^abi/m);
   });
   // a word of the parser is worth more than ours

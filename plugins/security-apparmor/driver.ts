@@ -5,7 +5,7 @@ import { REGISTER, type DriverDeps, type Machine, type Probe } from '@engine/cor
 import { type SecurityDriver, type SecurityRequest } from '@engine/core/contracts/security';
 import { type Spec } from '@engine/core/spec';
 import { findParser, loadedProfiles, ownProfile, policyNamespace, whyUnusable, type Files } from './kernel.ts';
-import { DEFAULT_NAME, profileText } from './template.ts';
+import { DEFAULT_NAME, namedProfile, type NamedProfile } from './template.ts';
 
 export interface AppArmorOptions {
   /** `engine-default`, `unconfined` or the name of a profile that is loaded. */
@@ -45,6 +45,8 @@ function missing(name: string): EngineError {
 export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}): SecurityDriver {
   const { machine, state, log, files } = deps;
   const profiles = loadedProfiles(files);
+  /** As this engine has it, under the name that the kernel has it by; a container's spec says {@link DEFAULT_NAME}. */
+  const own = (): NamedProfile => namedProfile({ engine: ownProfile(machine), pinned: files.exists(ABI) });
   const configured = options.profile === undefined || options.profile === DEFAULT_NAME ? undefined : checkName(options.profile, `security.apparmor: ${options.profile}`);
   /** Digests of the kernel that are known to be of our template. */
   let known: string | undefined;
@@ -54,7 +56,7 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
     const why = whyUnusable(machine);
     if (why !== undefined) return why;
     // what is loaded already can be given without it
-    return findParser(files) === undefined && profiles.digest(DEFAULT_NAME) === undefined ? 'apparmor_parser (Debian: apparmor), which loads profiles, is not installed' : undefined;
+    return findParser(files) === undefined && profiles.digest(own().name) === undefined ? 'apparmor_parser (Debian: apparmor), which loads profiles, is not installed' : undefined;
   }
   function unavailable(name: string, why: string): EngineError {
     return fail('ERR_DRIVER_UNAVAILABLE', `AppArmor profile ${name} was asked for, but ${why}`, { operation: 'apparmor', path: name, hint: 'leave it out, or use --security-opt apparmor=unconfined' });
@@ -69,17 +71,16 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
   /** What was asked for outright: on the command line, or by the configuration. */
   const asked = (request: SecurityRequest): string | undefined => profileOption(request.options) ?? (request.privileged ? UNCONFINED : configured);
 
-  const text = (): string => profileText({ name: DEFAULT_NAME, engine: ownProfile(machine), pinned: files.exists(ABI) });
   const digestOf = (value: string): string => createHash('sha256').update(value).digest('hex');
   const key = `loaded.${DEFAULT_NAME}`;
 
   function isCurrent(): boolean {
-    const digest = profiles.digest(DEFAULT_NAME);
+    const digest = profiles.digest(own().name);
     if (digest === undefined) return false;
     if (known === digest) return true;
     try {
       const kept = state.get(key) as { template?: string; digest?: string } | undefined;
-      if (kept?.digest !== digest || kept.template !== digestOf(text())) return false;
+      if (kept?.digest !== digest || kept.template !== digestOf(own().text)) return false;
     } catch (error) {
       log.debug({ error: String(error) }, 'what was loaded is not known');
       return false;
@@ -104,7 +105,7 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
       const namespace = policyNamespace(on);
       if (namespace !== undefined) reasons.push(`in policy namespace ${namespace}`);
       if (!on.capabilities.includes('CAP_MAC_ADMIN')) {
-        if (profiles.digest(DEFAULT_NAME) === undefined) return { available: false, score: 0, reasons: ['CAP_MAC_ADMIN is missing: profiles cannot be loaded'], ...wanted };
+        if (profiles.digest(own().name) === undefined) return { available: false, score: 0, reasons: ['CAP_MAC_ADMIN is missing: profiles cannot be loaded'], ...wanted };
         reasons.push('CAP_MAC_ADMIN is missing: profiles are taken as they are loaded');
       }
       return { available: true, score: 50, reasons, ...wanted };
@@ -144,16 +145,16 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
       const parser = findParser(files);
       // it is there, as somebody else has loaded it, and can't be replaced
       if (parser === undefined || !machine.capabilities.includes('CAP_MAC_ADMIN')) return [];
-      const load = op.execHost({ argv: [parser, '--skip-cache', '--replace', '--quiet'], stdin: Buffer.from(text()), deadline: DEADLINE });
+      const load = op.execHost({ argv: [parser, '--skip-cache', '--replace', '--quiet'], stdin: Buffer.from(own().text), deadline: DEADLINE });
       return [effect(load, { none: 'containers of others may be confined by it: without it they would be free' })];
     },
     ensured(spec) {
       if (spec.process?.apparmorProfile !== DEFAULT_NAME) return;
-      const digest = profiles.digest(DEFAULT_NAME);
+      const digest = profiles.digest(own().name);
       if (digest === undefined) throw fail('ERR_OPERATION_FAILED', `AppArmor profile ${DEFAULT_NAME} was loaded, but the kernel does not have it`, { operation: 'apparmor', path: DEFAULT_NAME, hint: 'somebody removes profiles (aa-remove-unknown, aa-teardown)' });
       known = digest;
       try {
-        state.set(key, { template: digestOf(text()), digest });
+        state.set(key, { template: digestOf(own().text), digest });
       } catch (error) {
         // the database is busy: it only costs the next engine a load
         log.debug({ error: String(error) }, 'what was loaded could not be kept');
@@ -163,7 +164,7 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
     planProcess(spec, { part, privilegedExec }): readonly Step[] {
       const name = spec.process?.apparmorProfile;
       if (!name) return [];
-      const label = privilegedExec ? UNCONFINED : checkName(name, `process.apparmorProfile: ${name}`);
+      const label = privilegedExec ? UNCONFINED : name === DEFAULT_NAME ? own().name : checkName(name, `process.apparmorProfile: ${name}`);
       // `unconfined` is said too: else a profile of the machine for a program of the same path would be taken
       return [step(`${part}.label`, op.execArmor({ proc: REGISTER.proc, label }))];
     },

@@ -1,5 +1,19 @@
+import { createHash } from 'node:crypto';
+
 /** Of the profile that containers have when nothing else is said. */
 export const DEFAULT_NAME = 'engine-default';
+
+/**
+ * What the kernel knows it by. Another template (of another release, of an engine that runs under a profile itself) has a name with a digest, so that engines
+ * of one machine do not replace each other's at each start. The digest is that of the first template; who changes the text leaves it as it is.
+ */
+const FIRST = 'e538f590';
+export interface NamedProfile { readonly name: string; readonly text: string }
+export function namedProfile(facts: Omit<TemplateFacts, 'name'>): NamedProfile {
+  const digest = createHash('sha256').update(profileText({ ...facts, name: DEFAULT_NAME })).digest('hex').slice(0, 8);
+  const name = digest === FIRST ? DEFAULT_NAME : `${DEFAULT_NAME}-${digest}`;
+  return { name, text: profileText({ ...facts, name }) };
+}
 
 export interface TemplateFacts {
   readonly name: string;
@@ -42,9 +56,10 @@ profile "${name}" flags=(attach_disconnected,mediate_deleted) {
   deny pivot_root,
 
   # Within the container, and from the machine; that ps and top may look at their neighbours.
-  signal (send,receive) peer="${name}",
+  # A session may come from an engine with another template.
+  signal (send,receive) peer="${DEFAULT_NAME}{,-*}",
   signal (receive) peer=unconfined,${engine === undefined ? '' : `\n  signal (receive) peer="${engine}",`}
-  ptrace (trace,read,tracedby,readby) peer="${name}",
+  ptrace (trace,read,tracedby,readby) peer="${DEFAULT_NAME}{,-*}",
 
   # Parameters of the kernel (a container's own are set by --sysctl, before the program starts), and its other switches: all but files of processes.
   # self and thread-self are links: what is opened through them has another path.

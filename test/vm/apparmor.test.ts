@@ -148,6 +148,29 @@ describe.skipIf(!hasAppArmor)('AppArmor', () => {
     }
   });
 
+  it('an engine with another template, since it runs under a profile itself, has one of another name, and neither replaces the other\'s', async () => {
+    const other = new TestEngine({ resident: 'off' });
+    const label = ['busybox', 'cat', '/proc/self/attr/apparmor/current'];
+    parse('-r', 'profile test-engine flags=(unconfined) { }');
+    const profiled = (...args: string[]): string => execFileSync('aa-exec', ['-p', 'test-engine', '--', join(import.meta.dirname, '../../bin/engine'), '--root', other.root, '--run-root', other.runRoot, ...args], { encoding: 'utf8', env: { ...process.env, ENGINE_RESIDENT: 'off' } }).trim();
+    try {
+      await importBusybox(other);
+      await engine.ok('run', '--rm', ...label);
+      const theirs = profiled('run', '--rm', '--net', 'none', ...label);
+      expect(theirs).toMatch(/^engine-default-[0-9a-f]{8} \(enforce\)$/);
+      const revision = profileNumber();
+      expect(await engine.ok('run', '--rm', ...label)).toBe('engine-default (enforce)');
+      expect(profiled('run', '--rm', '--net', 'none', ...label)).toBe(theirs);
+      expect(profileNumber()).toBe(revision);
+      // a session of the other engine's is heard by what runs under this one
+      await other.ok('run', '-d', '--net', 'none', '--name', 'mixed', 'busybox', 'sleep', '10000');
+      profiled('exec', 'mixed', 'sh', '-c', 'sleep 1000 & kill -0 1 && kill $!');
+      await other.ok('rm', '-f', 'mixed');
+    } finally {
+      expect(await other.close()).toEqual([]);
+    }
+  });
+
   it('takes a profile of somebody else by its name, and says when it is not there before anything is made', async () => {
     const label = ['busybox', 'cat', '/proc/self/attr/apparmor/current'];
     parse('-r', 'profile test-own flags=(attach_disconnected) { file, capability, network, signal, ptrace, deny /etc/passwd r, }');
