@@ -8,6 +8,7 @@ import { type GroupRequest } from '../contracts/cgroup/index.ts';
 import { type EndpointRequest } from '../contracts/network/index.ts';
 import { type SecurityRequest } from '../contracts/security/index.ts';
 import { type State } from '../state/index.ts';
+import { bundleDevices } from './bundle-devices.ts';
 import { driversOf, need, type ContainerDrivers } from './drivers.ts';
 import { type Registry } from './parts.ts';
 import { namesOf, openNetwork, type OpenNetwork } from './endpoints.ts';
@@ -26,7 +27,8 @@ const isInUserNamespace = (spec: Spec | undefined): boolean => spec?.linux?.name
 export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
-  return { resources: spec?.linux?.resources ?? {}, ownNamespace, ...(path ? { path } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
+  const resources = spec?.linux?.resources ?? {};
+  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
 export function securityRequest(request: ContainerRecord['request']): SecurityRequest {
