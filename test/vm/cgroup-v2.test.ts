@@ -71,6 +71,14 @@ describe.skipIf(unable)('cgroup v2', () => {
     });
   });
 
+  it('of controllers that few have, files are written as they are said: huge pages', async () => {
+    const controllers = read(`${top}/cgroup.controllers`).split(' ');
+    expect(controllers).toContain('hugetlb');
+    const wanted = [{ file: 'hugetlb.2MB.max', value: String(4 << 20) }, { file: 'hugetlb.2MB.rsvd.max', value: String(6 << 20) }];
+    const shown = await engine.ok('run', '--rm', ...wanted.flatMap(({ file, value }) => ['--cgroup-conf', `${file}=${value}`]), 'busybox', 'sh', '-c', `cd /sys/fs/cgroup; cat ${wanted.map(({ file }) => file).join(' ')}`);
+    expect(shown.split('\n')).toEqual(wanted.map(({ value }) => value));
+  });
+
   it('a parent that was named is made with its controllers, and stays', async () => {
     const path = 'engine-test-parent/deep';
     try {
