@@ -173,7 +173,12 @@ ONCE static void report_exit(void) {
 	memory_truth(run.folder, run.plan_fd, &memory);
 	text_add(&t, "{\"code\":%d,\"signal\":%d,\"coreDumped\":%s,", exit_code(s->status), WIFSIGNALED(s->status) ? WTERMSIG(s->status) : 0,
 		WIFSIGNALED(s->status) && WCOREDUMP(s->status) ? "true" : "false");
-	if (memory.killed) text_add(&t, "\"oom\":{\"killed\":true,\"limit\":\"%s\",\"limitBytes\":%lld,\"peakBytes\":%lld},", memory.limit, (long long)memory.limit_bytes, (long long)memory.peak);
+	if (memory.killed) {
+		text_add(&t, "\"oom\":{\"killed\":true,\"limit\":\"%s\"", memory.limit);
+		if (memory.limit_bytes >= 0) text_add(&t, ",\"limitBytes\":%lld", (long long)memory.limit_bytes);
+		if (memory.peak >= 0) text_add(&t, ",\"peakBytes\":%lld", (long long)memory.peak);
+		text_add(&t, "},");
+	}
 	else text_add(&t, "\"oom\":{\"killed\":false},");
 	text_add(&t, "\"finishedAt\":\"%llu\",\"dropped\":%llu}", (unsigned long long)now_ns(), (unsigned long long)log_dropped());
 	write_record("exit", exit_file, buffer, t.used);

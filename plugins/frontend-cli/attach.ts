@@ -76,9 +76,10 @@ export interface AttachOptions {
 }
 
 /** Which limit was hit, so that nobody has to guess what 137 means. */
-function memoryMessage({ oom }: ExitRecord): string {
-  const bytes = oom?.limitBytes === undefined ? '' : ` of ${Math.round(oom.limitBytes / 2 ** 20)} MiB`;
-  return `the container ran out of memory: a process was killed at its ${oom?.limit ?? 'memory'} limit${bytes}; allow more with -m`;
+export function memoryMessage({ oom }: Pick<ExitRecord, 'oom'>): string {
+  // without a limit of its own it was one that it shares with others
+  if (oom?.limitBytes === undefined) return 'the container ran out of memory: it has no limit of its own, so a process was killed at that of a group above (--cgroup-parent), or because the machine had no more';
+  return `the container ran out of memory: a process was killed at its ${oom.limit ?? 'memory'} limit of ${Math.round(oom.limitBytes / 2 ** 20)} MiB; allow more with -m`;
 }
 
 /** Connect this terminal or these pipes with a session. Resolves to the exit code, 0 after a detach. */

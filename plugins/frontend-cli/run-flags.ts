@@ -51,7 +51,7 @@ const own = {
   restart: { type: 'string', value: 'POLICY', help: 'start it again when it ends: no, always, unless-stopped, on-failure[:N]' },
   rm: { type: 'boolean', help: 'remove the container when it has ended' },
   rootfs: { type: 'string', value: 'DIR', help: 'use this folder as root filesystem instead of an image (with --explain)' },
-  'security-opt': { type: 'list', value: 'OPTION', help: 'seccomp=FILE|unconfined, apparmor=NAME|unconfined, no-new-privileges' },
+  'security-opt': { type: 'list', value: 'OPTION', help: 'seccomp=FILE|unconfined, apparmor=NAME|unconfined, systempaths=unconfined, no-new-privileges' },
   'shm-size': { type: 'string', value: 'SIZE', help: 'size of /dev/shm (64m)' },
   'stop-signal': { type: 'string', value: 'SIGNAL', help: 'signal that asks it to stop' },
   'stop-timeout': { type: 'string', value: 'SECONDS', help: 'time until it is killed (10)' },

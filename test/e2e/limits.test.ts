@@ -1,3 +1,4 @@
+import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
 import { unified } from '../helpers/cgroup.ts';
@@ -40,6 +41,21 @@ it('kills a memory hog, says why, and says it again in inspect', async () => {
   expect(killed).toMatchObject({ code: 137, stderr: '' });
   expect(await engine.ok('inspect', '-f', '{{.State.OOMKilled}}', 'killed')).toBe('false');
   await engine.ok('rm', 'killed');
+});
+
+it('does not blame a limit that the container has not', async () => {
+  const top = unified ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
+  const parent = `engine-test-parent-${process.pid}`;
+  if (unified) writeFileSync(`${top}/cgroup.subtree_control`, '+memory');
+  mkdirSync(`${top}/${parent}`);
+  try {
+    writeFileSync(`${top}/${parent}/${unified ? 'memory.max' : 'memory.limit_in_bytes'}`, '20M');
+    const { code, stderr } = await engine.run(['run', '--rm', '--cgroup-parent', `/${parent}`, 'busybox', 'tail', '/dev/zero']);
+    expect(code).toBe(137);
+    expect(stderr).toMatch(/^engine: the container ran out of memory: it has no limit of its own, .*--cgroup-parent.*\n$/);
+  } finally {
+    rmdirSync(`${top}/${parent}`);
+  }
 });
 
 it('tells a limit that is too small for anything to start', async () => {
