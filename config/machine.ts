@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { hostname, machine as architecture, release } from 'node:os';
 import { dirname } from 'node:path';
 import { type Machine, type MachineMount } from '@engine/core/contracts/common';
@@ -49,6 +49,9 @@ export function readMachine(folders: { readonly root: string; readonly runRoot: 
     get namespaces() {
       return namespaces();
     },
+    get idMaps() {
+      return readIdMaps();
+    },
     root: folders.root,
     runRoot: folders.runRoot,
     read: readText,
@@ -61,6 +64,24 @@ function readText(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** A process that ends meanwhile is none. */
+function readIdMaps(): Machine['idMaps'] {
+  const userNamespace = (pid: string): string | undefined => {
+    try {
+      return readlinkSync(`/proc/${pid}/ns/user`);
+    } catch {
+      return undefined;
+    }
+  };
+  const own = userNamespace('self');
+  const processes = new Map<string, string>();
+  for (const pid of readdirSync('/proc')) {
+    const namespace = /^\d/.test(pid) ? userNamespace(pid) : undefined;
+    if (namespace !== undefined && namespace !== own) processes.set(namespace, pid);
+  }
+  return [...processes.values()].map((pid) => ({ uid: readText(`/proc/${pid}/uid_map`) ?? '', gid: readText(`/proc/${pid}/gid_map`) ?? '' }));
 }
 
 /** The lines of a mountinfo file (proc(5)), escapes undone. */

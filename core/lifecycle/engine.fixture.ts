@@ -24,7 +24,7 @@ const available = () => ({ available: true, score: 10, reasons: [] });
 const gone = { none: 'removed for good' } as const;
 
 export const machine: Machine = {
-  kernel: [6, 12], release: '6.12.0', architecture: 'x64', hostname: 'host1', uid: 0, capabilities: [], filesystems: [], mounts: [], namespaces: [], root: '/r', runRoot: '/rr', read: () => undefined,
+  kernel: [6, 12], release: '6.12.0', architecture: 'x64', hostname: 'host1', uid: 0, capabilities: [], filesystems: [], mounts: [], namespaces: [], idMaps: [], root: '/r', runRoot: '/rr', read: () => undefined,
 };
 export const request = (over: Partial<ContainerRequest> = {}): ContainerRequest => ({
   image: 'test', env: [], labels: {}, addHosts: [], terminal: false, openStdin: false, stdinOnce: false, attach: { stdin: false, stdout: true, stderr: true }, detached: false, autoRemove: false,

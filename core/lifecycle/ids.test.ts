@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type ContainerRecord } from '../api/index.ts';
+import { type Machine } from '../contracts/common/index.ts';
 import { type IdMapping } from '../spec/index.ts';
 import { Database } from '../state/database.ts';
 import { idTable, insertIds, isIdConflict } from '../state/ids.ts';
@@ -11,7 +12,7 @@ import { rowChanges } from '../state/tables.ts';
 import { type State } from '../state/index.ts';
 import { chooseIds, idPool, idReport, overlapWarnings, withIds, type ChosenIds } from './ids.ts';
 
-const machine = (files: Readonly<Record<string, string>> = {}) => ({ read: (path: string) => files[path] });
+const machine = (files: Readonly<Record<string, string>> = {}, idMaps: Machine['idMaps'] = []) => ({ read: (path: string) => files[path], idMaps });
 let folder: string;
 let db: Database;
 beforeEach(async () => {
@@ -129,6 +130,12 @@ describe('auto', () => {
     expect(choose('auto:size=15', files).uidMappings[0]?.hostID).toBe(1015);
     expect(() => choose('auto:size=16', files)).toThrow(/no range of 16 uids is free/);
   });
+  it('keeps clear of what processes of other engines have, whoever has all ids excepted', () => {
+    const files = { '/etc/subuid': 'engine:1000:30\n', '/etc/subgid': 'engine:1000:30\n' };
+    const others = machine(files, [{ uid: '         0       1000         15\n', gid: '         0       1015         15\n' }, { uid: '         0          0 4294967295\n', gid: '         0          0 4294967295\n' }]);
+    expect(chooseIds(state(), others, { userns: 'auto:size=15' })).toMatchObject({ uidMappings: [{ hostID: 1015 }], gidMappings: [{ hostID: 1000 }] });
+    expect(() => chooseIds(state(), others, { userns: 'auto:size=16' })).toThrow(/no range of 16 uids is free/);
+  });
 });
 
 it('a map that somebody wrote down is told which containers have ids of it', async () => {
@@ -187,7 +194,7 @@ describe('a claim', () => {
       const db = await Database.open(${JSON.stringify(join(folder, 'state.db'))});
       const files = { '/etc/subuid': 'engine:1000:640\\n', '/etc/subgid': 'engine:1000:640\\n' };
       for (let i = 0; i < 20; i++) await withIds(async () => {
-        const { leased: ids, ...linux } = chooseIds({ ids: idTable(db) }, { read: (path) => files[path] }, { userns: 'auto:size=8' });
+        const { leased: ids, ...linux } = chooseIds({ ids: idTable(db) }, { read: (path) => files[path], idMaps: [] }, { userns: 'auto:size=8' });
         const id = process.pid + '-' + i;
         await db.write(() => rowChanges(db).rows.insertContainer({ id, name: id, created: '', volumes: [], networks: [], ids, spec: { linux } }));
       });

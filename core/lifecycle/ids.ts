@@ -64,6 +64,9 @@ function without(ranges: readonly Range[], taken: readonly Range[]): Range[] {
 const entries = (text: string | undefined): (Range & { readonly owner: string })[] =>
   [...(text ?? '').matchAll(/^([^:#\s][^:\n]*):(\d{1,10}):(\d{1,10})\s*$/gm)].map(([, owner = '', first, size]) => ({ owner, first: Number(first), size: Number(size) }));
 
+/** The ids outside of a uid_map or gid_map, but for those that are the same inside: who has these is fenced in by other means. */
+const rangesOf = (map: string): Range[] => [...map.matchAll(/^\s*(\d+)\s+(\d+)\s+(\d+)$/gm)].flatMap(([, inside, first, size]) => (inside === first ? [] : { first: Number(first), size: Number(size) }));
+
 /** The ids of the host that containers may be given. Never 0. */
 export function idPool(machine: Pick<Machine, 'read'>, kind: Kind): { readonly ranges: readonly Range[]; readonly source: string } {
   const file = `/etc/sub${kind}`;
@@ -90,14 +93,18 @@ function place(free: readonly Range[], size: number, wish: number | undefined): 
   return undefined;
 }
 
-function chooseAuto(state: State, machine: Pick<Machine, 'read'>, text: string): ChosenIds {
+function chooseAuto(state: State, machine: Pick<Machine, 'read' | 'idMaps'>, text: string): ChosenIds {
   const { size, fixed } = parseAuto(text);
   const leased: { kind: Kind; first: number; size: number }[] = [];
+  // containers of other engines and other programs: what is not ours to know is asked of the kernel
+  const { idMaps } = machine;
+  const used = (kind: Kind): Range[] => idMaps.flatMap((map) => rangesOf(map[kind]));
   const maps = (kind: Kind): IdMapping[] => {
     const holes = without([{ first: 0, size }], fixed[kind].map(({ containerID, size: n }) => ({ first: containerID, size: n })));
     const wanted = holes.reduce((sum, hole) => sum + hole.size, 0);
     const { ranges, source } = idPool(machine, kind);
-    const first = wanted === 0 ? 0 : place(without(ranges, [...state.ids.list(kind), ...fixed[kind].map(({ hostID, size: n }) => ({ first: hostID, size: n }))]), wanted, leased[0]?.first);
+    const free = without(ranges, [...state.ids.list(kind), ...used(kind), ...fixed[kind].map(({ hostID, size: n }) => ({ first: hostID, size: n }))]);
+    const first = wanted === 0 ? 0 : place(free, wanted, leased[0]?.first);
     if (first === undefined) throw fail('ERR_NO_ADDRESS', `no range of ${wanted} ${kind}s is free (${source})`, { operation: 'userns', hint: `remove containers, ask for a smaller one with --userns=auto:size=N, or give user ${OWNERS[0]} a larger range in /etc/sub${kind}` });
     let at = first;
     const chosen = holes.map((hole): IdMapping => ({ containerID: hole.first, hostID: (at += hole.size) - hole.size, size: hole.size }));
@@ -119,7 +126,7 @@ const unsupported: Readonly<Record<string, string>> = {
  * What `--userns`, `--uidmap` and `--gidmap` come to; undefined: the ids of the host. Reads only: who writes the container down claims them.
  * Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED, ERR_NO_ADDRESS.
  */
-export function chooseIds(state: State, machine: Pick<Machine, 'read'>, { userns = '', uidMaps, gidMaps }: Pick<ContainerRequest, 'userns' | 'uidMaps' | 'gidMaps'>): ChosenIds | undefined {
+export function chooseIds(state: State, machine: Pick<Machine, 'read' | 'idMaps'>, { userns = '', uidMaps, gidMaps }: Pick<ContainerRequest, 'userns' | 'uidMaps' | 'gidMaps'>): ChosenIds | undefined {
   if (uidMaps?.length || gidMaps?.length) {
     if (userns !== '') throw refuse('conflicting options: --userns and --uidmap or --gidmap', 'leave out one of them');
     return { uidMappings: parseMap(uidMaps ?? gidMaps ?? [], '--uidmap'), gidMappings: parseMap(gidMaps ?? uidMaps ?? [], '--gidmap'), leased: [] };

@@ -52,7 +52,7 @@ describe('real filesystems', () => {
 
 describe('image host', () => {
   const machine: Machine = {
-    kernel: [6, 1], release: '6.1.0', architecture: 'x86_64', hostname: 'h', uid: 0, capabilities: [], filesystems: [], namespaces: [], mounts: [mount('/', 'ext4')],
+    kernel: [6, 1], release: '6.1.0', architecture: 'x86_64', hostname: 'h', uid: 0, capabilities: [], filesystems: [], namespaces: [], idMaps: [], mounts: [mount('/', 'ext4')],
     root: '/var/lib/engine', runRoot: '/run/engine', read: (path) => (path === '/etc/passwd' ? 'root:x:0:0:root:/root:/bin/sh\n' : undefined),
   };
   const source = createImageHost({ machine });

@@ -24,7 +24,7 @@ const docker14 = ['CHOWN', 'DAC_OVERRIDE', 'FSETID', 'FOWNER', 'MKNOD', 'NET_RAW
 const library = createLibseccomp();
 const here = process.arch === 'x64' && library.find() !== undefined;
 const machine = (more: Partial<Machine> = {}): Machine => ({
-  kernel: [6, 1], release: '6.1.0', architecture: 'x64', hostname: 'h', uid: 0, capabilities: [], filesystems: [], mounts: [], namespaces: [], root: '/r', runRoot: '/rr',
+  kernel: [6, 1], release: '6.1.0', architecture: 'x64', hostname: 'h', uid: 0, capabilities: [], filesystems: [], mounts: [], namespaces: [], idMaps: [], root: '/r', runRoot: '/rr',
   read: (path) => (path === '/proc/sys/kernel/seccomp/actions_avail' ? 'kill_process' : undefined), ...more,
 });
 function memoryState(): PluginState & { readonly map: Map<string, unknown> } {

@@ -214,6 +214,6 @@ export function fakeMachine(folders: { readonly root: string; readonly runRoot: 
   const root = { id: 1, parent: 0, device: '8:1', root: '/', target: '/', options: ['rw'], propagation: [], type: 'ext4', source: '/dev/sda1', superOptions: ['rw'] };
   return {
     kernel: [6, 12], release: '6.12.0', architecture: 'x86_64', hostname: 'test', uid: 0, capabilities: ['CAP_SYS_ADMIN'], filesystems: ['ext4', 'overlay', 'btrfs', 'proc', 'tmpfs'],
-    mounts: [root], namespaces: ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'time', 'user', 'uts'], read: () => undefined, ...folders, ...changes,
+    mounts: [root], namespaces: ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'time', 'user', 'uts'], idMaps: [], read: () => undefined, ...folders, ...changes,
   };
 }

@@ -18,6 +18,8 @@ export interface Machine {
   readonly mounts: readonly MachineMount[];
   /** Namespace types of /proc/self/ns (`net`, `user`, `time` …). */
   readonly namespaces: readonly string[];
+  /** uid_map and gid_map (user_namespaces(7)) of each user namespace that a process is in, this one's own excepted. Looks at every process. */
+  readonly idMaps: readonly { readonly uid: string; readonly gid: string }[];
   /** The engine's folders; `root` is where images and snapshots lie. */
   readonly root: string;
   readonly runRoot: string;
