@@ -244,6 +244,8 @@ int do_identity(struct machine *m, const struct op_identity *o)
 	int r = set_ids(m, o);
 	if (r)
 		return r;
+	/* That made it what fs.suid_dumpable says. Until here all capabilities kept others of the same user away: not any more. */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	int64_t uid = 0;
 	/* as the kernel has it without KEEPCAPS: only root's own capabilities survive */

@@ -103,8 +103,8 @@ int do_file_ids(struct machine *m, const struct op_file_ids *o)
 	bool done = (uid_t)setfsuid((uid_t)-1) == st.st_uid && (gid_t)setfsgid((gid_t)-1) == st.st_gid;
 	if (o->like == NO_REGISTER)
 		prctl(PR_SET_SECUREBITS, bits & ~SECBIT_NO_SETUID_FIXUP);
-	if (dumpable == 1)
-		prctl(PR_SET_DUMPABLE, 1);
+	/* the change of ids made it what fs.suid_dumpable says */
+	prctl(PR_SET_DUMPABLE, dumpable == 1);
 	prctl(PR_SET_PDEATHSIG, parent_death);
 	return done ? 0 : -EPERM;
 }

@@ -5,7 +5,7 @@
  */
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** On the older kernel. */
-  kernel: ['test/vm/{apparmor,cgroup-v2}.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
+  kernel: ['test/vm/{apparmor,cgroup-v2,dumpable}.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
   /** What may differ on the newer one, and what one kernel is enough for. */
   differs: ['test/vm/cgroup-v2.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{limits,userns}.test.ts'],
   /** With systemd as pid 1. */
