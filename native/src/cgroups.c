@@ -1,24 +1,95 @@
 /* Killing and removing cgroups, v1 and v2. Paths are the engine's own folders below a cgroup mount. */
 #include "ops.h"
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 
-/* Calls `visit` for the folder and all below it, deepest first. */
-static int walk(int dir, int depth, int (*visit)(int dir, void *context), void *context)
+/* The names of the groups in a group, each with its NUL, an empty one at the end; malloc'ed. */
+static int groups_in(int dir, char **names)
 {
+	size_t used = 0, room = 0;
 	DIR *d = open_entries(dir);
-	int r = 0;
-	if (!d)
-		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
-	for (struct dirent *e; !r && depth < 64 && (e = readdir(d));) {
-		if (e->d_type != DT_DIR || e->d_name[0] == '.')
-			continue;
-		AUTO_CLOSE int child = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (child >= 0)
-			r = walk(child, depth + 1, visit, context);
+	int r = d || errno == ENOENT || errno == ENODEV ? 0 : -errno;
+	*names = NULL;
+	for (struct dirent *e = NULL; !r;) {
+		while (d && (e = readdir(d)) && (e->d_type != DT_DIR || !strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")))
+			;
+		size_t n = d && e ? strlen(e->d_name) + 1 : 1;
+		if (used + n > room) {
+			char *more = realloc(*names, room = 2 * (used + n));
+			if (!more) {
+				r = -ENOMEM;
+				break;
+			}
+			*names = more;
+		}
+		memcpy(*names + used, n > 1 ? e->d_name : "", n);
+		used += n;
+		if (n == 1)
+			break;
 	}
-	closedir(d);
-	return r ? r : visit(dir, context);
+	if (d)
+		closedir(d);
+	return r;
+}
+
+/*
+ * Calls `visit` for the group and all below it, deepest first, and `leave` for each of those below, after all in it. A container may make
+ * groups as deep as it likes: there is one fd, of the group that it is at, and `..` is always the group above, as none can be moved to another.
+ */
+static int walk(int top, int (*visit)(int dir, void *context), void (*leave)(int parent, const char *name), void *context)
+{
+	struct level { char *names, *at; } *levels = NULL;
+	size_t depth = 0, room = 0;
+	int dir = fcntl(top, F_DUPFD_CLOEXEC, 3), r = dir < 0 ? -errno : 0;
+	for (bool entered = true; !r;) {
+		if (entered) {
+			if (depth == room) {
+				struct level *more = realloc(levels, (room = 2 * room + 16) * sizeof *levels);
+				if (!more) {
+					r = -ENOMEM;
+					break;
+				}
+				levels = more;
+			}
+			r = groups_in(dir, &levels[depth].names);
+			levels[depth].at = levels[depth].names;
+			depth++;
+			entered = false;
+			continue;
+		}
+		struct level *here = &levels[depth - 1];
+		int next = *here->at ? openat(dir, here->at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+		if (next >= 0) {
+			entered = true;
+		} else if (!*here->at) {
+			r = visit ? visit(dir, context) : 0;
+			if (r || depth == 1)
+				break;
+			if ((next = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+				r = -errno;
+				break;
+			}
+			free(here->names);
+			depth--;
+			here--;
+		}
+		if (next >= 0) {
+			close(dir);
+			dir = next;
+		}
+		if (entered)
+			continue;
+		if (leave)
+			leave(dir, here->at);
+		here->at += strlen(here->at) + 1;
+	}
+	while (depth)
+		free(levels[--depth].names);
+	free(levels);
+	if (dir >= 0)
+		close(dir);
+	return r;
 }
 
 static int write_text(int dir, const char *file, const char *text)
@@ -85,11 +156,11 @@ int do_cgroup_kill(struct machine *m, const struct op_cgroup_kill *o)
 		/* frozen, nobody forks between the look and the signal */
 		if (v1_freezer && round)
 			write_text(dir, "freezer.state", "FROZEN");
-		int r = walk(dir, 0, kill_here, &count);
+		int r = walk(dir, kill_here, NULL, &count);
 		if (v1_freezer)
-			walk(dir, 0, thaw_here, NULL); /* a frozen v1 task does not die */
+			walk(dir, thaw_here, NULL, NULL); /* a frozen v1 task does not die */
 		else if (!has_kill)
-			walk(dir, 0, thaw2_here, NULL);
+			walk(dir, thaw2_here, NULL, NULL);
 		if (r)
 			return r;
 		if (!count.processes)
@@ -145,25 +216,10 @@ int do_cgroup_evacuate(struct machine *m, const struct op_cgroup_evacuate *o)
 	return 0;
 }
 
-static int remove_below_cgroup(int dir, int depth, int *left)
+/* What is still in use, the rmdir of the group above will tell. */
+static void remove_group(int parent, const char *name)
 {
-	DIR *d = open_entries(dir);
-	int r = 0;
-	if (!d)
-		return errno == ENOENT || errno == ENODEV ? 0 : -errno;
-	for (struct dirent *e; depth < 64 && (e = readdir(d));) {
-		if (e->d_type != DT_DIR || e->d_name[0] == '.')
-			continue;
-		AUTO_CLOSE int child = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (child >= 0)
-			remove_below_cgroup(child, depth + 1, left);
-		if (unlinkat(dir, e->d_name, AT_REMOVEDIR) && errno != ENOENT) {
-			r = -errno;
-			(*left)++;
-		}
-	}
-	closedir(d);
-	return r;
+	unlinkat(parent, name, AT_REMOVEDIR);
 }
 
 int do_cgroup_remove(struct machine *m, const struct op_cgroup_remove *o)
@@ -172,12 +228,12 @@ int do_cgroup_remove(struct machine *m, const struct op_cgroup_remove *o)
 	for (int pause = 1;;) {
 		if (!rmdir(o->path.p) || errno == ENOENT)
 			return 0;
-		int error = errno, left = 0;
+		int error = errno;
 		if (error != EBUSY && error != ENOTEMPTY)
 			return -error;
 		AUTO_CLOSE int dir = open(o->path.p, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (dir >= 0)
-			remove_below_cgroup(dir, 0, &left);
+			walk(dir, NULL, remove_group, NULL);
 		if (!rmdir(o->path.p) || errno == ENOENT)
 			return 0;
 		if (clock_ms() >= until)
@@ -240,7 +296,7 @@ static int64_t oom_kills(int dir)
 	/* v2 counts what happens below too, but for a hierarchy that is mounted with memory_localevents; v1 never does */
 	if (n || fstat(dir, &st) || st.st_nlink <= 2)
 		return n;
-	walk(dir, 0, add_oom_kills, &all);
+	walk(dir, add_oom_kills, NULL, &all);
 	return all;
 }
 

@@ -214,6 +214,39 @@ describe.skipIf(!canRun)('namespaces, cgroups and netlink', () => {
     }
   });
 
+  const hierarchy = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup', freezer].find((folder) => existsSync(`${folder}/cgroup.procs`));
+  it.skipIf(!hierarchy)('kills and removes groups nested deeper than there are fds, or room in a path', () => {
+    const path = mkdtempSync(join(hierarchy as string, 'engine-interpret-'));
+    const python = (script: string): void => void execFileSync('python3', ['-c', `import os, signal, sys\nos.chdir('${path}')\n${script}`], { stdio: ['ignore', 'ignore', 'inherit'] });
+    try {
+      python(`
+for i in range(1100): os.mkdir('.%03d' % (i % 1000)); os.mkdir('other'); os.chdir('.%03d' % (i % 1000))
+pid = os.fork()
+if not pid:
+  signal.pause(); sys.exit()
+open('cgroup.procs', 'w').write(str(pid))`);
+      expect(run([op.cgroupRemove({ path, deadline: 30 })]).result).toBe(E.EBUSY);
+      expect(run([op.cgroupKill({ path, deadline: 20_000 }), op.cgroupRemove({ path, deadline: 20_000 })]).failures).toEqual([]);
+      expect(existsSync(path)).toBe(false);
+    } finally {
+      // only after a failure
+      if (existsSync(path)) {
+        python(`
+import time
+down = []
+while any(n.startswith('.') for n in os.listdir()):
+  down.append([n for n in os.listdir() if n.startswith('.')][0]); os.chdir(down[-1])
+for pid in open('cgroup.procs').read().split(): os.kill(int(pid), 9)
+time.sleep(1)
+for name in reversed(down):
+  os.chdir('..')
+  if os.path.isdir('other'): os.rmdir('other')
+  os.rmdir(name)`);
+        rmdirSync(path);
+      }
+    }
+  });
+
   it.skipIf(!existsSync('/sys/fs/cgroup/memory/tasks'))('reads the OOM counters of v1', () => {
     const path = mkdtempSync('/sys/fs/cgroup/memory/engine-interpret-');
     try {
