@@ -28,3 +28,19 @@ describe('a mount that cannot be shown with other owners', () => {
     for (const storage of ['acme', undefined]) expect(told('linux-base', storage)).toMatchObject({ path: '/data', plugin: 'linux-base', hint: expect.stringContaining('leave out the mount option') as string });
   });
 });
+
+describe('a value that the kernel refuses', () => {
+  const told = (operation: PlannedStep['operation'], errno: number, pointer?: string) => {
+    const origin = { plugin: 'acme', hook: 'applyLimits', ...(pointer !== undefined && { pointer }) };
+    const plan = encodePlan({ steps: [{ slot: operation.name === 'timeOffsets' ? 'stage.namespaces' : 'shim.limits', operation, undo: [], origin }] });
+    return blame(plan, failed(decodePlan(plan).steps[0]?.index ?? -1, errno));
+  };
+  const write = op.writeFile({ path: '/sys/fs/cgroup/a/misc.max', data: Buffer.from('sev x') });
+
+  it('stands in the hint, with the field of the spec that asked for it', () => {
+    expect(told(write, 22, '/linux/resources')).toMatchObject({ errno: 'EINVAL', path: '/sys/fs/cgroup/a/misc.max', hint: 'the kernel does not take "sev x" there; change it in linux.resources' });
+    expect(told(write, 2, '/linux/resources')).toMatchObject({ errno: 'ENOENT', hint: 'this kernel has no such file; leave out what asks for it in linux.resources' });
+    expect(told(write, 13, '/linux/resources').hint).toBe('');
+    expect(told(op.timeOffsets({ offsets: 'boottime -9 0' }), 34, '/linux/timeOffsets').hint).toContain('before 0');
+  });
+});

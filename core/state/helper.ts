@@ -54,8 +54,21 @@ export function operationFailed(failure: Failure, step: DecodedStep | undefined)
   const text = `${operation} ${path}`.trim();
   return fail('ERR_OPERATION_FAILED', `${text} failed${failure.detail ? `: ${failure.detail}` : ''}`, {
     operation, errno: errnoName(failure.errno), ...(path && { path }), ...(step && { plugin: step.origin.plugin }), data: { index: failure.index, detail: failure.detail },
-    ...(operation === 'shiftTree' && errnoName(failure.errno) === 'ERANGE' && { hint: 'give the container more ids, e.g. --userns=auto:size=N' }),
+    ...hintFor(errnoName(failure.errno), step),
   });
+}
+
+/** What to change, where the operation tells more than its errno. */
+function hintFor(errno: string, step: DecodedStep | undefined): { readonly hint?: string } {
+  const { name, args } = step?.operation ?? {};
+  if (name === 'shiftTree' && errno === 'ERANGE') return { hint: 'give the container more ids, e.g. --userns=auto:size=N' };
+  if (name === 'timeOffsets' && errno === 'ERANGE') return { hint: 'no clock of a container can be set to before 0, which is when this machine was started, or further ahead than some 146 years' };
+  if (name === 'sysctl' && errno === 'EINVAL') return { hint: `the kernel does not take ${JSON.stringify(String((args as { readonly value: string }).value).slice(0, 80))} for it` };
+  if (name !== 'writeFile' || !step?.origin.pointer) return {};
+  const asked = step.origin.pointer.slice(1).replaceAll('/', '.');
+  if (errno === 'ENOENT') return { hint: `this kernel has no such file; leave out what asks for it in ${asked}` };
+  const text = Buffer.from((args as { readonly data: Uint8Array }).data).toString('latin1');
+  return errno === 'EINVAL' || errno === 'ERANGE' ? { hint: `the kernel does not take ${JSON.stringify(text.slice(0, 80))} there; change it in ${asked}` } : {};
 }
 
 /** The steps of a plan file by index; nothing when it cannot be read. */

@@ -63,11 +63,15 @@ function fieldsOf(resources: LinuxResources): string[] {
   return names;
 }
 
+const hints: Readonly<Record<string, string>> = {
+  hugepageLimits: 'mount the hugetlb controller, or enable it with +hugetlb in cgroup.subtree_control of the unified hierarchy',
+  unified: 'leave out --cgroup-conf: it names files of cgroup v2, and the controllers of this machine are on v1 hierarchies',
+};
 /** Errors: ERR_FEATURE_MISSING names the first field that can't be honoured. */
 export function refuseUnhonoured(resources: LinuxResources, can: ReadonlySet<string>): void {
   for (const name of fieldsOf(resources)) {
     if (can.has(name)) continue;
-    const hint = name === 'hugepageLimits' ? 'mount the hugetlb controller, or enable it with +hugetlb in cgroup.subtree_control of the unified hierarchy' : 'leave this limit out, or mount the controller it needs';
+    const hint = hints[name] ?? 'leave this limit out, or mount the controller it needs';
     throw fail('ERR_FEATURE_MISSING', `the cgroup hierarchies of this machine cannot honour linux.resources.${name}`, { path: name, hint });
   }
 }

@@ -220,6 +220,7 @@ describe('time and cgroup namespaces', () => {
     await engine.ok('run', '-d', '--name', 'ahead', '--time-offset', 'boottime=5000000', 'busybox', 'sleep', '1000');
     expect(Number((await engine.ok('exec', 'ahead', 'cat', '/proc/uptime')).split(' ')[0])).toBeGreaterThan(5000000);
     await engine.ok('rm', '-f', 'ahead');
+    expect(await refusal('run', '--rm', '--time-offset', 'boottime=-99999999', 'busybox', 'true')).toMatch(/ERANGE.*no clock of a container can be set to before 0/);
     expect(await refusal('run', '--rm', '--time-offset', 'realtime=5', 'busybox', 'true')).toContain('monotonic=SECONDS or boottime=SECONDS');
   });
   it('a container sees itself as the root of its cgroups, and cannot change them', async () => {

@@ -12,4 +12,6 @@ export const parts: Readonly<Record<string, readonly string[]>> = {
   systemd: ['test/vm/systemd.test.ts'],
   /** What `kernel` lacks. */
   more: ['test/vm/storage.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
+  /** Attacks, and what protects from them: links, devices, other people's namespaces; firewalls and names. */
+  attacks: ['test/advisories/{process,rootfs,users,shim,race,network,network-attacks}.test.ts', 'test/e2e/network-{bridge,names}.test.ts'],
 };

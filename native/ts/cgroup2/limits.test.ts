@@ -70,6 +70,10 @@ describe('limits of the unified hierarchy', () => {
     expect(code(() => compile({ unified: { 'foo.max': '1' } }))).toBe('ERR_FEATURE_MISSING');
     expect(() => compile({ unified: { 'io.bfq.weight': '5' } })).toThrow(expect.objectContaining({ code: 'ERR_FEATURE_MISSING', path: 'unified.io.bfq.weight' }) as Error);
     for (const value of ['', 'x\0y', 'x'.repeat(5000)]) expect(code(() => compile({ unified: { 'memory.high': value } }))).toBe('ERR_INVALID_VALUE');
+    for (const [file, value] of [['memory.high', 'zz'], ['memory.min', '4MB'], ['memory.low', '-1'], ['hugetlb.2MB.max', 'some'], ['pids.max', 'nope'], ['cpu.weight', 'much'], ['io.weight', '8:0']] as const) {
+      expect(() => compile({ unified: { [file]: value } }), file).toThrow(expect.objectContaining({ code: 'ERR_INVALID_VALUE', path: `unified.${file}`, message: expect.stringContaining(value) as string, hint: expect.stringContaining('give') as string }) as Error);
+    }
+    expect(compile({ unified: { 'memory.min': '4M', 'memory.low': '1g', 'memory.high': 'max', 'pids.max': '7', 'io.weight': 'default 100' } })).toEqual(['memory.min=4194304', 'memory.low=1073741824', 'memory.high=max', 'pids.max=7', 'io.weight=default 100']);
     expect(compile({ unified: { 'hugetlb.2MB.rsvd.max': '0', 'io.latency': '8:0 target=1000', 'misc.max': 'sev 1', 'memory.oom.group': '1' } })).toHaveLength(4);
   });
 });

@@ -182,6 +182,14 @@ function otherLimits({ pids, hugepageLimits = [], rdma = {} }: LinuxResources): 
   return limits;
 }
 
+const sizes = /^(memory\.(max|high|low|min|swap\.max|swap\.high|zswap\.max)|hugetlb\.\w+\.(rsvd\.)?max)$/;
+/** A size as the kernel takes it (memparse) as plain bytes, which is what systemd takes. */
+function parseSize(text: string): string | undefined {
+  const [, number, unit = ''] = /^(\d{1,19})([KMGTP]?)$/i.exec(text) ?? [];
+  if (number === undefined) return text === 'max' ? text : undefined;
+  return String(BigInt(number) << BigInt(10 * ' KMGTP'.indexOf(unit.toUpperCase() || ' ')));
+}
+
 /** `linux.resources.unified`: written as it is, after everything else. A value of several lines is several writes, as io.max and rdma.max want. */
 function unifiedLimits({ unified = {} }: LinuxResources, { controllers, has }: UnifiedAbilities): UnifiedLimit[] {
   return Object.entries(unified).flatMap(([file, value]) => {
@@ -192,8 +200,16 @@ function unifiedLimits({ unified = {} }: LinuxResources, { controllers, has }: U
     if (/\.(?:pressure|stat|current|peak|events|events\.local|numa_stat)$/.test(file)) throw wrong('is not a limit');
     if (!controllers.has(controller)) throw fail('ERR_FEATURE_MISSING', `unified: controller ${controller} of ${file} is not there`, { path: `unified.${file}`, hint: `there are ${[...controllers].join(' ') || 'none'}` });
     if (!has(file)) throw fail('ERR_FEATURE_MISSING', `unified: the kernel has no ${file}`, { path: `unified.${file}`, hint: 'it needs a newer kernel, or one built with it; leave it out' });
+    const refuse = (why: string, hint: string): never => {
+      throw wrong(why, hint);
+    };
     if (typeof value !== 'string' || value.length === 0 || value.length > 4096 || value.includes('\0')) throw wrong('has no value that could be written');
-    return value.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => ({ file, value: line }));
+    const lines = value.split('\n').map((line) => line.trim()).filter(Boolean);
+    if (sizes.test(file)) return lines.map((line) => ({ file, value: parseSize(line) ?? refuse(`${JSON.stringify(line)} is no size`, 'give bytes, with K, M, G or T after the number if you like, or max') }));
+    if (file === 'pids.max' && !/^(max|\d{1,19})$/.test(value.trim())) refuse(`${JSON.stringify(value)} is no number`, 'give a number, or max');
+    if (file === 'cpu.weight' && !/^\d{1,5}$/.test(value.trim())) refuse(`${JSON.stringify(value)} is no weight`, 'give a number from 1 to 10000');
+    if (/^io\.(bfq\.)?weight$/.test(file) && lines.some((line) => !/^((default|\d+:\d+) )?(\d{1,5}|default)$/.test(line))) refuse(`${JSON.stringify(value)} is no weight`, 'give a number from 1 to 10000, with default or MAJOR:MINOR before it if you like');
+    return lines.map((line) => ({ file, value: line }));
   });
 }
 
