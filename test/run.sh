@@ -55,7 +55,7 @@ vm_begin() {
 # vm_beside: what must not take long, see test/vm/selection.ts.
 vm_beside() { vm_begin 6.1 kernel --; vm_begin 6.12 differs systemd:systemd --; }
 # vm_all [ARGUMENT...]: all of it on both kernels; systemd on the newer one.
-vm_all() { vm_begin 6.1 kernel more -- "$@"; vm_begin 6.12 kernel more systemd:systemd -- "$@"; }
+vm_all() { vm_begin 6.1 kernel more attacks -- "$@"; vm_begin 6.12 kernel more attacks systemd:systemd -- "$@"; }
 # vm_end: waits for the guests and counts what they say.
 vm_end() {
   for lane in $lanes; do wait "$lane"; done
@@ -81,7 +81,7 @@ case ${1:-all} in
   vm)
     shift
     case ${1:-} in
-      6.1 | 6.12) kernel=$1; shift; vm_begin "$kernel" kernel more systemd:systemd -- "$@" ;;
+      6.1 | 6.12) kernel=$1; shift; vm_begin "$kernel" kernel more attacks systemd:systemd -- "$@" ;;
       *) vm_all "$@" ;;
     esac
     vm_end ;;

@@ -1,7 +1,7 @@
 /**
  * What runs in the guests of the stock-kernel tier, by part; a guest takes one. Everything is 5 to 50 times slower in there: what asks the kernel for
  * something belongs here, what tests our own words and files is tested outside. `kernel`, `differs` and `systemd` run beside all other tests, which must end in
- * half an hour; `more` when guests are asked for alone (test/run.sh vm).
+ * half an hour; all of them when guests are asked for alone (test/run.sh vm).
  */
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** On the older kernel. */
@@ -13,5 +13,5 @@ export const parts: Readonly<Record<string, readonly string[]>> = {
   /** What `kernel` lacks. */
   more: ['test/vm/storage.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
   /** Attacks, and what protects from them: links, devices, other people's namespaces; firewalls and names. */
-  attacks: ['test/advisories/{process,rootfs,users,shim,race,network,network-attacks}.test.ts', 'test/e2e/network-{bridge,names}.test.ts'],
+  attacks: ['test/advisories/{process,rootfs,users,shim,network}.test.ts', 'test/e2e/network-bridge.test.ts'],
 };
