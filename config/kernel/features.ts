@@ -15,9 +15,9 @@ export interface KernelFeature {
   readonly probe: Probe;
   /** How the probe asks, for the docs. */
   readonly asked: 'call' | 'file' | 'version';
-  /** Where the other way was taken in a test. `old`: with the feature made to fail (test/e2e/old-kernel.test.ts). */
   /** Does anything use it on such a machine? Default: yes. */
   readonly when?: (view: KernelView) => boolean;
+  /** Where the other way was taken in a test. `old`: with the feature made to fail (test/e2e/old-kernel.test.ts). */
   readonly tested: 'always there' | 'old' | '6.1' | 'unit' | 'v1' | 'machine' | 'reasoned';
 }
 
