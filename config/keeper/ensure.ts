@@ -11,7 +11,6 @@ import { builtAt, hasRuns, keeperOf, readInfo, readWork, type Service, type Work
 
 /** Seconds without a run after which a keeper ends. */
 const IDLE = 60;
-/** Longest time that a first start on a network waits for its keeper, ms. */
 const PATIENCE = 3000;
 const POLL = 3;
 
@@ -19,6 +18,8 @@ export interface KeepOptions {
   readonly log?: Pick<Logger, 'warn'>;
   readonly calls?: Pick<Syscalls, 'lock' | 'close'>;
   readonly idle?: number;
+  /** Longest time that a first start on a network waits for its keeper, ms. */
+  readonly patience?: number;
   /** Starts a process that takes the lock, or, with `replace`, comes after who holds it; for tests. */
   readonly start?: (runRoot: string, replace: boolean) => void;
   /** When this program was built. */
@@ -27,7 +28,7 @@ export interface KeepOptions {
 
 /**
  * What has the services of these plugins run, for EngineParts.keep. Each call looks whether they do: two system calls and a lock that is refused. Undefined then; otherwise a
- * promise that resolves when they do, or after three seconds at most; it never rejects. Who doesn't wait for it starts a container whose first names may be refused.
+ * promise that resolves when they do, or after `patience` at most; it never rejects. Who doesn't wait for it starts a container whose first names may be refused.
  */
 export function createKeep(
   config: Pick<Config, 'logLevel'>, { runRoot, instance }: { readonly runRoot: string; readonly instance: string }, plugins: readonly Pick<KnownPlugin, 'manifest' | 'builtin' | 'source' | 'options'>[], options: KeepOptions = {},
@@ -35,7 +36,7 @@ export function createKeep(
   const wanted = plugins.flatMap(({ manifest, builtin, source, options: own }): Service[] =>
     manifest.service === undefined ? [] : [{ plugin: manifest.name, version: manifest.version, ...(builtin ? {} : { module: join(source, manifest.service) }), options: own }]);
   if (wanted.length === 0) return () => {};
-  const { log, idle = IDLE, start = launch } = options;
+  const { log, idle = IDLE, patience = PATIENCE, start = launch } = options;
   const lockFile = join(runRoot, FILES.lock);
   const workFile = join(runRoot, FILES.work);
   const level = ['silent', 'error', 'warn', 'info'].includes(config.logLevel) ? 'info' : config.logLevel;
@@ -65,7 +66,7 @@ export function createKeep(
   const wait = (first: () => void): Promise<void> => {
     underWay ??= (async () => {
       first();
-      for (const end = Date.now() + PATIENCE; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, POLL))) {
+      for (const end = Date.now() + patience; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, POLL))) {
         const info = readInfo(runRoot);
         if (info?.ready && !info.ending && info.built >= (built ?? 0) && keeperOf(runRoot) !== undefined) return;
       }

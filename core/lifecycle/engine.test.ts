@@ -30,7 +30,7 @@ describe('life of a container', () => {
     await engine.containers.remove('one', { force: false, volumes: false });
     expect(fs.existsSync(path.join(fixture.folder, 'root', 'containers', record.id))).toBe(false);
     expect(fs.readdirSync(path.join(fixture.folder, 'data', 'snapshots'))).toEqual([]);
-    expect(events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
+    await expect.poll(() => events).toEqual(['container create', 'container start', 'container die', 'container destroy']);
   });
 
   it('removes a container with --rm after its end, with its anonymous volumes', async () => {

@@ -148,6 +148,9 @@ it('a map that somebody wrote down is told which containers have ids of it', asy
   expect(warnings(choose('0:1009:10'))).toEqual([`container new shares uids from 1009 to 1009 of this machine with container name-of-${first}; --userns=auto gives ids that nobody else has`]);
   expect(warnings(choose('', {}, { uidMaps: ['0:20000:5'], gidMaps: ['0:7019:5'] }))).toEqual([expect.stringContaining(`gids from 7019 to 7019 of this machine with container name-of-${auto};`) as string]);
   expect(warnings(choose('0:900:9000')).map((text) => /name-of-\S+(?=;)/.exec(text)?.[0]).sort()).toEqual([first, auto].map((id) => `name-of-${id}`).sort());
+  // two that share files
+  expect(warnings(choose('0:1000:10'))).toEqual([]);
+  expect(warnings({ ...choose(`0:5000:20`), leased: [] }).length).toBe(1);
   // its own ranges, and those that are leased, of which the database takes care
   expect(warnings(choose('0:1000:10'), { id: first })).toEqual([]);
   expect(warnings({ ...choose('0:1000:10'), leased: [{ kind: 'uid', first: 1000, size: 10 }, { kind: 'gid', first: 1000, size: 10 }] })).toEqual([]);

@@ -143,7 +143,7 @@ export function chooseIds(state: State, machine: Pick<Machine, 'read' | 'idMaps'
 
 /**
  * Words for each other container whose ids on the host are among those that somebody wrote down for `record`: what both may do to one another's files and
- * processes is then fenced by namespaces only. It is no error: two containers that share files are given the same maps. Read before the row is there.
+ * processes is then fenced by namespaces only. It is no error, and two that share files are given the same map, which needs no words. Read before the row is there.
  */
 export function overlapWarnings(state: State, { id, name, ids: leased = [], spec }: Pick<ContainerRecord, 'id' | 'name' | 'ids' | 'spec'>): readonly string[] {
   const others = new Map<string, string>();
@@ -151,7 +151,9 @@ export function overlapWarnings(state: State, { id, name, ids: leased = [], spec
     // `spec` is a bundle's too, which may lack anything
     for (const { hostID, size } of spec?.linux?.[`${kind}Mappings`] ?? []) {
       if (leased.some((range) => range.kind === kind && range.first === hostID)) continue;
-      for (const { container, first, size: n } of state.ids.list(kind)) {
+      for (const { container, first, size: n, leased: alone } of state.ids.list(kind)) {
+        // the same map twice is meant: these two share files
+        if (!alone && first === hostID && n === size) continue;
         if (container !== id && first < hostID + size && first + n > hostID && !others.has(container)) others.set(container, `${kind}s from ${Math.max(first, hostID)} to ${Math.min(first + n, hostID + size) - 1}`);
       }
     }

@@ -89,8 +89,9 @@ describe.skipIf(!isSystemd)('under systemd', () => {
   });
 
   it('takes a slice as parent, and nothing else', async () => {
-    await engine.ok('run', '-d', '--name', 'deep', '--cgroup-parent', 'engtest-deep.slice', 'busybox', 'sleep', '1000');
+    await engine.ok('run', '-d', '--name', 'deep', '--cgroup-parent', 'engtest-deep.slice', '--cgroup-conf', 'memory.min=4M', 'busybox', 'sleep', '1000');
     const { unit, inside } = await scopeOf('deep');
+    expect([await show(unit, 'MemoryMin'), read(join(inside, 'memory.min'))]).toEqual([String(4 << 20), `${4 << 20}\n`]);
     expect(inside).toContain(`${top}/engtest.slice/engtest-deep.slice/${unit}/`);
     await engine.ok('rm', '-f', 'deep');
     const { code, stderr } = await engine.run(['run', '--rm', '--cgroup-parent', '/docker', 'busybox', 'true']);
