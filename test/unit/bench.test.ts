@@ -81,7 +81,7 @@ describe('the driver', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it('measures until the answer, and until what was left is gone', async () => {
-    const script = `touch ${folder}/run-%i; { sleep 0.05; rm ${folder}/run-%i; } >/dev/null 2>&1 &`;
+    const script = `touch ${folder}/run-%i; { sleep 0.5; rm ${folder}/run-%i; } >/dev/null 2>&1 &`;
     const { answered, gone, window } = await driver.run({ argv: ['/bin/sh', '-c', script], env }, { runs: 3, gone: ['-f', `${folder}:run-`] });
     expect(answered).toHaveLength(3);
     expect(gone).toHaveLength(3);
@@ -90,7 +90,7 @@ describe('the driver', () => {
   });
   it('sees processes that go on, and leaves alone those of others', async () => {
     const own = join(folder, 'own');
-    const { answered, gone } = await driver.run({ argv: ['/bin/sh', '-c', `sh -c 'sleep 0.05; : ${own}' >/dev/null 2>&1 &`], env }, { runs: 2, gone: ['-c', `sh:${own}`] });
+    const { answered, gone } = await driver.run({ argv: ['/bin/sh', '-c', `sh -c 'touch ${own}; sleep 0.5; rm ${own}' >/dev/null 2>&1 & until [ -e ${own} ]; do :; done`], env }, { runs: 2, gone: ['-c', `sh:${own}`] });
     for (const [i, time] of gone.entries()) expect(time - (answered[i] ?? NaN)).toBeGreaterThan(20);
     expect(gone).toHaveLength(2);
   });
