@@ -10,13 +10,11 @@ import { createLocalDns } from './driver.ts';
 
 describeSuite('local on a fake machine', dnsSuite, { bench: () => fakeBench(), create: createLocalDns });
 
-it('to ask whether a network is known takes microseconds', async () => {
+it('to ask for a network that is known is to be told that nothing is to be done, at once', async () => {
   const bench = await fakeBench();
   const c = new DnsContext(bench, createLocalDns(bench.deps));
   await apply(bench, c.driver.ensure(c.network()));
-  const from = performance.now();
-  for (let i = 0; i < 1000; i++) c.driver.ensure(c.network());
-  assert.ok(performance.now() - from < 300, `${performance.now() - from} µs`);
+  assert.deepEqual(c.driver.ensure(c.network()), []);
   await bench.close();
 });
 

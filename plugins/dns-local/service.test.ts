@@ -196,7 +196,8 @@ describe.skipIf(process.getuid?.() !== 0)('in a network namespace', () => {
     await world.order({ stop: 0 });
     await world.start();
     assert.equal(rcode(await world.ask('example.org')), 'SERVFAIL');
-    assert.ok(Date.now() - then < 1500);
+    // one that is silent is waited for twice as long, and longer
+    assert.ok(Date.now() - then < 2900);
   });
 
   it('an answer under another id is none', async () => {
@@ -233,7 +234,7 @@ describe.skipIf(process.getuid?.() !== 0)('in a network namespace', () => {
     await world.start();
     const from = Date.now();
     assert.equal(rcode(await world.ask('example.org')), 'SERVFAIL');
-    assert.ok(Date.now() - from < 1500);
+    assert.ok(Date.now() - from < 2900);
   });
 
   it('a stranger hears nothing, by UDP and by TCP; and no packet ends it', async () => {
