@@ -1,3 +1,3 @@
-import { start } from './program.ts';
+import { end, start } from './program.ts';
 
-void start();
+void start().then(end);

@@ -1,3 +1,4 @@
+import { endProcess } from '@engine/native/end';
 import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Engine } from '@engine/core/api';
 import { type Invocation } from '@engine/core/contracts/frontend';
@@ -91,4 +92,9 @@ export async function start(): Promise<void> {
     if (!isEngineError(error) && process.env.ENGINE_LOG_LEVEL === 'debug') process.stderr.write(`${(error as Error).stack}\n`);
     process.exitCode = exitCodeOf(error);
   }
+}
+
+/** After `start`: what Node does at its natural end, taking its heap apart, is of no use to anybody. */
+export function end(): never {
+  return endProcess();
 }

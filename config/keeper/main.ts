@@ -1,3 +1,4 @@
+import { endProcess } from '@engine/native/end';
 import { FILES } from './place.ts';
 import { boundedWriter, createPlainLog } from './log.ts';
 import { keep } from './keeper.ts';
@@ -34,10 +35,10 @@ if (runRoot === undefined || !runRoot.startsWith('/')) {
   process.exitCode = 2;
 } else {
   main(runRoot).then(
-    () => process.exit(0),
+    () => endProcess(0),
     (error: unknown) => {
       process.stderr.write(`engine keeper: ${String((error as Error).stack ?? error)}\n`);
-      process.exit(1);
+      endProcess(1);
     },
   );
 }

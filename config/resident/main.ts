@@ -1,3 +1,4 @@
+import { endProcess } from '@engine/native/end';
 import { chmodSync, closeSync, mkdirSync, renameSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { createServer as listen, type Server as Listener } from 'node:net';
 import { join } from 'node:path';
@@ -191,7 +192,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   await server.cancel(why === 'a fault' ? 'the resident engine met an internal error and ends; containers go on' : 'the resident engine was stopped; containers go on');
   await Promise.race([instances.close(), new Promise((resolve) => setTimeout(resolve, PATIENCE))]).catch((error: unknown) => log.error(describeError(error)));
   await watchdog.stop();
-  process.exit(why === 'a fault' ? 1 : 0);
+  endProcess(why === 'a fault' ? 1 : 0);
 }
 
 async function startListening(listener: Listener, fd: number | undefined, path: string): Promise<void> {

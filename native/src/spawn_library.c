@@ -218,3 +218,30 @@ EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
 		if (errno != EINTR) return -errno;
 	}
 }
+
+/*
+ * The same library as an addon of Node's, for what cannot wait until koffi is loaded. process.exit() joins V8's threads, and one of them may wait for
+ * a garbage collection by the thread that joins it (nodejs/node#54918): the process would stay for ever, with its locks.
+ */
+typedef struct napi_env__ *napi_env;
+typedef struct napi_value__ *napi_value;
+typedef napi_value (*napi_callback)(napi_env env, void *info);
+extern int napi_create_function(napi_env env, const char *name, size_t length, napi_callback function, void *data, napi_value *result) __attribute__((weak));
+extern int napi_set_named_property(napi_env env, napi_value object, const char *name, napi_value value) __attribute__((weak));
+extern int napi_get_cb_info(napi_env env, void *info, size_t *count, napi_value *arguments, napi_value *self, void **data) __attribute__((weak));
+extern int napi_get_value_int32(napi_env env, napi_value value, int32_t *result) __attribute__((weak));
+
+static napi_value end_now(napi_env env, void *info) {
+	size_t count = 1;
+	napi_value code;
+	int32_t status = 1;
+	if (!napi_get_cb_info(env, info, &count, &code, NULL, NULL) && count) napi_get_value_int32(env, code, &status);
+	_exit(status);
+}
+
+EXPORT napi_value napi_register_module_v1(napi_env env, napi_value exports) {
+	napi_value function;
+	if (!napi_create_function(env, "end", SIZE_MAX, end_now, NULL, &function)) napi_set_named_property(env, exports, "end", function);
+	return exports;
+}
+EXPORT int32_t node_api_module_get_api_version_v1(void) { return 8; }

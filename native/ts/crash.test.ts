@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { BITS, decodePlan, op, step } from '@engine/core/plan';
 import { createNative } from './index.ts';
-import { binaryFolder } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
 import { decodeFailure } from './frames.ts';
 import { Bench, bytesOf, unable, type Container, type Talk } from './testing.ts';
 

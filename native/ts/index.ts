@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { type Lock, type Native } from '@engine/core/native';
 import { isPortFree, portHolder } from './ports.ts';
 import { connectShim, spawnShim } from './shim.ts';
-import { binaryFolder, createSyscalls, type Syscalls } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
+import { createSyscalls, type Syscalls } from './syscalls.ts';
 
 export { defineLibrary, errnoName, type CallResult, type CType, type FunctionType, type Library } from './library.ts';
 export { createRecordingSyscalls, createSyscalls, type Syscalls } from './syscalls.ts';

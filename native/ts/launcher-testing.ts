@@ -10,7 +10,8 @@ import { FRAME } from '@engine/core/plan';
 import { encodeFrame, FrameReader } from './frames.ts';
 import { LAUNCH, RELAY } from './launch.ts';
 import { decodeRequest, type LaunchRequest } from './launch-request.ts';
-import { binaryFolder, createSyscalls } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
+import { createSyscalls } from './syscalls.ts';
 
 /** Another build, with sanitizers for example, by ENGINE_TEST_LAUNCHER. */
 export const launcherBinary = process.env.ENGINE_TEST_LAUNCHER ?? join(binaryFolder(), 'engine-launcher');

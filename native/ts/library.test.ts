@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createNative } from './index.ts';
 import { defineLibrary, errnoName } from './library.ts';
-import { binaryFolder, createRecordingSyscalls } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
+import { createRecordingSyscalls } from './syscalls.ts';
 
 const libc = 'libc.so.6';
 

@@ -7,7 +7,8 @@ import { BITS, decodePlan, FRAME, op, step } from '@engine/core/plan';
 import { decodeFailure } from './frames.ts';
 import { createNative } from './index.ts';
 import { createConnection } from './shim.ts';
-import { binaryFolder, createSyscalls } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
+import { createSyscalls } from './syscalls.ts';
 import { Bench, bytesOf, Talk, unable, type Container } from './testing.ts';
 
 const { stdin, stdinOnce, terminal, attachStdin, attachStdout, attachStderr } = BITS.STDIO;

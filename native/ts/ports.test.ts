@@ -10,7 +10,7 @@ import { CLONE_NEWNET } from './constants.ts';
 import { decodeFailure } from './frames.ts';
 import { createNative } from './index.ts';
 import { portHolder, portText } from './ports.ts';
-import { binaryFolder } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
 import { Bench, bytesOf, unable, type Container, type Talk } from './testing.ts';
 
 const native = createNative();

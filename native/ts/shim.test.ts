@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { BITS, FRAME, op, step } from '@engine/core/plan';
 import { decodeBarrier, decodeFailure } from './frames.ts';
 import { createNative } from './index.ts';
-import { binaryFolder } from './syscalls.ts';
+import { binaryFolder } from './binaries.ts';
 import { Bench, bytesOf, namespaces, unable, type Talk } from './testing.ts';
 
 const { stdin, stdinOnce, terminal, attachStdin, attachStdout, attachStderr } = BITS.STDIO;

@@ -1,6 +1,7 @@
-import { closeSync, existsSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail } from '@engine/core/errors';
+import { binaryFolder } from './binaries.ts';
 import { defineLibrary, errnoName } from './library.ts';
 
 /** What the engine itself asks of the kernel beyond node:fs. Results are plain numbers; every failure is ERR_NATIVE with `errno`. */
@@ -31,15 +32,6 @@ const EAGAIN = 11;
 const ENOENT = 2;
 const EADDRINUSE = 98;
 const ESTALE = 116;
-
-/** The folder with engine-shim and libengine.so: `dist/bin` of the checkout, seen from the sources or from the bundle. */
-export function binaryFolder(): string {
-  for (const candidate of ['bin', '../bin', '../../dist/bin']) {
-    const folder = join(import.meta.dirname, candidate);
-    if (existsSync(join(folder, 'engine-shim'))) return folder;
-  }
-  throw fail('ERR_NATIVE', 'the shim is not built', { path: join(import.meta.dirname, '../../dist/bin'), hint: 'build it with: sh config/setup/build-native.sh' });
-}
 
 function checked(what: string, result: number, path?: string): number {
   if (result >= 0) return result;

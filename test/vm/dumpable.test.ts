@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BITS, decodePlan, op, step, type Step } from '@engine/core/plan';
 import { createNative } from '../../native/ts/index.ts';
-import { binaryFolder } from '../../native/ts/syscalls.ts';
+import { binaryFolder } from '../../native/ts/binaries.ts';
 import { Bench, bytesOf, type Container, unable } from '../../native/ts/testing.ts';
 
 const sysctl = '/proc/sys/fs/suid_dumpable';
