@@ -38,8 +38,8 @@ export interface Core {
   transact<T>(what: string, work: (transaction: Transaction) => Promise<T>): Promise<T>;
   /** Resolves when nothing is done under a lock any more: the state may be closed. */
   settled(): Promise<void>;
-  /** Hold locks (kind and id, in this order) while `work` runs; `shared` with others who do so too. */
-  locked<T>(locks: readonly (readonly [kind: string, id: string, shared?: boolean])[], work: () => Promise<T>): Promise<T>;
+  /** Hold locks (kind and id, in this order) while `work` runs; `shared` with others who do so too. `patience`: longest wait for each, ms. Errors: ERR_BUSY. */
+  locked<T>(locks: readonly (readonly [kind: string, id: string, shared?: boolean])[], work: () => Promise<T>, patience?: number): Promise<T>;
 }
 
 /** Longest wait for another verb on the same object, ms. */
@@ -85,11 +85,11 @@ export function createCore(parts: EngineParts, registry: Registry): Core {
         end?.();
       }
     },
-    async locked(locks, work) {
+    async locked(locks, work, patience = LOCK_TIMEOUT) {
       this.phase?.('lock');
       const held = [];
       try {
-        for (const [kind, id, shared = false] of locks) held.push(await state.lock(kind, id, { timeout: LOCK_TIMEOUT, shared }));
+        for (const [kind, id, shared = false] of locks) held.push(await state.lock(kind, id, { timeout: patience, shared }));
         const done = work();
         busy.add(done);
         return await done.finally(() => busy.delete(done));

@@ -3,6 +3,9 @@ import { type Spec } from '../spec/index.ts';
 import { type Core } from './core.ts';
 import { driversOf } from './drivers.ts';
 
+/** Longest wait for who prepares the same just now: a program that a driver runs for it may take a minute where processors are slow. ms */
+const PATIENCE = 120_000;
+
 /**
  * What the security drivers of a container need on this machine before a run or a session with this (configured) spec: after a reboot, or when somebody took
  * it away. Errors: those of the drivers.
@@ -19,6 +22,6 @@ export async function ensureSecurity(core: Core, record: ContainerRecord, spec: 
         await transaction.commit(() => {});
       });
       await driver.ensured?.(spec);
-    });
+    }, PATIENCE);
   }
 }
