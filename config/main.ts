@@ -1,3 +1,3 @@
 import { end, start } from './program.ts';
 
-void start().then(end);
+void start().then(() => end());

@@ -1,4 +1,3 @@
-import { endProcess } from '@engine/native/end';
 import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Engine } from '@engine/core/api';
 import { type Invocation } from '@engine/core/contracts/frontend';
@@ -10,6 +9,9 @@ import type { OpenedEngine } from './open.ts';
 import { createOutputs } from './outputs.ts';
 import { startupSpans, type Startup } from './startup.ts';
 import { version } from './version.ts';
+
+/** After `start`: what Node does at its natural end, taking its heap apart, is of no use to anybody. */
+export { endProcess as end } from '@engine/native/end';
 
 declare const ENGINE_SINGLE: boolean | undefined;
 /** Are we the program in one file? Set by the build. */
@@ -92,9 +94,4 @@ export async function start(): Promise<void> {
     if (!isEngineError(error) && process.env.ENGINE_LOG_LEVEL === 'debug') process.stderr.write(`${(error as Error).stack}\n`);
     process.exitCode = exitCodeOf(error);
   }
-}
-
-/** After `start`: what Node does at its natural end, taking its heap apart, is of no use to anybody. */
-export function end(): never {
-  return endProcess();
 }

@@ -89,7 +89,7 @@ const script = new Script(readFileSync(file, 'latin1'), { filename: file, cached
 const program = { exports: {} };
 script.runInThisContext()(program.exports, require, program, __dirname, require('node:url').pathToFileURL(file).href);
 `;
-const run = 'program.exports.start().then(program.exports.end);\n';
+const run = 'program.exports.start().then(() => program.exports.end());\n';
 
 /** Runs each command of argv[2] in one process, then writes the code of all functions that ran to argv[3]. */
 const warmUp = `

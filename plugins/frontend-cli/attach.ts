@@ -76,7 +76,7 @@ export interface AttachOptions {
 }
 
 /** Which limit was hit, so that nobody has to guess what 137 means. */
-export function memoryMessage({ oom }: Pick<ExitRecord, 'oom'>): string {
+function memoryMessage({ oom }: ExitRecord): string {
   // without a limit of its own it was one that it shares with others
   if (oom?.limitBytes === undefined) return 'the container ran out of memory: it has no limit of its own, so a process was killed at that of a group above (--cgroup-parent), or because the machine had no more';
   return `the container ran out of memory: a process was killed at its ${oom.limit ?? 'memory'} limit of ${Math.round(oom.limitBytes / 2 ** 20)} MiB; allow more with -m`;

@@ -46,7 +46,13 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
   const { machine, state, log, files } = deps;
   const profiles = loadedProfiles(files);
   /** As this engine has it, under the name that the kernel has it by; a container's spec says {@link DEFAULT_NAME}. */
-  const own = (): NamedProfile => namedProfile({ engine: ownProfile(machine), pinned: files.exists(ABI) });
+  const own = (): NamedProfile => {
+    const [engine, pinned] = [ownProfile(machine), files.exists(ABI)];
+    // asked at every start: a template is made and hashed only when what it is made of has changed
+    if (made?.engine !== engine || made?.pinned !== pinned) made = { engine, pinned, ...namedProfile({ engine, pinned }) };
+    return made;
+  };
+  let made: (NamedProfile & { readonly engine: string | undefined; readonly pinned: boolean }) | undefined;
   const configured = options.profile === undefined || options.profile === DEFAULT_NAME ? undefined : checkName(options.profile, `security.apparmor: ${options.profile}`);
   /** Digests of the kernel that are known to be of our template. */
   let known: string | undefined;

@@ -1,3 +1,4 @@
+import { defaultDeviceRules } from '@engine/core/contracts/cgroup';
 import { fail } from '@engine/core/errors';
 import { type ContainerRequest } from '@engine/core/api';
 import { type CompiledUpdate } from '@engine/core/hooks';
@@ -69,15 +70,6 @@ function cpu(limits: ContainerRequest['limits'], { cpus, online }: LimitsMachine
   if (cpusetMems) result.mems = cpusetMems;
   return Object.keys(result).length > 0 ? result : undefined;
 }
-
-/** What every container may do with devices: make any node, use the harmless ones and its own terminals. */
-export const defaultDeviceRules: readonly DeviceRule[] = [
-  { allow: false, access: 'rwm' },
-  { allow: true, type: 'c', access: 'm' },
-  { allow: true, type: 'b', access: 'm' },
-  ...[[1, 3], [1, 5], [1, 7], [1, 8], [1, 9], [5, 0], [5, 2]].map(([major, minor]): DeviceRule => ({ allow: true, type: 'c', major: major as number, minor: minor as number, access: 'rwm' })),
-  { allow: true, type: 'c', major: 136, access: 'rwm' },
-];
 
 /** `--device-cgroup-rule`: `c 1:3 rwm`. Errors: ERR_INVALID_VALUE. */
 export function parseDeviceRule(text: string): DeviceRule {

@@ -1,7 +1,7 @@
-import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { importBusybox } from '../helpers/busybox.ts';
-import { unified } from '../helpers/cgroup.ts';
+import { removeParent, unified } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
 
 let engine: TestEngine;
@@ -45,7 +45,8 @@ it('kills a memory hog, says why, and says it again in inspect', async () => {
 
 it('does not blame a limit that the container has not', async () => {
   const top = unified ? '/sys/fs/cgroup' : '/sys/fs/cgroup/memory';
-  const parent = `engine-test-parent-${process.pid}`;
+  // of this engine by its name, so that what is left of it is seen at the end
+  const parent = `parent-${engine.instance}`;
   if (unified) writeFileSync(`${top}/cgroup.subtree_control`, '+memory');
   mkdirSync(`${top}/${parent}`);
   try {
@@ -54,7 +55,7 @@ it('does not blame a limit that the container has not', async () => {
     expect(code).toBe(137);
     expect(stderr).toMatch(/^engine: the container ran out of memory: it has no limit of its own, .*--cgroup-parent.*\n$/);
   } finally {
-    rmdirSync(`${top}/${parent}`);
+    await removeParent(parent);
   }
 });
 

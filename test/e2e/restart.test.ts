@@ -49,7 +49,8 @@ const inspect = async (name: string): Promise<Seen> => (JSON.parse(await engine.
 const seen = (name: string, what: string, fits: (container: Seen) => boolean): Promise<Seen> => until(what, async () => {
   const container = await inspect(name);
   return fits(container) ? container : undefined;
-});
+  // the process that asks may collect a run before its engine does, which then looks again after ten seconds: once per try
+}, 60_000);
 const runs = (name: string, starts: number): Promise<Seen> => seen(name, `start ${starts} of ${name}`, (c) => c.Engine.starts === starts && c.State.Status === 'running');
 const shimOf = (pid: number): number => Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 

@@ -11,29 +11,51 @@ export function which(program: string): string | undefined {
 /** Names of those that are missing; a test that compares with them skips and says so. */
 export const missingPeers = (...programs: string[]): string[] => programs.filter((program) => which(program) === undefined);
 
+/** Wait until a daemon that writes to `log` answers; one that ends says why. */
+async function untilUp(what: string, daemon: ChildProcess, log: string, probe: () => unknown): Promise<void> {
+  await until(`${what} to answer`, () => {
+    if (daemon.exitCode !== null || daemon.signalCode !== null) throw new Error(`${what} ended: ${readFileSync(log, 'utf8').slice(-2000)}`);
+    try {
+      probe();
+      return true;
+    } catch {
+      return false;
+    }
+  }, 60_000);
+}
+async function end(daemon: ChildProcess | undefined): Promise<void> {
+  if (daemon?.exitCode !== null || daemon.signalCode !== null) return;
+  const ended = new Promise((resolve) => daemon.once('exit', resolve));
+  daemon.kill('SIGTERM');
+  await ended;
+}
+
 /** A dockerd with roots, sockets and a containerd of its own, without networks. */
 export class Dockerd {
   readonly folder = mkdtempSync('/var/tmp/engine-dockerd-');
   readonly socket = join(this.folder, 'docker.sock');
+  #containerd: ChildProcess | undefined;
   #daemon: ChildProcess | undefined;
 
   async start(...flags: string[]): Promise<this> {
-    const log = openSync(join(this.folder, 'log'), 'a');
-    this.#daemon = spawn('dockerd', [
-      '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'), '-H', `unix://${this.socket}`,
+    // one that dockerd starts itself it waits for fifteen seconds only
+    const address = join(this.folder, 'containerd.sock');
+    const config = join(this.folder, 'containerd.toml');
+    writeFileSync(config, `version = 2\nroot = "${join(this.folder, 'containerd')}"\nstate = "${join(this.folder, 'exec', 'containerd')}"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "${address}"\n[ttrpc]\n  address = "${address}.ttrpc"\n`);
+    this.#containerd = this.#spawn('containerd', ['--config', config]);
+    await untilUp('containerd', this.#containerd, join(this.folder, 'containerd.log'), () => execFileSync('ctr', ['--address', address, 'version'], { stdio: 'ignore' }));
+    this.#daemon = this.#spawn('dockerd', [
+      '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'), '-H', `unix://${this.socket}`, '--containerd', address,
       '--bridge=none', '--iptables=false', '--ip6tables=false', '--storage-driver=overlay2', '--config-file', this.#emptyConfig(), ...flags,
-    ], { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' }, detached: true }); // Ctrl-C is for us: we end it
-    closeSync(log);
-    await until('dockerd to answer', () => {
-      if (this.#daemon?.exitCode !== null) throw new Error(`dockerd ended: ${readFileSync(join(this.folder, 'log'), 'utf8').slice(-2000)}`);
-      try {
-        this.docker('version');
-        return true;
-      } catch {
-        return false;
-      }
-    }, 60_000);
+    ]);
+    await untilUp('dockerd', this.#daemon, join(this.folder, 'dockerd.log'), () => this.docker('version'));
     return this;
+  }
+  #spawn(program: string, args: readonly string[]): ChildProcess {
+    const log = openSync(join(this.folder, `${program}.log`), 'a');
+    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' }, detached: true }); // Ctrl-C is for us: we end it
+    closeSync(log);
+    return daemon;
   }
   #emptyConfig(): string {
     const path = join(this.folder, 'daemon.json');
@@ -47,14 +69,12 @@ export class Dockerd {
     return execFileSync('docker', args, { encoding: 'utf8', env: this.env, stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 1 << 28 });
   }
   async stop(): Promise<void> {
-    const daemon = this.#daemon;
-    if (daemon && daemon.exitCode === null && daemon.signalCode === null) {
+    if (this.#daemon?.exitCode === null && this.#daemon.signalCode === null) {
       const left = this.docker('ps', '-aq').split('\n').filter(Boolean);
       if (left.length > 0) this.docker('rm', '-fv', ...left);
-      const ended = new Promise((resolve) => daemon.once('exit', resolve));
-      daemon.kill('SIGTERM');
-      await ended;
     }
+    await end(this.#daemon);
+    await end(this.#containerd);
     // it leaves the host's network namespace mounted after --network host
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(`${this.folder}/`));
     for (const mount of mounts.reverse()) execFileSync('umount', [mount]);

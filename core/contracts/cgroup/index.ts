@@ -2,6 +2,8 @@ import { type Driver, type RunContext, type Steps } from '../common/index.ts';
 import { type Effect } from '../../plan/types.ts';
 import { type LinuxResources } from '../../spec/index.ts';
 
+export { defaultDeviceRules } from './devices.ts';
+
 /**
  * Where the processes of a run are counted and limited.
  *

@@ -182,12 +182,17 @@ function otherLimits({ pids, hugepageLimits = [], rdma = {} }: LinuxResources): 
   return limits;
 }
 
-const sizes = /^(memory\.(max|high|low|min|swap\.max|swap\.high|zswap\.max)|hugetlb\.\w+\.(rsvd\.)?max)$/;
+/** Files whose values are checked before anything is made: of others the kernel says whether it takes them. `many`: a value may have several lines. */
+const GRAMMAR: readonly { readonly file: RegExp; readonly value: RegExp; readonly many?: true; readonly size?: true; readonly hint: string }[] = [
+  { file: /^(memory\.(max|high|low|min|swap\.max|swap\.high|zswap\.max)|hugetlb\.\w+\.(rsvd\.)?max)$/, value: /^(max|\d{1,19}[KMGTPkmgtp]?)$/, many: true, size: true, hint: 'give bytes, with K, M, G or T after the number if you like, or max' },
+  { file: /^pids\.max$/, value: /^(max|\d{1,19})$/, hint: 'give a number, or max' },
+  { file: /^cpu\.weight$/, value: /^\d{1,5}$/, hint: 'give a number from 1 to 10000' },
+  { file: /^io\.(bfq\.)?weight$/, value: /^((default|\d+:\d+) )?(\d{1,5}|default)$/, many: true, hint: 'give a number from 1 to 10000, with default or MAJOR:MINOR before it if you like' },
+];
 /** A size as the kernel takes it (memparse) as plain bytes, which is what systemd takes. */
-function parseSize(text: string): string | undefined {
-  const [, number, unit = ''] = /^(\d{1,19})([KMGTP]?)$/i.exec(text) ?? [];
-  if (number === undefined) return text === 'max' ? text : undefined;
-  return String(BigInt(number) << BigInt(10 * ' KMGTP'.indexOf(unit.toUpperCase() || ' ')));
+function inBytes(text: string): string {
+  const unit = ' KMGTP'.indexOf(text.slice(-1).toUpperCase());
+  return unit < 1 ? text : String(BigInt(text.slice(0, -1)) << BigInt(10 * unit));
 }
 
 /** `linux.resources.unified`: written as it is, after everything else. A value of several lines is several writes, as io.max and rdma.max want. */
@@ -200,16 +205,12 @@ function unifiedLimits({ unified = {} }: LinuxResources, { controllers, has }: U
     if (/\.(?:pressure|stat|current|peak|events|events\.local|numa_stat)$/.test(file)) throw wrong('is not a limit');
     if (!controllers.has(controller)) throw fail('ERR_FEATURE_MISSING', `unified: controller ${controller} of ${file} is not there`, { path: `unified.${file}`, hint: `there are ${[...controllers].join(' ') || 'none'}` });
     if (!has(file)) throw fail('ERR_FEATURE_MISSING', `unified: the kernel has no ${file}`, { path: `unified.${file}`, hint: 'it needs a newer kernel, or one built with it; leave it out' });
-    const refuse = (why: string, hint: string): never => {
-      throw wrong(why, hint);
-    };
     if (typeof value !== 'string' || value.length === 0 || value.length > 4096 || value.includes('\0')) throw wrong('has no value that could be written');
     const lines = value.split('\n').map((line) => line.trim()).filter(Boolean);
-    if (sizes.test(file)) return lines.map((line) => ({ file, value: parseSize(line) ?? refuse(`${JSON.stringify(line)} is no size`, 'give bytes, with K, M, G or T after the number if you like, or max') }));
-    if (file === 'pids.max' && !/^(max|\d{1,19})$/.test(value.trim())) refuse(`${JSON.stringify(value)} is no number`, 'give a number, or max');
-    if (file === 'cpu.weight' && !/^\d{1,5}$/.test(value.trim())) refuse(`${JSON.stringify(value)} is no weight`, 'give a number from 1 to 10000');
-    if (/^io\.(bfq\.)?weight$/.test(file) && lines.some((line) => !/^((default|\d+:\d+) )?(\d{1,5}|default)$/.test(line))) refuse(`${JSON.stringify(value)} is no weight`, 'give a number from 1 to 10000, with default or MAJOR:MINOR before it if you like');
-    return lines.map((line) => ({ file, value: line }));
+    const grammar = GRAMMAR.find((one) => one.file.test(file));
+    const wrongLine = grammar && (grammar.many ? lines : [value.trim()]).find((line) => !grammar.value.test(line));
+    if (wrongLine !== undefined) throw wrong(`does not take ${JSON.stringify(wrongLine)}`, grammar?.hint);
+    return lines.map((line) => ({ file, value: grammar?.size ? inBytes(line) : line }));
   });
 }
 
