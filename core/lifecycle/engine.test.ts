@@ -3,7 +3,7 @@ import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { fail, isEngineError } from '../errors/index.ts';
 import { decodePlan } from '../plan/index.ts';
-import { layer, request, startEngines, testEngine } from './engine.fixture.ts';
+import { layer, request, startEngines } from './engine.fixture.ts';
 
 const start = startEngines(afterEach);
 async function text(output: AsyncIterable<{ stream: string; data: Buffer }>): Promise<string> {
@@ -153,7 +153,7 @@ describe('a policy', () => {
   it('is asked before every verb, about what will be executed', async () => {
     let deny = false;
     const asked: string[] = [];
-    const { engine } = await testEngine({
+    const { engine } = await start({
       extra: (hooks) => {
         hooks.tapFor('policy')('request', (_, { verb, arguments: given }) => {
           asked.push(`${verb} ${(given['request'] as { network?: string } | undefined)?.network ?? ''}`.trim());
@@ -230,7 +230,7 @@ describe('what a plugin keeps with a container', () => {
   it('is committed with its creation and with its start, and with nothing else', async () => {
     const seen: unknown[] = [];
     let broken = false;
-    const { engine, state } = await testEngine({
+    const { engine, state } = await start({
       extra: (hooks) => {
         const tap = hooks.tapFor('keeper');
         tap('create', ({ record }) => record.set({ made: 1 }));
@@ -277,7 +277,7 @@ describe('explain', () => {
   });
   it.each([[true, []], [false, ['reconcile']]])('is all that one who is not root can have done (%s): nothing is reconciled', async (explainOnly, expected) => {
     const called: string[] = [];
-    const { engine } = await testEngine({ parts: { explainOnly }, extra: (hooks) => (hooks.tapFor('watch')('reconcile', () => void called.push('reconcile')), []) });
+    const { engine } = await start({ parts: { explainOnly }, extra: (hooks) => (hooks.tapFor('watch')('reconcile', () => void called.push('reconcile')), []) });
     expect((await engine.containers.explain(request())).steps.length).toBeGreaterThan(0);
     expect(called).toEqual(expected);
   });

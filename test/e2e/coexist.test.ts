@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { type TestEngine } from '../helpers/engine.ts';
 import { importNet, netTar } from '../helpers/net.ts';
 import { addressOf, inspectNetwork, serve } from '../helpers/networks.ts';
-import { missingPeers, Podman } from '../helpers/peers.ts';
+import { endDaemon, missingPeers, Podman, untilUp } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 import { client, makeWorld, type Host, type World } from '../helpers/world.ts';
 
@@ -53,10 +53,7 @@ class Docker implements Peer {
     this.#daemon = spawn(program, [...enter, 'dockerd', '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'),
       '-H', `unix://${join(this.folder, 'docker.sock')}`, '--storage-driver=overlay2', '--config-file', join(this.folder, 'daemon.json')], { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' }, detached: true });
     closeSync(log);
-    await until('dockerd to answer', async () => {
-      if (this.#daemon?.exitCode !== null) throw new Error(`dockerd ended: ${readFileSync(join(this.folder, 'log'), 'utf8').slice(-2000)}`);
-      return this.docker('version').then(() => true, () => false);
-    }, 60_000);
+    await untilUp('dockerd', this.#daemon, join(this.folder, 'log'), () => this.docker('version'));
   }
   async serve(): Promise<void> {
     await this.docker('import', '-c', 'ENV PATH=/bin', netTar(), 'net');
@@ -73,12 +70,7 @@ class Docker implements Peer {
     return words(this.docker('exec', 'theirs', 'net', 'call', '-t', '700', 'tcp', address, String(port)));
   }
   async stop(): Promise<void> {
-    const daemon = this.#daemon;
-    this.#daemon = undefined;
-    if (!daemon || daemon.exitCode !== null) return;
-    const ended = new Promise((resolve) => daemon.once('exit', resolve));
-    daemon.kill('SIGTERM');
-    await ended;
+    await endDaemon(this.#daemon);
   }
   async close(): Promise<void> {
     await this.docker('rm', '-f', 'theirs').catch(() => {});

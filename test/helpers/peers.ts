@@ -12,18 +12,19 @@ export function which(program: string): string | undefined {
 export const missingPeers = (...programs: string[]): string[] => programs.filter((program) => which(program) === undefined);
 
 /** Wait until a daemon that writes to `log` answers; one that ends says why. */
-async function untilUp(what: string, daemon: ChildProcess, log: string, probe: () => unknown): Promise<void> {
-  await until(`${what} to answer`, () => {
+export async function untilUp(what: string, daemon: ChildProcess, log: string, probe: () => unknown): Promise<void> {
+  await until(`${what} to answer`, async () => {
     if (daemon.exitCode !== null || daemon.signalCode !== null) throw new Error(`${what} ended: ${readFileSync(log, 'utf8').slice(-2000)}`);
     try {
-      probe();
+      await probe();
       return true;
     } catch {
       return false;
     }
   }, 60_000);
 }
-async function end(daemon: ChildProcess | undefined): Promise<void> {
+/** Success when it has ended already. */
+export async function endDaemon(daemon: ChildProcess | undefined): Promise<void> {
   if (daemon?.exitCode !== null || daemon.signalCode !== null) return;
   const ended = new Promise((resolve) => daemon.once('exit', resolve));
   daemon.kill('SIGTERM');
@@ -38,10 +39,10 @@ export class Dockerd {
   #daemon: ChildProcess | undefined;
 
   async start(...flags: string[]): Promise<this> {
-    // one that dockerd starts itself it waits for fifteen seconds only
+    // one that dockerd starts itself it waits for fifteen seconds only; its state lies where that one's would
     const address = join(this.folder, 'containerd.sock');
     const config = join(this.folder, 'containerd.toml');
-    writeFileSync(config, `version = 2\nroot = "${join(this.folder, 'containerd')}"\nstate = "${join(this.folder, 'exec', 'containerd')}"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "${address}"\n[ttrpc]\n  address = "${address}.ttrpc"\n`);
+    writeFileSync(config, `version = 2\nroot = "${join(this.folder, 'containerd')}"\nstate = "${join(this.folder, 'exec', 'containerd', 'daemon')}"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "${address}"\n[ttrpc]\n  address = "${address}.ttrpc"\n`);
     this.#containerd = this.#spawn('containerd', ['--config', config]);
     await untilUp('containerd', this.#containerd, join(this.folder, 'containerd.log'), () => execFileSync('ctr', ['--address', address, 'version'], { stdio: 'ignore' }));
     this.#daemon = this.#spawn('dockerd', [
@@ -73,8 +74,8 @@ export class Dockerd {
       const left = this.docker('ps', '-aq').split('\n').filter(Boolean);
       if (left.length > 0) this.docker('rm', '-fv', ...left);
     }
-    await end(this.#daemon);
-    await end(this.#containerd);
+    await endDaemon(this.#daemon);
+    await endDaemon(this.#containerd);
     // it leaves the host's network namespace mounted after --network host
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(`${this.folder}/`));
     for (const mount of mounts.reverse()) execFileSync('umount', [mount]);

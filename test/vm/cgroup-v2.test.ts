@@ -1,9 +1,10 @@
 /** The unified hierarchy on a real kernel: the same values as other runtimes write, parents, an engine inside of a group, and nothing left after a kill. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxRootfs, busyboxTar, importBusybox } from '../helpers/busybox.ts';
+import { groupsBelow } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
 import { which } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
@@ -11,7 +12,6 @@ import { until } from '../helpers/wait.ts';
 const top = '/sys/fs/cgroup';
 const unable = existsSync(`${top}/cgroup.controllers`) ? (process.getuid?.() === 0 ? undefined : 'not root') : 'no cgroup v2 hierarchy';
 const read = (path: string): string => readFileSync(path, 'utf8').trim();
-const groupsBelow = (path: string): string[] => readdirSync(path, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name);
 
 describe.skipIf(unable)('cgroup v2', () => {
   let engine: TestEngine;
