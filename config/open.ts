@@ -271,7 +271,7 @@ function guard(engine: Engine, machine: Machine, close: () => Promise<void>): En
       return { ...(await engine.system.doctor(options)), kernel: kernelReport(machine) };
     },
   };
-  if (machine.uid === 0) return { containers: engine.containers, images: engine.images, volumes: engine.volumes, networks: engine.networks, system, close };
+  if (machine.uid === 0) return { containers: engine.containers, images: engine.images, volumes: engine.volumes, networks: engine.networks, bundles: engine.bundles, system, close };
   const only = <T extends object>(part: T, allowed: readonly string[]): T =>
     new Proxy(part, {
       get(target, name) {
@@ -288,6 +288,7 @@ function guard(engine: Engine, machine: Machine, close: () => Promise<void>): En
     images: only(engine.images, []),
     volumes: only(engine.volumes, []),
     networks: only(engine.networks, []),
+    bundles: only(engine.bundles, ['features']),
     system: only(system, ['info', 'plugins', 'doctor', 'needed']),
     close,
   };

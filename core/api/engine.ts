@@ -1,3 +1,4 @@
+import { type Bundles } from './bundles.ts';
 import { type ContainerRecord, type ContainerRequest, type ContainerState, type ContainerView, type ExitRecord } from './types.ts';
 import { type HistoryEntry, type ImageInfo, type Progress } from '../contracts/image/index.ts';
 import { type Change } from '../contracts/storage/index.ts';
@@ -19,6 +20,7 @@ export interface Engine {
   readonly volumes: Volumes;
   readonly networks: Networks;
   readonly system: System;
+  readonly bundles: Bundles;
   /** Run notifications, close files. Containers go on. */
   close(): Promise<void>;
 }

@@ -1,3 +1,4 @@
 export * from './types.ts';
 export * from './engine.ts';
 export * from './values.ts';
+export * from './bundles.ts';

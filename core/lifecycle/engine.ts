@@ -3,6 +3,7 @@ import { type LogLine, type ReadLogOptions } from '../contracts/log/index.ts';
 import { breathe } from '../hooks/index.ts';
 import { tapAdapters } from './adapters.ts';
 import { closingClient } from './clients.ts';
+import { createBundles } from './bundles/index.ts';
 import { createCore, withTrace, type Core } from './core.ts';
 import { createContainer } from './create.ts';
 import { diffContainer } from './diff.ts';
@@ -127,6 +128,7 @@ export async function createEngine(parts: EngineParts): Promise<Engine> {
     volumes: createVolumes(core),
     networks: createNetworks(core),
     system: createSystem(core),
+    bundles: createBundles(core),
     async close() {
       if (core.closing) return;
       core.closing = true;

@@ -258,7 +258,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         shim.connect(peer, clientFd === undefined ? undefined : { client });
         setImmediate(() => void shim.run());
       } else {
-        setImmediate(() => void fakeHelper(mode, plan, peer, perform, runFolder).finally(() => (freePorts(), end())));
+        setImmediate(() => void fakeHelper(mode === 'undo' ? 'undo' : 'helper', plan, peer, perform, runFolder).finally(() => (freePorts(), end())));
       }
       return engine;
     },

@@ -33,7 +33,7 @@ export interface Native {
   pipe(): { readonly read: number; readonly write: number };
 }
 export interface SpawnShim {
-  readonly mode: 'run' | 'undo' | 'helper';
+  readonly mode: 'run' | 'exec' | 'undo' | 'helper' | 'host';
   /** Path of the encoded plan. */
   readonly plan: string;
   readonly runFolder?: string;
@@ -56,6 +56,25 @@ export interface SpawnShim {
   readonly wakeAlways?: boolean;
   /** Extra environment of the shim itself; tests only (halt points). */
   readonly env?: Readonly<Record<string, string>>;
+  /** Start it as a child of somebody else, whose fds 0 to 2 it keeps; what the shim is told of it are options of its command line. */
+  readonly by?: Spawner;
+  /** Modes `run` and `exec`, with `by`: end without an undo as soon as the program waits for its start, or runs (`exec`). */
+  readonly handOver?: CallerFds;
+}
+/** What the caller's process hands over besides its fds 0 to 2. */
+export interface CallerFds {
+  /** The terminal's master goes to this unix socket; `relay`: to the caller's process, which passes on what comes. Absent without a terminal. */
+  readonly console?: { readonly socket: string } | 'relay';
+  /** Its fds 3 and up, so many. */
+  readonly preserve: number;
+}
+/** Somebody else's process (the launcher of a command) that starts processes on our behalf, as its children. */
+export interface Spawner {
+  /**
+   * vfork and execveat `program` with `fds[i]` as fd 3 + i (-1: closed), after them the console's socket and the preserved fds as `callerFds` says; fds 0 to 2 stay the
+   * caller's. Resolves with its pid. Errors: ERR_NATIVE with errno; ERR_SHIM_GONE when the caller has gone.
+   */
+  spawn(request: { readonly program: number; readonly argv: readonly string[]; readonly env: readonly string[]; readonly fds: readonly number[]; readonly callerFds: CallerFds }): Promise<number>;
 }
 export interface Lock {
   readonly fd: number;

@@ -64,12 +64,19 @@ export const FRAME = {
 /**
  * How the shim is called: `engine-shim MODE [OPTION...]`, options being `client` (fd 7 is a connected client, which gets the streams instead of the control
  * connection; extra fds follow), `pool=N` (mode run only: after N operations of part init, init and shim wait for `resume`), `trace`, and last
+ * `hand-over` (with `console` and `preserve=N`, see below) and
  * `wake PROGRAM ARG...`: run when the shim ends while nobody holds its control connection, detached and with a clean environment. `wake-always PROGRAM ARG...`:
  * also when somebody does, as that one will not live on.
  *
  * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
  * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).
- * In `undo` and `helper` the control socket carries warning/failed frames and a last `ok` or `error`.
+ * `host`: as `helper`, but in the caller's mount namespace (hooks of the OCI spec). `exec`: the exec part of fd 6 in the container whose run folder is fd 5 (its init by
+ * `started`, checked by its start time), with its lock not needed.
+ *
+ * `hand-over` (modes `run`, `exec`): the shim is a child of the caller's own process, and init is to become that one's. Fds 0 to 2 are kept for the program (BITS.STDIO.inherit). Then
+ * fd 7 is a connected unix socket that gets the terminal's master by SCM_RIGHTS (option `console`), and the next N fds are the program's from 3 on (`preserve=N`). Mode `run` says
+ * `started` when init waits in `awaitStart`, mode `exec` when the program runs; after that the shim ends without an undo, and its processes do not die with it.
+ * In `undo`, `helper` and `host` the control socket carries warning/failed frames and a last `ok` or `error`.
  */
 export const SHIM_FD = { control: 3, lock: 4, runFolder: 5, plan: 6, firstExtra: 7 } as const;
 
@@ -91,4 +98,7 @@ export const RUN_FILES = {
   /** Written by whoever ran the undo: {"failures":[{"index":1,"errno":2,"detail":"..."}]}. */
   undone: 'undone',
   rootfs: 'rootfs',
+  /** Fifos of a run that was handed over: `start` writes a byte to `go`, and reads from `status` until its end why the program could not be exec'd. */
+  go: 'go',
+  status: 'status',
 } as const;

@@ -210,6 +210,18 @@ export const operations = {
   execArmor: { code: 106, changes: false, doc: 'write `exec LABEL` to attr/apparmor/exec of this thread through the procfs in `proc`', fields: { proc: 'reg', label: 'str' } },
   reaperArmor: { code: 109, changes: false, doc: 'pid 1 that the next `reaper` leaves behind changes to AppArmor profile `label`, which the program will have too: it never execs', fields: { proc: 'reg', label: 'str' } },
   becomeRoot: { code: 108, changes: false, doc: 'in init and exec: become uid and gid 0 of the user namespace, without other groups, keeping all capabilities: until then it still is the host\'s user, who has no id inside and can make no file', fields: {} },
+  awaitStart: {
+    code: 110, changes: false, fields: {},
+    doc: 'in init, in a run that is handed over: tell the shim that all is ready, and wait for a byte in the fifo `go`; from then on what fails is said in `status`, which ends with the exec',
+  },
+  hook: {
+    code: 111, changes: false, fields: { path: 'str', argv: 'strs', env: 'strs', timeout: 'u32', stateHead: 'str', stateTail: 'str', cwd: 'str?', pid: 'reg?' },
+    doc: 'run a hook of the OCI spec and wait `timeout` ms (0: for ever; then it is killed with its group): the state on its stdin is `stateHead`, the pid in `pid` (without it: this process, as it sees itself), `stateTail`; nothing else of ours goes along. Non-zero: EREMOTEIO with the status and the end of what it wrote to stderr',
+  },
+  seccompNotify: {
+    code: 112, changes: false, fields: { filter: 'bytes', flags: 'u32?', socket: 'str', stateHead: 'str', stateTail: 'str' },
+    doc: 'as seccomp with SECCOMP_FILTER_FLAG_NEW_LISTENER; the shim sends the listener\'s fd with `stateHead`, init\'s pid and `stateTail` to the unix socket at the host path `socket`',
+  },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;
 
@@ -236,7 +248,7 @@ export const BITS = {
   ATTR: { mode: 1, owner: 2, mtime: 4 },
   COPY: { reflinkOnly: 1, overlayWhiteouts: 2 },
   REFUSE: { symlink: 1, createMissing: 2 },
-  STDIO: { terminal: 1, stdin: 2, stdinOnce: 4, attachStdin: 8, attachStdout: 16, attachStderr: 32 },
+  STDIO: { terminal: 1, stdin: 2, stdinOnce: 4, attachStdin: 8, attachStdout: 16, attachStderr: 32, inherit: 64 },
   PROCESS: { umask: 1, oomScoreAdj: 2, nice: 4, ioPriority: 8, scheduler: 16, personality: 32 },
 } as const;
 

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { BITS, ENTRY, FRAME, MAX_DATA, MAX_DEPTH, MAX_PATH, MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, parts, PLAN_MAGIC, PLAN_VERSION, SHIM_FD, slotNumber, type OperationEntry } from '@engine/core/plan';
-import { ENGINED_FD, ENGINED_FILES, KEEPER_FILES, LAUNCH, LAUNCH_VERSION, RELAY, TERMINALS } from './launch.ts';
+import { ENGINED_FD, ENGINED_FILES, FRONTEND, KEEPER_FILES, LAUNCH, LAUNCH_VERSION, RELAY, SPAWN, TERMINALS } from './launch.ts';
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`).replace(/[.-]/g, '_');
 const upper = (name: string): string => snake(name).replace(/_$/, '_REPLY').toUpperCase();
@@ -114,6 +114,8 @@ const launcher = [
   ...constants('LAUNCH', LAUNCH),
   ...constants('RELAY', RELAY),
   ...constants('TERMINALS', TERMINALS),
+  ...constants('FRONTEND', FRONTEND),
+  ...constants('SPAWN', SPAWN),
   ...constants('ENGINED_FD', ENGINED_FD),
   ...Object.entries(ENGINED_FILES).map(([name, value]) => `#define ENGINED_FILE_${upper(name)} ${JSON.stringify(value)}`),
   ...Object.entries(KEEPER_FILES).map(([name, value]) => `#define KEEPER_FILE_${upper(name)} ${JSON.stringify(value)}`),

@@ -19,6 +19,12 @@ export const LAUNCH = {
   resize: 5,
   /** The relay has ended. argument: 0 its session has exited, 1 detached by the keys, 2 its connection was lost, 3 the caller's output is gone (EPIPE), 4 cut off. */
   relayed: 6,
+  /** Answer to `spawn`. argument: the pid, or with payload u32 errno: it could not be started. */
+  spawned: 7,
+  /** Answer to `wait`. argument: the exit code, 128 + n for signals. */
+  exited: 8,
+  /** Answer to `pidfd`. argument: 0 or errno. */
+  pidfdSent: 9,
 
   // engine -> launcher
   /** payload: bytes for standard output, and for standard error. */
@@ -36,8 +42,27 @@ export const LAUNCH = {
   raw: 70,
   /** The session of a relay with RELAY.early runs, if the launcher does not know yet. */
   begun: 71,
+  /**
+   * Start a child: vfork + execveat. By SCM_RIGHTS in one message: the program, then its fds from 3 on. argument: SPAWN bits; payload: u32 preserve, str console socket, strs argv, strs env, u32 count + a
+   * byte for each fd from 3 on: 0 closed, 1 the next one that came along. Fds 0 to 2 are the launcher's own. Answered by `spawned`.
+   */
+  spawn: 72,
+  /** Wait for the process with pid `argument`, which was orphaned to the launcher (SPAWN.adopt), pass signals on to it, relay its terminal. Answered by `exited`. */
+  wait: 73,
+  /** Send a pidfd of process `argument` to the unix socket whose path is the payload. Answered by `pidfdSent`. */
+  pidfd: 74,
 } as const;
-export const LAUNCH_VERSION = 1;
+export const LAUNCH_VERSION = 2;
+
+/** Which frontend serves a request: by the launcher's own name. */
+export const FRONTEND = { cli: 0, oci: 1 } as const;
+
+export const SPAWN = {
+  /** Become a subreaper first: what the child leaves behind is ours to wait for. */
+  adopt: 1,
+  /** After its fds the child gets one that takes the terminal's master: connected to the payload's console socket, or, when that is empty, to us, who relay it. */
+  console: 2,
+} as const;
 
 export const RELAY = {
   /** The session has a terminal: raw mode on the caller's, detach keys, window sizes. */

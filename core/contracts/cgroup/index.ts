@@ -43,11 +43,16 @@ export interface CgroupDriver extends Driver {
   removeGroup(run: string, path?: string): readonly Effect[];
 }
 /** A group that was planned: `path` as in its {@link GroupRequest}. */
-export interface GroupRef { readonly run: string; readonly path?: string }
+export interface GroupRef { readonly run: string; readonly path?: string; readonly exact?: boolean }
 export interface GroupRequest {
   readonly resources: LinuxResources;
   /** `cgroupsPath` of the spec or `--cgroup-parent`, where given. */
   readonly path?: string;
+  /**
+   * `path` is the group itself, not its parent (a bundle's `cgroupsPath`: for systemd `slice:prefix:name`). Absolute from the root of each hierarchy, else below the group of the
+   * engine's own choice. Absent path: named by `run`. One that exists already is joined when it is empty of processes, and removed by the undo all the same.
+   */
+  readonly exact?: boolean;
   /** Is the container's cgroup namespace its own? */
   readonly ownNamespace: boolean;
   /** Who joins: `stage` when init lives in a user namespace (v1's `tasks` can't be written from there on older kernels); default `init`. */

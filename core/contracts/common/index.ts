@@ -122,6 +122,15 @@ export interface RunContext {
   readonly runFolder: string;
   /** Is this only shown (`--explain`)? Then nothing may be looked up that needs root. */
   readonly explain: boolean;
+  /** Of an OCI bundle whose caller is somebody else's engine. */
+  readonly bundle?: BundleContext;
+}
+export interface BundleContext {
+  /** Its folder. */
+  readonly path: string;
+  /** `--no-new-keyring`, `--no-pivot`. */
+  readonly noNewKeyring: boolean;
+  readonly noPivot: boolean;
 }
 
 /** Names of registers shared between plugins. A plugin's own registers start with its name and a dot. */

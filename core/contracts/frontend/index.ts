@@ -1,4 +1,5 @@
 import { type Driver } from '../common/index.ts';
+import { type Spawner } from '../../native/index.ts';
 import { type AttachStreams, type Engine, type Session, type Span } from '../../api/index.ts';
 
 /** How requests reach the engine: a command line, later a socket API, an OCI runtime's. Features: none yet. */
@@ -23,6 +24,8 @@ export interface Invocation {
    * Called before the session exists; `client` is to be handed to `run`, `start`, `attach` or `exec`.
    */
   readonly relay?: (options: RelayOptions) => Relay;
+  /** The caller's own process, which starts children for us and waits for what they leave: for a runtime whose containers are its caller's. */
+  readonly caller?: CallerProcess;
   /** Window of the caller's terminal, undefined without one. */
   readonly windowSize?: { readonly rows: number; readonly cols: number } | undefined;
   /** Bits that files made for the caller don't get, where the process that serves it has another mask. */
@@ -33,6 +36,14 @@ export interface Invocation {
   readonly startup?: () => readonly Span[];
   /** Commands that the host program brings (`config`, `trust`, `plugin`): listed in the help, dispatched by the frontend. */
   readonly commands: readonly HostCommand[];
+}
+export interface CallerProcess extends Spawner {
+  /** From now on what its children leave behind is its own, not its parent's: before `spawn`, by who means to `wait`. */
+  adopt(): void;
+  /** Wait for a process that became its child; its terminal is relayed and signals are passed on meanwhile. Resolves with the exit code, 128 + n for signals. */
+  wait(pid: number): Promise<number>;
+  /** Send a pidfd to a unix socket (`--pidfd-socket`). Errors: ERR_NATIVE with errno. */
+  sendPidfd(pid: number, socket: string): Promise<void>;
 }
 export interface RelayOptions {
   /** Of init; exec sessions are told by `Relay.connect`. */

@@ -8,7 +8,7 @@ import { encodePlan, ENTRY, type EntryKind, type Operation, type Slot } from '@e
 
 const source = join(import.meta.dirname, '..', '..', 'src');
 const output = join(import.meta.dirname, '..', '..', '..', 'dist', 'test');
-const modules = ['plan', 'interpreter', 'resolve', 'files', 'stream', 'inodes', 'remove', 'copy', 'entries', 'pack', 'unpack', 'mounts', 'idmap', 'shift', 'namespaces', 'freeze', 'bpf', 'cgroups', 'netlink', 'link', 'conntrack', 'users', 'identity', 'exec', 'reaper', 'terminal', 'exechost'];
+const modules = ['plan', 'interpreter', 'resolve', 'files', 'stream', 'inodes', 'remove', 'copy', 'entries', 'pack', 'unpack', 'mounts', 'idmap', 'shift', 'namespaces', 'freeze', 'bpf', 'cgroups', 'netlink', 'link', 'conntrack', 'users', 'identity', 'exec', 'reaper', 'terminal', 'exechost', 'hook'];
 
 const has = (program: string): boolean => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
 export const isRoot = process.getuid?.() === 0;
