@@ -63,20 +63,36 @@ export const FRAME = {
 
 /**
  * How the shim is called: `engine-shim MODE [OPTION...]`, options being `client` (fd 7 is a connected client, which gets the streams instead of the control
- * connection; extra fds follow), `pool=N` (mode run only: after N operations of part init, init and shim wait for `resume`), `trace`, and last
- * `hand-over` (with `console` and `preserve=N`, see below) and
+ * connection; extra fds follow), `pool=N` (mode run only: after N operations of part init, init and shim wait for `resume`), `trace`,
+ * `hand-over` (with `console`, `preserve=N` and, for mode exec, `ignore-paused`: see below), and last
  * `wake PROGRAM ARG...`: run when the shim ends while nobody holds its control connection, detached and with a clean environment. `wake-always PROGRAM ARG...`:
  * also when somebody does, as that one will not live on.
  *
  * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
- * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7).
- * `host`: as `helper`, but in the caller's mount namespace (hooks of the OCI spec). `exec`: the exec part of fd 6 in the container whose run folder is fd 5 (its init by
- * `started`, checked by its start time), with its lock not needed.
+ * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7), `host` (as `helper`, but in the caller's mount
+ * namespace: hooks of the OCI spec), `exec` (only with `hand-over`: see below). In `undo`, `helper` and `host` the control socket carries warning/failed frames and
+ * a last `ok` or `error`.
  *
- * `hand-over` (modes `run`, `exec`): the shim is a child of the caller's own process, and init is to become that one's. Fds 0 to 2 are kept for the program (BITS.STDIO.inherit). Then
- * fd 7 is a connected unix socket that gets the terminal's master by SCM_RIGHTS (option `console`), and the next N fds are the program's from 3 on (`preserve=N`). Mode `run` says
- * `started` when init waits in `awaitStart`, mode `exec` when the program runs; after that the shim ends without an undo, and its processes do not die with it.
- * In `undo`, `helper` and `host` the control socket carries warning/failed frames and a last `ok` or `error`.
+ * `hand-over` (modes `run`, `exec`): the shim is a child of the caller's own process, and what it starts is to become that one's: an orphan that goes to the caller
+ * or to the subreaper above it. Fds 0 to 2 are the caller's and kept for the program (BITS.STDIO.inherit; only their owner is changed, to the container's user; a
+ * closed one becomes /dev/null), unless it gets a terminal. Then fd 7 is a connected unix socket that gets the terminal's master by SCM_RIGHTS with the text `/dev/ptmx`
+ * and is shut down for writing (option `console`; BITS.STDIO.terminal must be set exactly then), and the next N fds (at most 1024) are the program's from 3 on
+ * (`preserve=N`; one that is not open is EBADF). No other fd reaches the program. The shim is no subreaper, makes no `shim.sock`, and leaves cgroups, limits, scheduling, keyring
+ * and oom_score_adj as the caller has them: so has the container what its plan does not set.
+ *
+ * `run`, handed over: the plan has `awaitStart` in part `init`. The shim makes the fifos `go` and `status` in the run's folder. When init waits, it writes
+ * `started`, tells init to live without it, sends the frame `started` and ends without an undo: folder and plan stay, the lock is free once it has ended (the
+ * connection may end a moment before). A failure before that, or the end of the control connection, is undone as ever (`failed`, `gone`). Where the connection ends
+ * without `started` and without `gone`, the shim was killed: take the lock, and run the undo, which kills the init that `started` names.
+ * From then on: whoever starts it opens `status` for reading and then `go` for writing (both O_NONBLOCK; ENXIO of `go`: nobody waits any more), writes one byte, and reads
+ * `status` to its end: nothing when the program was exec'd (or init was killed), else JSON as in the file `failed`, written at once, and init has ended with 1. Nobody but the reader
+ * keeps that text. While it waits, init ends by TERM, HUP, INT, QUIT, USR1, USR2 and ALRM with 128+n, also as pid 1.
+ *
+ * `exec`: a session in the container whose run folder is fd 5 (its init by `started`, checked by its start time; ESRCH when that is gone); fd 4 is not needed. Fd 6 is a plan
+ * with a part `exec`, and, before it, a part `shim` with nothing but what needs the host: `stdio` (else as the options say, without a window size), `open` of files that
+ * the exec part then uses (`writeFd` to the `tasks` of a v1 group), `cloneInto` (the session is born in this v2 group instead of init's), `setAffinity`. Answered by
+ * `started` (pid and start time; the program has been exec'd) or `failed`, both of session 0; then the shim ends. Refused with EBUSY while the container is paused, unless
+ * `ignore-paused`. When the control connection ends first, the session is killed.
  */
 export const SHIM_FD = { control: 3, lock: 4, runFolder: 5, plan: 6, firstExtra: 7 } as const;
 
@@ -98,7 +114,7 @@ export const RUN_FILES = {
   /** Written by whoever ran the undo: {"failures":[{"index":1,"errno":2,"detail":"..."}]}. */
   undone: 'undone',
   rootfs: 'rootfs',
-  /** Fifos of a run that was handed over: `start` writes a byte to `go`, and reads from `status` until its end why the program could not be exec'd. */
+  /** Fifos of a run that is handed over, made by its shim: see SHIM_FD. */
   go: 'go',
   status: 'status',
 } as const;

@@ -105,22 +105,15 @@ uint32_t run_after(int folder, int fallback) {
 	return failures;
 }
 
-/* Init of a shim that was killed. PDEATHSIG has seen to it, unless the program changed its credentials. */
+/* Init of a shim that was killed (PDEATHSIG has seen to it, unless the program changed its credentials), or that was handed over. */
 static void kill_left_over(int folder) {
-	char buffer[256];
-	if (run_file_read(folder, "started", buffer, sizeof buffer) <= 0) return;
-	const char *pid_at = strstr(buffer, "\"pid\":"), *time_at = strstr(buffer, "\"startTime\":");
-	if (!pid_at || !time_at) return;
-	pid_t pid = (pid_t)strtol(pid_at + 6, NULL, 10);
-	uint64_t start_time = strtoull(time_at + 12, NULL, 10);
-	int pidfd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	pid_t pid;
+	uint64_t start_time;
+	int pidfd = run_init(folder, &pid, &start_time);
 	if (pidfd < 0) return;
-	/* the pidfd first, then the look: a pid that was given anew in between shows another start time */
-	if (start_time_of(pid) == start_time) {
-		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-		struct pollfd p = { .fd = pidfd, .events = POLLIN };
-		poll(&p, 1, 5000);
-	}
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	poll(&p, 1, 5000);
 	close(pidfd);
 }
 

@@ -50,6 +50,7 @@ void child_begin(const struct session *s, int sync) {
 	if (run.folder >= 0) close(run.folder);
 	for (int i = 0; i < 3; i++)
 		if (run.kept[i] >= 0) close(run.kept[i]);
+	if (options.hand_over) handover_child();
 	sigset_t none;
 	sigemptyset(&none);
 	ignore_signals(false);
@@ -57,11 +58,12 @@ void child_begin(const struct session *s, int sync) {
 	inherit_nothing_child();
 }
 
-void child_await_go(int sync) {
+uint32_t child_await_go(int sync) {
 	struct sync_message m;
 	int fd;
 	if (sync_receive(sync, &m, &fd, -1) != 1 || m.kind != SYNC_GO) _exit(1);
 	if (fd >= 0) close(fd);
+	return m.value;
 }
 
 /* What a nested part (operations added by a barrier) failed with; it says more than `reach`. */
@@ -94,13 +96,14 @@ void child_run(int sync, struct machine *m, const struct plan *plan, enum part p
 		else result = run_some(m, &next, part, &which, &f);
 	}
 	if (!result) f = make_failure(part, ENOEXEC, "the plan has no exec operation");
+	if (handover_failed(has_nested ? &nested : &f)) _exit(1);
 	sync_send(sync, SYNC_FAILED, 0, has_nested ? &nested : &f, -1);
 	_exit(1);
 }
 
 static void child_warning(struct machine *m, const struct failure *f) {
 	(void)m;
-	sync_send(self.sync, SYNC_WARNING, 0, f, -1);
+	if (self.sync >= 0) sync_send(self.sync, SYNC_WARNING, 0, f, -1);
 }
 
 static int child_reach(struct machine *m, uint32_t point) {
@@ -125,16 +128,16 @@ static int child_reach(struct machine *m, uint32_t point) {
 }
 
 static int child_give_master(struct machine *m, int master) {
-	(void)m;
 	int failed = sync_send(self.sync, SYNC_MASTER, 0, NULL, master);
 	/* the shim gives it its size before the program can ask for it */
-	if (!failed) child_await_go(self.sync);
-	return failed;
+	if (!failed) failed = -(int)child_await_go(self.sync);
+	return failed ? machine_fail(m, -failed, "nobody takes the terminal") : 0;
 }
 
 static int child_take_pipes(struct machine *m, int fds[3]) {
 	(void)m;
 	const struct session *s = self.session;
+	if (s->flags & STDIO_INHERIT) return 1;
 	for (int i = 0; i < 3; i++) fds[i] = s->child_fds[i];
 	return 0;
 }
@@ -145,12 +148,27 @@ static void child_reaper_stays(struct machine *m, pid_t child) {
 	(void)child;
 }
 
-static void child_before_exec(struct machine *m) {
-	(void)m;
-	/* setresuid has cleared it */
-	die_with_shim(self.sync);
+static int child_before_exec(struct machine *m) {
+	if (self.sync < 0) return 0; /* it was handed over before */
+	if (options.hand_over) {
+		int failed = handover_let_go(self.sync);
+		if (failed) return machine_fail(m, -failed, "this process cannot be handed over");
+	} else {
+		/* setresuid has cleared it */
+		die_with_shim(self.sync);
+	}
 	sync_send(self.sync, SYNC_EXEC, 0, NULL, -1);
+	return 0;
 }
+
+/* A filter may forbid what handing over needs. */
+static int child_before_filter(struct machine *m) {
+	if (!options.hand_over || self.sync < 0) return 0;
+	int failed = handover_let_go(self.sync);
+	return failed ? machine_fail(m, -failed, "this process cannot be handed over") : 0;
+}
+
+static int child_await_start(struct machine *m) { return handover_await_start(m, &self.sync); }
 
 /* -- joining a running container ------------------------------------------------------------------------------------------------ */
 
@@ -171,7 +189,7 @@ static int child_join_container(struct machine *m, int privileged) {
 	};
 	char detail[MAX_DETAIL] = "";
 	pid_t init = run.init->pid;
-	int failed = cgroups_join(init, detail, sizeof detail);
+	int failed = cgroups_join(init, run.cgroup >= 0, detail, sizeof detail);
 	if (failed) return machine_fail(m, failed, "%s", detail);
 	int flags = 0;
 	for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++)
@@ -204,4 +222,6 @@ const struct host child_host = {
 	.take_pipes = child_take_pipes,
 	.reaper_stays = child_reaper_stays,
 	.before_exec = child_before_exec,
+	.before_filter = child_before_filter,
+	.await_start = child_await_start,
 };

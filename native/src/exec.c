@@ -102,8 +102,8 @@ int do_resolve_exec(struct machine *m, const struct op_resolve_exec *o)
 
 int do_close_fds(struct machine *m, const struct op_close_fds *o)
 {
-	(void)m;
-	return sys_close_range(o->from, ~0u, CLOSE_RANGE_CLOEXEC_);
+	uint32_t first = m->preserved && o->from < 3 + m->preserved ? 3 + m->preserved : o->from;
+	return sys_close_range(first, ~0u, CLOSE_RANGE_CLOEXEC_);
 }
 
 void reset_signals(void)
@@ -139,13 +139,17 @@ int do_exec(struct machine *m, const struct op_exec *o)
 		env[n++] = home;
 	}
 	reset_signals();
-	if (m->host && m->host->before_exec)
-		m->host->before_exec(m);
-	execve(program, argv, env);
-	int error = errno;
+	int error = m->host && m->host->before_exec ? -m->host->before_exec(m) : 0;
+	if (!error)
+		execve(program, argv, env);
+	const int refused = error;
+	if (!error)
+		error = errno;
 	free(argv);
 	free(env);
 	free(home);
+	if (refused)
+		return -refused;
 	return machine_fail(m, error, "%s: %.300s", error == ENOEXEC ? "not a program of this machine, or a script without #!" :
 			    error == ENOENT ? "its interpreter is missing" : "cannot be executed", program);
 }

@@ -30,7 +30,7 @@ static void refuse(struct client *c, uint16_t id, int error, const char *text) {
 	client_send(c, FRAME_FAILED, id, 0, payload, length);
 }
 
-static bool joins_first(const struct plan *plan) {
+bool exec_joins_first(const struct plan *plan) {
 	struct plan_cursor at = plan_start(plan, PART_EXEC);
 	struct operation op;
 	return !plan_next(plan, &at, &op) && op.code == OP_JOIN_CONTAINER;
@@ -39,7 +39,7 @@ static bool joins_first(const struct plan *plan) {
 static void tell(struct session *s, uint32_t type, uint32_t argument, const void *payload, uint32_t length) {
 	for (struct attachment *a = s->attachments, *next; a; a = next) {
 		next = a->next;
-		if (a->wants_exit && (type == FRAME_EXIT || !client_is_relay(a->client))) client_send(a->client, type, s->id, argument, payload, length);
+		if (a->wants_exit && (type == FRAME_EXIT || !client_is_relay(a->client))) client_send(a->client, type, options.hand_over ? 0 : s->id, argument, payload, length);
 	}
 }
 
@@ -79,6 +79,38 @@ static void sync_ready(struct source *source, uint32_t events) {
 	tell(s, FRAME_STARTED, (uint32_t)s->pid, &s->start_time, 8);
 }
 
+int exec_spawn(struct session *s, const struct plan *plan) {
+	int sockets[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) return errno;
+	int failed = session_pipes(s);
+	/* a write to cgroup.procs costs a grace period; where the group takes no child so (threaded, EBUSY), the child's own joining says why */
+	int cgroup = failed || run.cgroup >= 0 ? -1 : cgroup_to_be_born_in(run.init->pid);
+	pid_t pid = failed ? -1 : clone_process(0, NULL, run.cgroup >= 0 ? run.cgroup : cgroup);
+	if (!failed && pid < 0 && cgroup >= 0) pid = clone_process(0, NULL, -1);
+	if (!failed && pid < 0) failed = errno;
+	if (cgroup >= 0) close(cgroup);
+	if (!pid) {
+		close(sockets[0]);
+		child_begin(s, sockets[1]);
+		/* what the shim has opened for a session of its own goes along */
+		if (!options.hand_over) memset(&run_machine, 0, sizeof run_machine);
+		if (!options.hand_over) machine_init(&run_machine, &child_host);
+		run_machine.host = &child_host;
+		child_run(sockets[1], &run_machine, plan, PART_EXEC);
+	}
+	close(sockets[1]);
+	if (failed) {
+		close(sockets[0]);
+		return failed;
+	}
+	session_close_child_fds(s);
+	s->joiner = pid;
+	s->sync.fd = sockets[0];
+	s->sync.ready = sync_ready;
+	source_want(&s->sync, EPOLLIN);
+	return 0;
+}
+
 void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, uint32_t size) {
 	if (!run.init->started || run.init->exited) return refuse(c, id, ESRCH, "the container is not running");
 	if (!id || session_find(id)) return refuse(c, id, EEXIST, "the session number is in use");
@@ -87,36 +119,13 @@ void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *bytes, u
 	const char *why = "";
 	int failed = plan_load(&plan, bytes, size, &why);
 	if (failed) return refuse(c, id, -failed, why);
-	if (!joins_first(&plan)) return refuse(c, id, EINVAL, "the plan of a session must begin with joinContainer");
-	int sockets[2];
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets)) return refuse(c, id, errno, "no socket pair");
+	if (!exec_joins_first(&plan)) return refuse(c, id, EINVAL, "the plan of a session must begin with joinContainer");
 	struct session *s = session_new(id, flags, 0, 0);
-	failed = s ? session_pipes(s) : ENOMEM;
-	/* a write to cgroup.procs costs a grace period; where the group takes no child so (threaded, EBUSY), the child's own joining says why */
-	int cgroup = failed ? -1 : cgroup_to_be_born_in(run.init->pid);
-	pid_t pid = failed ? -1 : clone_process(0, NULL, cgroup);
-	if (!failed && pid < 0 && cgroup >= 0) pid = clone_process(0, NULL, -1);
-	if (cgroup >= 0 && pid) close(cgroup);
-	if (!pid) {
-		if (cgroup >= 0) close(cgroup);
-		close(sockets[0]);
-		child_begin(s, sockets[1]);
-		memset(&run_machine, 0, sizeof run_machine);
-		machine_init(&run_machine, &child_host);
-		child_run(sockets[1], &run_machine, &plan, PART_EXEC);
-	}
-	if (!failed && pid < 0) failed = errno;
-	close(sockets[1]);
+	failed = s ? exec_spawn(s, &plan) : ENOMEM;
 	if (failed) {
-		close(sockets[0]);
 		if (s) session_free(s);
 		return refuse(c, id, failed, "cannot make a process");
 	}
-	session_close_child_fds(s);
-	s->joiner = pid;
-	s->sync.fd = sockets[0];
-	s->sync.ready = sync_ready;
-	source_want(&s->sync, EPOLLIN);
 	session_attach(s, c, flags);
 }
 

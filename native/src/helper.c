@@ -1,4 +1,4 @@
-/* Mode `helper`: the helper part in a private mount namespace, with no container. */
+/* Modes `helper` and `host`: the helper part with no container, in a private mount namespace or in the caller's. */
 #define _GNU_SOURCE
 #include "process.h"
 
@@ -28,7 +28,7 @@ static bool end_with_engine(void) {
 	return poll(&p, 1, 0) == 0;
 }
 
-int mode_helper(void) {
+int mode_helper(bool own_mounts) {
 	struct plan plan;
 	const char *why = "";
 	struct failure f;
@@ -41,7 +41,7 @@ int mode_helper(void) {
 	int failed = plan_open(&plan, SHIM_FD_PLAN, &why);
 	if (failed) {
 		f = make_failure(PART_HELPER, failed, "%s", why);
-	} else if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) {
+	} else if (own_mounts && (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))) {
 		failed = -errno;
 		f = make_failure(PART_HELPER, failed, "cannot make a private mount namespace");
 	} else {

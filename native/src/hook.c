@@ -9,6 +9,7 @@ int do_hook(struct machine *m, const struct op_hook *o) { return machine_fail(m,
 int do_await_start(struct machine *m, const struct op_await_start *o)
 {
 	(void)o;
-	return machine_fail(m, ENOSYS, "not here");
+	return m->host && m->host->await_start ? m->host->await_start(m) : machine_fail(m, ENOTSUP, "not possible in this part");
 }
+
 int do_seccomp_notify(struct machine *m, const struct op_seccomp_notify *o) { return machine_fail(m, ENOSYS, "listener %.300s", o->socket.p); }

@@ -188,6 +188,9 @@ int do_seccomp(struct machine *m, const struct op_seccomp *o)
 {
 	if (o->filter.n % sizeof(struct sock_filter) || o->filter.n / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		return machine_fail(m, EINVAL, "a filter of %u bytes", o->filter.n);
+	int r = m->host && m->host->before_filter ? m->host->before_filter(m) : 0;
+	if (r)
+		return r;
 	struct sock_fprog program = { (unsigned short)(o->filter.n / sizeof(struct sock_filter)), (struct sock_filter *)(uintptr_t)o->filter.p };
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, o->flags, &program) < 0 ? -errno : 0;
 }

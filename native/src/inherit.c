@@ -72,7 +72,7 @@ static void default_credentials(void) {
 	}
 	if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) warning = "started with no-new-privs, which cannot be taken back: setuid programs have no effect in the container";
 	/* others have a quota of 200 keyrings in all, and the container gets one of its own by its plan */
-	if (!geteuid()) syscall(SYS_keyctl, KEYCTL_JOIN_SESSION, NULL);
+	if (!options.hand_over && !geteuid()) syscall(SYS_keyctl, KEYCTL_JOIN_SESSION, NULL);
 }
 
 static bool write_file(const char *path, const char *text) {
@@ -122,6 +122,11 @@ static void oom_score(const char *value) {
 }
 
 void inherit_nothing(void) {
+	/* a container below another engine has that one's limits, groups, keys and scheduling where its config says nothing else: callers count on it */
+	if (options.hand_over) {
+		default_credentials();
+		return;
+	}
 	leave_cgroups(false);
 	default_limits();
 	default_scheduling();

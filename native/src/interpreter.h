@@ -60,12 +60,17 @@ struct host {
 	int (*join_container)(struct machine *m, int privileged);
 	/* Give the pty master to the shim; the interpreter closes its own copy afterwards. */
 	int (*give_master)(struct machine *m, int master);
-	/* The ends for stdin, stdout, stderr; -1 = /dev/null. The interpreter dup2s them to 0..2 and leaves closing to close-on-exec. */
+	/* The ends for stdin, stdout, stderr; -1 = /dev/null. The interpreter dup2s them to 0..2 and leaves closing to close-on-exec. 1: they stand at 0..2, and
+	 * are somebody else's. */
 	int (*take_pipes)(struct machine *m, int fds[3]);
 	/* In the process that stays as pid 1 for `reaper`, before it closes all its fds. May be NULL. */
 	void (*reaper_stays)(struct machine *m, pid_t child);
 	/* Last call before execve, after all signals are reset. May be NULL. */
-	void (*before_exec)(struct machine *m);
+	int (*before_exec)(struct machine *m);
+	/* A seccomp filter is next. May be NULL. */
+	int (*before_filter)(struct machine *m);
+	/* init: wait to be started by somebody else than the shim. */
+	int (*await_start)(struct machine *m);
 };
 
 struct memory_events {
@@ -95,6 +100,8 @@ struct machine {
 	uint32_t done_ahead;
 	/* from resolveUser, for exec; malloc'ed */
 	char *home;
+	/* fds of the program from 3 on, which closeFds spares */
+	uint32_t preserved;
 };
 
 void machine_init(struct machine *m, const struct host *host);

@@ -84,7 +84,7 @@ static int each_hierarchy(pid_t pid, int (*each)(const struct hierarchy *h, void
 	return result;
 }
 
-struct joining { char *detail; size_t size; };
+struct joining { bool v1_only; char *detail; size_t size; };
 
 /* Is this process in that group already? */
 static bool is_member(const struct hierarchy *h) {
@@ -116,7 +116,7 @@ static int join_one(const struct hierarchy *h, void *context) {
 	struct joining *j = context;
 	char path[4200];
 	/* joining a v2 group costs a grace period of milliseconds, even the one that one is in */
-	if (h->v2 && is_member(h)) return 0;
+	if (h->v2 && (j->v1_only || is_member(h))) return 0;
 	/* `tasks`, not cgroup.procs: moving oneself by it costs no grace period on v1 */
 	snprintf(path, sizeof path, "%s/%s", h->folder, h->v2 ? "cgroup.procs" : "tasks");
 	int failed = write_zero(path);
@@ -130,8 +130,8 @@ static int join_one(const struct hierarchy *h, void *context) {
 	return failed;
 }
 
-int cgroups_join(pid_t pid, char *detail, size_t size) {
-	struct joining j = { detail, size };
+int cgroups_join(pid_t pid, bool v1_only, char *detail, size_t size) {
+	struct joining j = { v1_only, detail, size };
 	return each_hierarchy(pid, join_one, &j);
 }
 

@@ -17,6 +17,9 @@ enum sync_kind {
 	SYNC_EXEC,        /* child -> shim: execve is next; end of file now means success */
 	SYNC_PREPARED,    /* init of a pool -> shim: all that is common is done */
 	SYNC_PLAN,        /* shim -> init of a pool: the plan to go on with, as an fd */
+	SYNC_READY,       /* init -> shim: it waits in awaitStart */
+	SYNC_LEAVE,       /* shim -> init: `started` is written; do not die with me any more */
+	SYNC_FREE,        /* init -> shim: done; it says nothing more */
 };
 struct sync_message {
 	uint32_t kind, value;
@@ -35,7 +38,12 @@ struct options {
 	bool trace;
 	char **wake;     /* program and arguments, NULL-terminated */
 	bool wake_always; /* also when an engine is there */
+	bool hand_over;   /* what is started becomes the caller's */
+	bool console;     /* fd 7 gets the terminal's master */
+	bool ignore_paused;
+	uint32_t preserve; /* so many fds after it are the program's from 3 on */
 };
+#define MAX_PRESERVED 1024u
 extern struct options options;
 
 /* The run in mode `run`. */
@@ -67,8 +75,8 @@ extern const struct host shim_host; /* callbacks of part shim */
 void child_begin(const struct session *s, int sync);
 /* Die with the shim; also when it is dead already. Call again after a change of credentials, which clears it. */
 void die_with_shim(int sync);
-/* Wait for SYNC_GO. Ends the process when the shim is gone. */
-void child_await_go(int sync);
+/* Wait for SYNC_GO; its value. Ends the process when the shim is gone. */
+uint32_t child_await_go(int sync);
 /* Run a part to its exec; ends the process. */
 void child_run(int sync, struct machine *m, const struct plan *plan, enum part part) __attribute__((noreturn));
 extern const struct host child_host; /* callbacks of stage, init and exec */
@@ -89,6 +97,8 @@ int await_exec(void);
 void kill_init(void);
 /* waitpid for all children. */
 void reap(void);
+/* Reap whenever one ends, in events_run. */
+bool watch_children(void);
 
 /* -- pool.c: all up to init's exec. 0 or -errno, with *f or run.failure. */
 int pool_start(struct failure *f);
@@ -117,6 +127,32 @@ void ports_close(void);
 /* In a child: close the fds, and have no more of them than a process usually may. */
 void ports_forget(void);
 
+/* -- handover.c: what is started becomes the caller's. */
+/* Fds 0 to 2 stay the caller's, and no fd that is opened later stands where a preserved one is to go. Before any other fd is opened. */
+void handover_fds(void);
+/* Is all there that the options speak of? 0 or -errno with run.failure. */
+int handover_check(void);
+/* The fifos in the run's folder. 0 or -errno with run.failure. */
+int handover_open(void);
+/* Send the terminal's master to its receiver; takes it. 0 or errno. */
+int handover_console(struct session *s, int master);
+/* A message of init for this; false: for somebody else. */
+bool handover_message(const struct sync_message *m);
+/* Init waits in awaitStart? */
+bool handover_ready(void);
+/* The last step: init lets go of the shim. 0 or -errno with run.failure. */
+int handover_leave(void);
+/* In a child: the caller's fds to their places. */
+void handover_child(void);
+/* In a child of a run or session that is handed over: it does not die with the shim any more. 0 or -errno. */
+int handover_let_go(int sync);
+/* In init: wait to be started. Afterwards nobody listens at `sync`. */
+int handover_await_start(struct machine *m, int *sync);
+/* In init: say why the program does not run; false while the shim is still there to be told. */
+bool handover_failed(const struct failure *f);
+/* {"part":"init","index":1,"errno":2,"detail":"..."} */
+void failure_json(struct text *t, const struct failure *f);
+
 /* -- trace.c */
 void trace_open(void);
 /* Operations that are still open end now. */
@@ -143,6 +179,10 @@ void wake(void);
 
 /* exec sessions */
 void exec_start(struct client *c, uint16_t id, uint32_t flags, uint8_t *plan, uint32_t length);
+/* Does its exec part begin with joinContainer? */
+bool exec_joins_first(const struct plan *plan);
+/* Make the process that joins the container of run.init and runs the exec part; run.cgroup: the v2 group it is to be in, else init's. 0 or errno. */
+int exec_spawn(struct session *s, const struct plan *plan);
 /* Report sessions that have started, failed or ended. */
 void exec_update(void);
 /* waitpid said so of a child that may be the joiner of a session. */
@@ -154,10 +194,12 @@ int exec_ended(uint16_t id);
 uint32_t failure_payload(const struct failure *f, uint8_t *out);
 struct failure make_failure(enum part part, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* run.c, undo.c, helper.c: the modes; exit codes */
+/* run.c, after.c, helper.c, exec_mode.c: the modes; exit codes */
 int mode_run(void);
 int mode_undo(void);
-int mode_helper(void);
+/* `own_mounts`: in a private mount namespace. */
+int mode_helper(bool own_mounts);
+int mode_exec(void);
 /* Run the after part of the plan in `folder` (or of `fallback`), write `undone`; how many operations failed. */
 uint32_t run_after(int folder, int fallback);
 /* The memoryEvents operations of the after part, before the exit is reported. */

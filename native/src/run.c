@@ -43,7 +43,7 @@ static void child_ended(struct source *source, uint32_t events) {
 
 static struct source child_signals = { .fd = -1, .ready = child_ended };
 
-static bool watch_children(void) {
+bool watch_children(void) {
 	sigset_t set;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -110,17 +110,22 @@ static int started_file = -1, exit_file = -1;
 ONCE static int get_ready(void) {
 	int failed = open_log();
 	if (failed) return failed;
-	clients_listen(run.folder);
+	if (!options.hand_over) clients_listen(run.folder);
 	started_file = run_file_begin(run.folder, "started");
 	return 0;
 }
 
-ONCE static void report_started(void) {
+ONCE static void write_started(void) {
 	struct session *s = run.init;
 	char buffer[128];
 	int n = snprintf(buffer, sizeof buffer, "{\"pid\":%d,\"startTime\":%llu,\"startedAt\":\"%llu\"}", s->pid, (unsigned long long)s->start_time,
 		(unsigned long long)now_ns());
 	write_record("started", started_file, buffer, (size_t)n);
+	started_file = -1;
+}
+
+ONCE static void report_started(void) {
+	struct session *s = run.init;
 	trace_tell(clients_control());
 	clients_broadcast(FRAME_STARTED, 0, (uint32_t)s->pid, &s->start_time, 8);
 }
@@ -190,14 +195,13 @@ ONCE static void report_failed(void) {
 	struct text t = { buffer, sizeof buffer, 0 };
 	uint8_t payload[16 + MAX_DETAIL];
 	const struct failure *f = &run.failure;
-	text_add(&t, "{\"part\":\"%s\",\"index\":%u,\"errno\":%d,\"detail\":", f->part < PART_COUNT ? part_names[f->part] : "shim", f->index, f->error);
-	text_json_string(&t, f->detail);
-	text_add(&t, "}");
+	failure_json(&t, f);
 	log_finish();
 	if (started_file >= 0) {
 		close(started_file);
 		unlinkat(run.folder, ".started.new", 0);
 	}
+	if (options.hand_over) unlinkat(run.folder, "started", 0);
 	write_record("failed", run_file_begin(run.folder, "failed"), buffer, t.used);
 	trace_tell(clients_control());
 	clients_broadcast(FRAME_FAILED, 0, 0, payload, failure_payload(f, payload));
@@ -252,7 +256,10 @@ ONCE static int start(void) {
 		machine_init(&run_machine, &shim_host);
 		struct failure f;
 		if (options.trace) trace_open();
-		failed = options.pool ? pool_start(&f) : run_part(&run_machine, &run.plan, PART_SHIM, &f);
+		if (options.hand_over) failed = handover_check();
+		if (!failed && options.hand_over) failed = handover_open();
+		if (failed) f = run.failure;
+		else failed = options.pool ? pool_start(&f) : run_part(&run_machine, &run.plan, PART_SHIM, &f);
 		if (failed && !run.has_failure) run.failure = f;
 		if (!failed && !run.spawned) {
 			failed = -ENOEXEC;
@@ -261,6 +268,10 @@ ONCE static int start(void) {
 		if (!failed) failed = get_ready();
 		if (!failed) failed = await_exec();
 		trace_end();
+		if (!failed && options.hand_over) {
+			write_started();
+			failed = handover_leave();
+		}
 	}
 	return failed;
 }
@@ -273,10 +284,16 @@ int mode_run(void) {
 		machine_close(&run_machine);
 		ports_close();
 		report_failed();
+	} else if (options.hand_over) {
+		/* no undo, and nothing more to do: the lock is free when this process is gone */
+		report_started();
+		clients_drain();
+		return 0;
 	} else {
 		run.init->started = true;
 		for (int n = 1; n < 64; n++)
 			if (run.init->early_signals >> n & 1) session_signal(run.init, n);
+		write_started();
 		report_started();
 		ports_serve();
 		exit_file = run_file_begin(run.folder, "exit");

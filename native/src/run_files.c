@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int run_file_begin(int folder, const char *name) {
@@ -65,6 +66,20 @@ uint64_t start_time_of(pid_t pid) {
 		if (!p) return 0;
 	}
 	return strtoull(p + 1, NULL, 10);
+}
+
+int run_init(int folder, pid_t *pid, uint64_t *start_time) {
+	char buffer[256];
+	if (run_file_read(folder, "started", buffer, sizeof buffer) <= 0) return -1;
+	const char *pid_at = strstr(buffer, "\"pid\":"), *time_at = strstr(buffer, "\"startTime\":");
+	if (!pid_at || !time_at) return -1;
+	*pid = (pid_t)strtol(pid_at + 6, NULL, 10);
+	*start_time = strtoull(time_at + 12, NULL, 10);
+	int pidfd = *pid > 1 ? (int)syscall(SYS_pidfd_open, *pid, 0) : -1;
+	/* the pidfd first, then the look: a pid that was given anew in between shows another start time */
+	if (pidfd < 0 || start_time_of(*pid) == *start_time) return pidfd;
+	close(pidfd);
+	return -1;
 }
 
 void text_add(struct text *t, const char *format, ...) {

@@ -157,7 +157,7 @@ struct session *session_new(uint16_t id, uint32_t flags, uint32_t rows, uint32_t
 static void nonblocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
 int session_pipes(struct session *s) {
-	if (s->flags & STDIO_TERMINAL) return 0;
+	if (s->flags & (STDIO_TERMINAL | STDIO_INHERIT)) return 0;
 	for (int i = 0; i < 3; i++) {
 		int ends[2];
 		if (pipe2(ends, O_CLOEXEC)) return errno;

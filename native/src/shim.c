@@ -1,7 +1,7 @@
 /*
  * engine-shim: runs a plan for one container and stays with it, or runs an undo or a helper plan.
  *
- *     engine-shim run|undo|helper     fds as SHIM_FD in core/plan/protocol.ts
+ *     engine-shim run|exec|undo|helper|host     fds as SHIM_FD in core/plan/protocol.ts
  */
 #define _GNU_SOURCE
 #include "process.h"
@@ -34,15 +34,18 @@ void test_halt(const char *kind, const char *name, const char *when) {
 }
 #endif
 
+struct options options;
+
 /* Nothing that the caller happened to have is inherited: what the shim and its children are is said here or in the plan. */
 static void clean_start(void) {
 	setsid();
 	umask(0);
 	if (chdir("/")) _exit(1);
+	if (options.hand_over) handover_fds();
 	inherit_nothing(); /* before that its own files in /proc are root's */
 	/* no ptrace and no /proc/PID/fd for the container's root while a child still has our memory (CVE-2016-9962) */
 	prctl(PR_SET_DUMPABLE, 0);
-	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (!options.hand_over) prctl(PR_SET_CHILD_SUBREAPER, 1);
 	prctl(PR_SET_NAME, "engine-shim");
 	prctl(PR_SET_PDEATHSIG, 0);
 	ignore_signals(true);
@@ -51,13 +54,12 @@ static void clean_start(void) {
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* as one call, Linux 5.11 */
 	sys_close_range(SHIM_FD_CONTROL, ~0u, CLOSE_RANGE_CLOEXEC_);
+	if (options.hand_over) return;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0) _exit(1);
 	for (int fd = 0; fd < 3; fd++) dup2(null, fd);
 	if (null > 2) close(null);
 }
-
-struct options options;
 
 /* Options after the mode, as core/plan/protocol.ts has them. */
 static bool read_options(char **arguments) {
@@ -66,6 +68,14 @@ static bool read_options(char **arguments) {
 			options.client = true;
 		} else if (!strcmp(*a, "trace")) {
 			options.trace = true;
+		} else if (!strcmp(*a, "hand-over")) {
+			options.hand_over = true;
+		} else if (!strcmp(*a, "console")) {
+			options.console = true;
+		} else if (!strcmp(*a, "ignore-paused")) {
+			options.ignore_paused = true;
+		} else if (!strncmp(*a, "preserve=", 9)) {
+			options.preserve = (uint32_t)strtoul(*a + 9, NULL, 10);
 		} else if (!strncmp(*a, "pool=", 5)) {
 			options.pool = true;
 			options.common = (uint32_t)strtoul(*a + 5, NULL, 10);
@@ -87,9 +97,12 @@ int main(int argc, char **argv) {
 		(void)n;
 		return 2;
 	}
+	if (options.hand_over ? options.client || options.pool || options.preserve > MAX_PRESERVED : options.console || options.preserve) return 2;
 	clean_start();
 	if (!strcmp(argv[1], "run")) return mode_run();
 	if (!strcmp(argv[1], "undo")) return mode_undo();
-	if (!strcmp(argv[1], "helper")) return mode_helper();
+	if (!strcmp(argv[1], "helper")) return mode_helper(true);
+	if (!strcmp(argv[1], "host")) return mode_helper(false);
+	if (!strcmp(argv[1], "exec") && options.hand_over) return mode_exec();
 	return 2;
 }

@@ -194,6 +194,8 @@ int run_file_finish(int folder, const char *name, int fd, const char *data, size
 /* Read a whole small file; NUL-terminated; -1 and errno on failure. */
 ssize_t run_file_read(int folder, const char *name, char *buffer, size_t size);
 uint64_t start_time_of(pid_t pid);
+/* Init as `started` has it: its pidfd, with a look at the start time after it, or -1. */
+int run_init(int folder, pid_t *pid, uint64_t *start_time);
 /* Growing JSON text, bounded: what does not fit is cut in strings only. */
 struct text { char *p; size_t size, used; };
 void text_add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -204,7 +206,8 @@ void text_json_string(struct text *t, const char *s);
 /* Put the calling process into every cgroup of `pid`. 0 or errno; what failed in `detail`. */
 /* The v2 group of `pid` as a folder, for a child that is to be born in it; -1: this process is in it already, or there is none. */
 int cgroup_to_be_born_in(pid_t pid);
-int cgroups_join(pid_t pid, char *detail, size_t size);
+/* `v1_only`: it was born where it belongs on v2. */
+int cgroups_join(pid_t pid, bool v1_only, char *detail, size_t size);
 bool cgroups_frozen(pid_t pid);
 void cgroups_thaw(pid_t pid);
 

@@ -37,6 +37,8 @@ int open_log(void) {
 
 static int shim_stdio(struct machine *m, const struct op_stdio *o) {
 	struct session *s = run.init;
+	if (options.hand_over ? !(o->flags & (STDIO_TERMINAL | STDIO_INHERIT)) || !(o->flags & STDIO_TERMINAL) != !options.console : o->flags & STDIO_INHERIT)
+		return machine_fail(m, EINVAL, options.hand_over ? "streams of a caller are inherited, or a terminal that it has a socket for" : "nobody has streams to inherit");
 	s->flags = o->flags;
 	s->rows = (uint16_t)o->rows;
 	s->cols = (uint16_t)o->cols;
@@ -193,9 +195,10 @@ int session_message(struct session *s, int timeout) {
 		return 0;
 	}
 	if (m.kind == SYNC_MASTER && fd >= 0) {
-		session_take_terminal(s, fd);
+		int failed = options.console ? handover_console(s, fd) : 0;
+		if (!options.console) session_take_terminal(s, fd);
 		fd = -1;
-		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
+		sync_send(s->sync.fd, SYNC_GO, (uint32_t)failed, NULL, -1);
 	} else if (m.kind == SYNC_REACHED && !s->id) {
 		run.reached = m.value;
 		run.any_reached = true;
@@ -215,6 +218,8 @@ int session_message(struct session *s, int timeout) {
 		s->about_to_exec = true;
 	} else if (m.kind == SYNC_PREPARED && !s->id) {
 		run.prepared = true;
+	} else if (!s->id) {
+		handover_message(&m);
 	}
 	if (fd >= 0) close(fd);
 	return 1;
@@ -263,8 +268,9 @@ static int shim_release(struct machine *m, uint32_t point) {
 }
 
 int await_exec(void) {
-	while (session_message(run.init, -1) && !run.has_failure) {}
+	while (session_message(run.init, -1) && !run.has_failure && !handover_ready()) {}
 	if (run.has_failure) return -run.failure.error;
+	if (handover_ready()) return 0;
 	return run.init->about_to_exec ? 0 : init_lost(NULL, "before its program was started");
 }
 

@@ -63,6 +63,12 @@ uint32_t failure_payload(const struct failure *f, uint8_t *out) {
 	return 16 + length;
 }
 
+void failure_json(struct text *t, const struct failure *f) {
+	text_add(t, "{\"part\":\"%s\",\"index\":%u,\"errno\":%d,\"detail\":", f->part < PART_COUNT ? part_names[f->part] : "shim", f->index, f->error);
+	text_json_string(t, f->detail);
+	text_add(t, "}");
+}
+
 struct failure make_failure(enum part part, int error, const char *format, ...) {
 	struct failure f = { .part = part, .error = error < 0 ? -error : error };
 	va_list arguments;

@@ -90,6 +90,23 @@ static int open_null(struct machine *m)
 	return fds[0];
 }
 
+/* The caller's streams: its container's user is to be able to open /dev/stdout again. */
+static int own_inherited(struct machine *m, int64_t uid)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		struct stat st;
+		if (fstat(fd, &st))
+			return machine_fail(m, errno, "stream %d", fd);
+		if (uid < 0 || st.st_uid == (uid_t)uid || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
+			continue;
+		/* EINVAL, EPERM: not of this user namespace; EROFS: a read-only /dev. Then it stays whose it is */
+		if (fchown(fd, (uid_t)uid, (gid_t)-1) && errno != EINVAL && errno != EPERM && errno != EROFS)
+			return machine_fail(m, errno, "owner of stream %d", fd);
+	}
+	setsid();
+	return 0;
+}
+
 int do_pipes(struct machine *m, const struct op_pipes *o)
 {
 	int64_t uid;
@@ -99,8 +116,10 @@ int do_pipes(struct machine *m, const struct op_pipes *o)
 	if (!m->host || !m->host->take_pipes)
 		return machine_fail(m, ENOTSUP, "not possible in this part");
 	r = m->host->take_pipes(m, fds);
-	if (r)
+	if (r < 0)
 		return r;
+	if (r)
+		return own_inherited(m, uid);
 	AUTO_CLOSE int null = -1;
 	for (int i = 0; i < 3; i++) {
 		if (fds[i] < 0) {

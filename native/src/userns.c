@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,8 +38,14 @@ static uint32_t root_of(pid_t pid, const char *name) {
 void own_streams(const struct session *s, pid_t pid) {
 	uint32_t uid = root_of(pid, "uid_map"), gid = root_of(pid, "gid_map");
 	if (!uid || uid == UINT32_MAX || gid == UINT32_MAX) return; /* `pipes` says what does not work then */
-	for (int i = 0; i < 3; i++)
-		if (s->child_fds[i] >= 0 && fchown(s->child_fds[i], uid, gid)) return;
+	for (int i = 0; i < 3; i++) {
+		struct stat st;
+		int fd = s->flags & STDIO_INHERIT ? i : s->child_fds[i];
+		if (fd < 0) continue;
+		/* of the caller's only what is a pipe, as ours would be: a file or terminal stays whose it is */
+		if (fd == i && (fstat(fd, &st) || !S_ISFIFO(st.st_mode) || st.st_uid)) continue;
+		if (fchown(fd, uid, gid) && fd != i) return;
+	}
 }
 
 void take_limits(pid_t init) {
