@@ -1,5 +1,6 @@
 import { type Spawner } from '../native/index.ts';
 import { type GroupStats } from '../contracts/cgroup/index.ts';
+import { type InterfaceStats } from './engine.ts';
 import { type LinuxResources, type Process } from '../spec/index.ts';
 
 /**
@@ -14,13 +15,17 @@ export interface Bundles {
    */
   create(request: BundleRequest): Promise<BundleState>;
   /** Let the program begin. Resolves when it has been exec'd and the poststart hooks have run. Errors: ERR_ALREADY_RUNNING, ERR_NOT_RUNNING (it has ended), what its last steps say. */
-  start(ref: BundleRef): Promise<BundleState>;
+  start(ref: BundleRef, options?: { onWarning?(text: string): void }): Promise<BundleState>;
   /** Errors: ERR_NO_SUCH_CONTAINER. */
   state(ref: BundleRef): Promise<BundleState>;
-  list(root: string): Promise<readonly BundleState[]>;
-  /** A signal number; to every process of its cgroup with `all`. Errors: ERR_NOT_RUNNING. */
+  /** By id; what cannot be read is left out and told. A root that is not there has none. */
+  list(root: string, options?: { onWarning?(text: string): void }): Promise<readonly BundleState[]>;
+  /** A signal number; to every process of its cgroup with `all`, also when the first has ended. Errors: ERR_NOT_RUNNING. */
   kill(ref: BundleRef, signal: number, options?: { readonly all?: boolean }): Promise<void>;
-  /** Undo and forget. `force`: one that runs is killed first, one that is not there is success. Errors: ERR_NO_SUCH_CONTAINER, ERR_ALREADY_RUNNING. */
+  /**
+   * Undo and forget. One that was not started yet is killed first; `force`: one that runs too, one whose state cannot be read goes, one that is not there is success.
+   * Errors: ERR_NO_SUCH_CONTAINER, ERR_ALREADY_RUNNING, ERR_STATE (not readable), ERR_UNDO_FAILED: it is forgotten, and what is left is tried again with later ones.
+   */
   delete(ref: BundleRef, options?: { readonly force?: boolean; onWarning?(text: string): void }): Promise<void>;
   /** Another process in it. Errors: ERR_NOT_RUNNING, ERR_PAUSED, ERR_EXEC_NOT_FOUND, ERR_EXEC_FAILED. */
   exec(ref: BundleRef, request: BundleExec): Promise<{ readonly pid: number }>;
@@ -88,7 +93,8 @@ export interface BundleState extends BundleRef {
 }
 export interface BundleStats {
   readonly group: GroupStats;
-  readonly interfaces: readonly { readonly name: string; readonly rxBytes: number; readonly rxPackets: number; readonly rxErrors: number; readonly rxDropped: number; readonly txBytes: number; readonly txPackets: number; readonly txErrors: number; readonly txDropped: number }[];
+  /** Of its network namespace, `lo` too; none with the host's. */
+  readonly interfaces: readonly InterfaceStats[];
 }
 /** Plain data of `features` (https://github.com/opencontainers/runtime-spec/blob/main/features.md). */
 export type BundleFeatures = Readonly<Record<string, unknown>>;

@@ -2,13 +2,13 @@ import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/in
 import { fail } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
 import { op } from '../plan/index.ts';
-import { REGISTER } from '../contracts/common/index.ts';
+import { REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
 import { type GroupRequest } from '../contracts/cgroup/index.ts';
 import { type EndpointRequest } from '../contracts/network/index.ts';
 import { type SecurityRequest } from '../contracts/security/index.ts';
 import { type State } from '../state/index.ts';
-import { bundleDevices } from './bundle-devices.ts';
+import { bundleDevices } from './bundles/devices.ts';
 import { driversOf, need, type ContainerDrivers } from './drivers.ts';
 import { type Registry } from './parts.ts';
 import { namesOf, openNetwork, type OpenNetwork } from './endpoints.ts';
@@ -24,11 +24,12 @@ export function markPrivileged(spec: Spec): Spec {
 
 const isInUserNamespace = (spec: Spec | undefined): boolean => spec?.linux?.namespaces?.some(({ type }) => type === 'user') ?? false;
 
-export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined): GroupRequest {
+/** `run.bundle`: whoever made the bundle says which group it is, not where. */
+export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined, run?: Pick<RunContext, 'bundle'>): GroupRequest {
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
   const resources = spec?.linux?.resources ?? {};
-  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
+  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path, ...(run?.bundle && { exact: true }) } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
 export function securityRequest(request: ContainerRecord['request']): SecurityRequest {
@@ -85,7 +86,7 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   tap('applyLimits', async (context) => {
     const { cgroup } = await of(context);
     if (!cgroup) return;
-    await onBehalf(context, cgroup.choice.plugin, async ({ plan, container, spec, run }) => addSteps(plan.at('/linux/resources'), await cgroup.driver.planGroup(groupRequest(container, spec), run)));
+    await onBehalf(context, cgroup.choice.plugin, async ({ plan, container, spec, run }) => addSteps(plan.at('/linux/resources'), await cgroup.driver.planGroup(groupRequest(container, spec, run), run)));
   }, { name: 'cgroup' });
 
   tap('applyLimits', async (context) => {
@@ -117,9 +118,11 @@ export function tapAdapters(hooks: Hooks, registry: Registry, state: State): voi
   tap('exec', async (context) => {
     const { cgroup, security } = await driversOf(registry, context.container, ['cgroup', 'security']);
     const { container, spec, run } = context;
+    const execGroups = run.bundle?.execCgroups;
+    if (execGroups && !cgroup?.driver.features.has('exec-groups')) throw fail('ERR_FEATURE_MISSING', 'a session cannot be put into a group of its own here', { operation: 'exec', path: execGroups[0] ?? '', hint: 'leave out --cgroup' });
     if (cgroup?.driver.planExec) {
       const { driver } = cgroup;
-      await onBehalf(context, cgroup.choice.plugin, ({ plan }) => addSteps(plan, driver.planExec?.(groupRequest(container, spec), run) ?? []));
+      await onBehalf(context, cgroup.choice.plugin, ({ plan }) => addSteps(plan, driver.planExec?.({ ...groupRequest(container, spec, run), ...(execGroups && { execGroups }) }, run) ?? []));
     }
     for (const { driver, choice } of security) {
       await onBehalf(context, choice.plugin, async ({ plan }) =>

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { createPlanCollector, type RunBase } from '../hooks/index.ts';
 import { fail, type ErrorCode } from '../errors/index.ts';
-import { encodePlan, FRAME, op, type PlannedStep } from '../plan/index.ts';
+import { encodePlan, FRAME, op, orderSteps, type PlannedStep } from '../plan/index.ts';
 import { type ContainerRecord, type ExecRequest, type Session } from '../api/index.ts';
 import { type RunContext } from '../contracts/common/index.ts';
 import { type Frame } from '../native/index.ts';
@@ -33,13 +33,17 @@ async function planExec(core: Core, record: ContainerRecord, request: ExecReques
   const session: Spec = { ...own, process: await execProcess(core, own.process, request) };
   const spec = request.privileged ? markPrivileged(session) : session;
   const plan = createPlanCollector({ asked });
-  const base: RunBase = { container: record, run, spec, plan };
-  await core.parts.hooks.call('exec', { session: number, args: request.args }, base);
+  return { bytes: await planSession(core, { container: record, run, spec, plan }, number, request.args, request.privileged), spec };
+}
+/** What the taps say of a session whose process is in `base.spec`, after what its plan has already. */
+export async function planSession(core: Core, base: RunBase, session: number, args: readonly string[], privileged = false): Promise<Uint8Array> {
+  const { plan } = base;
+  await core.parts.hooks.call('exec', { session, args: [...args] }, base);
   plan.close();
   const steps = plan.steps();
   const joins = steps.some((s) => s.operation.name === 'joinContainer');
-  const join: PlannedStep = { slot: 'exec.join', operation: op.joinContainer({ privileged: request.privileged ? 1 : 0 }), undo: [], origin: { plugin: 'core', hook: 'exec' } };
-  return { bytes: encodePlan({ steps: joins ? steps : [join, ...steps] }), spec };
+  const join: PlannedStep = { slot: 'exec.join', operation: op.joinContainer({ privileged: privileged ? 1 : 0 }), undo: [], origin: { plugin: 'core', hook: 'exec' } };
+  return encodePlan({ steps: joins ? steps : orderSteps([join, ...steps]) });
 }
 
 const REFUSALS: Readonly<Record<number, ErrorCode>> = { 3: 'ERR_NOT_RUNNING', 16: 'ERR_PAUSED', 17: 'ERR_BUSY' };

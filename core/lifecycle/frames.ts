@@ -42,8 +42,8 @@ function ownersHint(plan: Uint8Array, step: DecodedStep | undefined, errno: stri
 }
 
 /** What failed, in the words people know from Docker where there are some; operation, path, errno and plugin in any case. `storage`: the plugin that made the container's root. */
-export function blame(plan: Uint8Array, payload: Buffer, storage?: string): EngineError {
-  const failure = readFailure(payload);
+export function blame(plan: Uint8Array, said: Buffer | Failure, storage?: string): EngineError {
+  const failure = Buffer.isBuffer(said) ? readFailure(said) : said;
   const step = stepOf(plan, failure);
   const plain = operationFailed(failure, step);
   const errno = errnoName(failure.errno);

@@ -26,6 +26,8 @@ export interface PlanOptions extends StreamOptions {
   readonly endpoints?: readonly Endpoint[];
   /** What is made for this run alone, and goes with it: before all else. */
   readonly prepare?: readonly { readonly plugin: string; readonly effects: readonly Effect[] }[];
+  /** Its program has the standard streams of the caller's process, and waits for somebody to start it when all is ready. */
+  readonly handOver?: true;
 }
 /** Bits of BITS.STDIO. */
 export function streamFlags(request: { terminal: boolean; openStdin: boolean; stdinOnce?: boolean }, attach: AttachStreams): number {
@@ -46,13 +48,13 @@ export async function configureSpec(core: Core, record: ContainerRecord, run: Ru
 }
 
 /** The first operation of a run: what becomes of the standard streams and the log. */
-function addStreams(core: Core, plan: PlanCollector, drivers: ContainerDrivers, base: RunBase, streams: StreamOptions): void {
+function addStreams(core: Core, plan: PlanCollector, drivers: ContainerDrivers, base: RunBase, streams: PlanOptions): void {
   const { container, run } = base;
   const { log } = drivers;
   const settings = log?.driver.planLog({ container: container.id, folder: `${core.folderOf(container.id)}/log`, options: container.request.log.options }, run);
   const size = streams.windowSize ?? container.request.windowSize;
   plan.writer(log?.choice.plugin ?? 'core', 'prepareRootfs').at('/process/terminal').add('shim.stdio', op.stdio({
-    flags: streamFlags({ ...container.request, terminal: base.spec.process?.terminal ?? false }, streams.attach), ...settings, ...(size && { rows: size.rows, cols: size.cols }),
+    flags: streamFlags({ ...container.request, terminal: base.spec.process?.terminal ?? false }, streams.attach) | (streams.handOver && !base.spec.process?.terminal ? BITS.STDIO.inherit : 0), ...settings, ...(size && { rows: size.rows, cols: size.cols }),
   }));
 }
 
@@ -81,6 +83,13 @@ export function withSync(steps: readonly PlannedStep[]): readonly PlannedStep[] 
   const wait: PlannedStep = { slot: 'shim.attach', operation: op.awaitPoint({ point: ATTACHED }), undo: [], origin };
   const release: PlannedStep = { slot: 'shim.attach', operation: op.release({ point: ATTACHED }), undo: [], origin };
   return orderSteps([reach, ...steps, wait, release]);
+}
+
+/** The program waits for its start; after that come hooks of the spec that are run then, and its exec. */
+export function withAwaitStart(steps: readonly PlannedStep[]): readonly PlannedStep[] {
+  const at = steps.findIndex(({ slot, operation: { name } }) => slot === 'init.exec' && (name === 'hook' || name === 'exec'));
+  if (at < 0) throw fail('ERR_PLUGIN_MISSING', 'no plugin plans the program of the container: nothing is added to slot init.exec');
+  return steps.toSpliced(at, 0, { slot: 'init.exec', operation: op.awaitStart({}), undo: [], origin: { plugin: 'core', hook: 'applyLimits' } });
 }
 
 /** The undo: processes first (nothing else can be undone under them), then the host's steps backwards. */
@@ -128,7 +137,8 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   await hooks.call('attachNetwork', await attachmentOf(core, record.id, streams.endpoints ?? []), base);
   addMissing(plan, spec);
   plan.close();
-  const forward = withSync(plan.steps());
+  const synced = withSync(plan.steps());
+  const forward = streams.handOver ? withAwaitStart(synced) : synced;
   const steps = [...forward, ...undoOf(forward)];
   await hooks.call('beforeStart', { steps }, base);
   const plugins = records.changed();
@@ -138,6 +148,6 @@ export async function planRun(core: Core, record: ContainerRecord, run: RunConte
   const barriers = steps.flatMap(({ operation: { name, args } }, i) => (name === 'barrier' ? [[i, args] as const] : []));
   const deadlines = new Map(barriers.map(([i, args]) => [i, Number(args['deadline'])] as const));
   const handlers = barriers.map(([, args]) => String(args['handler']));
-  const { path: group } = groupRequest(record, spec);
+  const { path: group } = groupRequest(record, spec, run);
   return { spec, steps, bytes: encodePlan({ steps }), prefix, deadlines, handlers, ...(plugins && { plugins }), ...(group !== undefined && { group }) };
 }

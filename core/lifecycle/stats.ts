@@ -16,8 +16,8 @@ function attempt<T>(read: () => T): T | undefined {
   }
 }
 
-/** What went through a container's own network namespace, without `lo`; nothing in that of the host. */
-function interfacesOf(pid: number): InterfaceStats[] | undefined {
+/** What went through a container's own network namespace, without `lo` unless it is asked for; nothing in that of the host. */
+export function interfacesOf(pid: number, loopback = false): InterfaceStats[] | undefined {
   const [own, host] = [pid, 'self'].map((process) => attempt(() => readlinkSync(`/proc/${process}/ns/net`)));
   if (own === undefined || own === host) return undefined;
   const lines = attempt(() => readFileSync(`/proc/${pid}/net/dev`, 'latin1'))?.split('\n').slice(2).filter((line) => line.includes(':'));
@@ -25,7 +25,7 @@ function interfacesOf(pid: number): InterfaceStats[] | undefined {
     const [, name = '', rest = ''] = /^\s*(.*):\s*(.*)$/.exec(line) ?? [];
     const [rxBytes = 0, rxPackets = 0, rxErrors = 0, rxDropped = 0, , , , , txBytes = 0, txPackets = 0, txErrors = 0, txDropped = 0] = rest.split(/\s+/).map(Number);
     return { name, rxBytes, rxPackets, rxErrors, rxDropped, txBytes, txPackets, txErrors, txDropped };
-  }).filter(({ name }) => name !== 'lo');
+  }).filter(({ name }) => loopback || name !== 'lo');
 }
 
 /** One look, without any process: of one that does not run, all is missing. */

@@ -19,6 +19,8 @@ export interface Native {
   connectShim(socketPath: string): Promise<ShimConnection>;
   /** Field 22 of /proc/PID/stat, undefined when there is no such process. */
   processStartTime(pid: number): bigint | undefined;
+  /** Send a signal to the process that has this start time, by a pidfd: never to another. False: it has ended. Errors: ERR_NATIVE. */
+  signalProcess(pid: number, startTime: bigint, signal: number): boolean;
   /** /proc/sys/kernel/random/boot_id */
   bootId(): string;
   /** Two connected ends of a stream socket, close-on-exec. */
@@ -60,6 +62,8 @@ export interface SpawnShim {
   readonly by?: Spawner;
   /** Modes `run` and `exec`, with `by`: end without an undo as soon as the program waits for its start, or runs (`exec`). */
   readonly handOver?: CallerFds;
+  /** Mode `exec`: also in a container that is paused (shim option `ignore-paused`). */
+  readonly ignorePaused?: boolean;
 }
 /** What the caller's process hands over besides its fds 0 to 2. */
 export interface CallerFds {

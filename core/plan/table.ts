@@ -216,7 +216,7 @@ export const operations = {
   },
   hook: {
     code: 111, changes: false, fields: { path: 'str', argv: 'strs', env: 'strs', timeout: 'u32', stateHead: 'str', stateTail: 'str', cwd: 'str?', pid: 'reg?' },
-    doc: 'run a hook of the OCI spec and wait `timeout` ms (0: for ever; then it is killed with its group): the state on its stdin is `stateHead`, the pid in `pid` (without it: this process, as it sees itself), `stateTail`; nothing else of ours goes along. Non-zero: EREMOTEIO with the status and the end of what it wrote to stderr',
+    doc: 'run a hook of the OCI spec and wait `timeout` ms (0: for ever; then it is killed with its group): the state on its stdin is `stateHead`, the pid in `pid` (without it: this process, as it sees itself), `stateTail`, which is empty when `stateHead` is all of it, pid included; nothing else of ours goes along. Non-zero: EREMOTEIO with the status and the end of what it wrote to stderr',
   },
   seccompNotify: {
     code: 112, changes: false, fields: { filter: 'bytes', flags: 'u32?', socket: 'str', stateHead: 'str', stateTail: 'str' },

@@ -76,6 +76,8 @@ export interface PluginInstance {
   needed?(): readonly string[];
   /** For the plugin that starts containers again: what is to be shown of one. Synchronous; asked for containers with a restart policy. */
   restarts?(container: ContainerRecord, running: boolean): RestartView | undefined;
+  /** As Driver.ociFeatures, for what is no driver's. */
+  ociFeatures?(): Readonly<Record<string, unknown>>;
   /** Asynchronous work belongs here, not in create. */
   start?(): Promise<void>;
   stop?(): Promise<void>;

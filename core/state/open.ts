@@ -31,6 +31,8 @@ export interface StateOptions {
   readonly discard?: (folder: string) => unknown;
 }
 
+/** In a root of {@link State.runsIn}. */
+const [LEFTOVERS, TRASH] = ['.leftovers', '.trash'];
 const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
 
 /** `engine-` and 8 hex digits: the same for every path that leads to this root. */
@@ -70,6 +72,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     endpoints: endpointTable(db),
     ids: idTable(db),
     runs,
+    runsIn: (below) => createRuns(context, { runs: below, leftovers: join(below, LEFTOVERS), trash: join(below, TRASH) }),
     pluginState: (plugin) => pluginState(db, plugin),
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),
     begin: (what, trace) => beginTransaction(context, what, trace),

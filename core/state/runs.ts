@@ -8,7 +8,7 @@ import { clock, errorCode, ifPresent, lockFolder, moveToTrash, names, once, rand
 import { describeFailure, hasAfter, runShim, stepsOf, type Failure } from './helper.ts';
 import { type StateContext } from './journal.ts';
 import { exitOf, forgetProcess, readExit, readFailed, readRecord, readStarted, writeExit } from './run-files.ts';
-import { type RunRecord, type Runs, type RunView } from './types.ts';
+import { type RunRecord, type Runs, type RunsBelow, type RunView } from './types.ts';
 
 export interface RunFolders {
   /** One folder per container that runs, or ran and was not collected. */
@@ -18,9 +18,7 @@ export interface RunFolders {
   readonly trash: string;
 }
 /** What the state needs of runs besides the interface. */
-export interface RunsInside extends Runs {
-  /** Undo a folder's plan and remove it, whatever its record says; the failures. The lock is released. */
-  clear(folder: string, lock: Lock): Promise<readonly string[]>;
+export interface RunsInside extends Runs, RunsBelow {
   viewOf(folder: string): RunView | undefined;
 }
 
@@ -132,7 +130,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
 
   return {
     viewOf,
-    async create(record: RunRecord, plan) {
+    async create(record: RunRecord, plan, files = {}) {
       const target = folderOf(record.container);
       for (let attempt = 0; attempt < 20; attempt++) {
         const temporary = join(folders.runs, `.tmp-${record.run}-${attempt}`);
@@ -147,6 +145,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
             fs.mkdirSync(join(temporary, RUN_FILES.rootfs), { mode: 0o755 });
             fs.writeFileSync(join(temporary, RUN_FILES.plan), plan, { mode: 0o600 });
             fs.writeFileSync(join(temporary, RUN_FILES.record), JSON.stringify(record), { mode: 0o600 });
+            for (const [name, content] of Object.entries(files)) fs.writeFileSync(join(temporary, name), content, { mode: 0o600 });
           });
           points.around('run.create', () => fs.renameSync(temporary, target));
           return { folder: target, lock: once(lock, join(target, RUN_FILES.lock)) };
@@ -195,9 +194,10 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
         await sleep(round < 4 ? 0 : Math.min(25, 2 ** (round - 4)));
       }
     },
-    async clear(folder, lock) {
+    async clear(folder, lock, last) {
       try {
         const failures = await undo(folder, lock);
+        await last?.();
         remove(folder, lock, failures.length > 0);
         return failures;
       } finally {

@@ -28,6 +28,8 @@ export interface State {
   /** Begin a journalled change. `what` for messages and doctor (`create container x`). */
   begin(what: string, trace?: (span: Span) => void): Transaction;
   readonly runs: Runs;
+  /** Runs of others that live by their folder alone, below a root of theirs: `<root>/<id>`; what is set aside lies in `.trash` and `.leftovers` there. No row says anything of them. */
+  runsIn(root: string): RunsBelow;
   /** One verb at a time per object, or several that share it. Waits up to `timeout` ms, then ERR_BUSY. kind: `container`, `name`, `image`, `volume`, `layer`. */
   lock(kind: string, id: string, options?: LockOptions): Promise<Lock>;
   /**
@@ -143,11 +145,13 @@ export interface RunRecord {
   readonly created: string;
   /** `path` of its cgroup's {@link GroupRef}, as it was planned. */
   readonly group?: string;
+  /** Its shim ends at the hand-over: a free lock does not say that it is over. */
+  readonly handed?: true;
 }
 /** Folder `runRoot/runs/<container id>`: at most one per container, so the rename into place is the mutual exclusion. */
 export interface Runs {
-  /** Under a temporary name: record, plan, rootfs/, lock taken; then renamed into place. Errors: ERR_ALREADY_RUNNING. */
-  create(record: RunRecord, plan: Uint8Array): Promise<{ readonly folder: string; readonly lock: Lock }>;
+  /** Under a temporary name: record, plan, `files` by name, rootfs/, lock taken; then renamed into place. Errors: ERR_ALREADY_RUNNING. */
+  create(record: RunRecord, plan: Uint8Array, files?: Readonly<Record<string, string>>): Promise<{ readonly folder: string; readonly lock: Lock }>;
   /** The run of {@link find}, by its record alone. */
   current(container: string): RunRecord | undefined;
   /** What runs, or ran and was not collected. */
@@ -160,6 +164,11 @@ export interface Runs {
    * folder. `forget`: the row is about to go, its exit need not be written. Returns the exit, undefined when there was no run. Waits for a shim in teardown up to `timeout` ms (ERR_BUSY after).
    */
   collect(container: string, options?: { timeout?: number; readonly forget?: boolean }): Promise<{ readonly exit: ExitRecord; readonly failures: readonly string[] } | undefined>;
+}
+/** See {@link State.runsIn}. */
+export interface RunsBelow extends Pick<Runs, 'create' | 'current' | 'find'> {
+  /** Undo a folder's plan, call `last`, and remove it, whatever its record says; what could not be undone. The lock is released. */
+  clear(folder: string, lock: Lock, last?: () => Promise<void>): Promise<readonly string[]>;
 }
 export interface RunView {
   readonly record: RunRecord;

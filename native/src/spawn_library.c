@@ -22,7 +22,7 @@
 
 #include "bind.h"
 
-#define ABI 5
+#define ABI 6
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -218,6 +218,13 @@ EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
 		if (errno != EINTR) return -errno;
 	}
 }
+
+/* Whom it names is certain for as long as it is open. */
+EXPORT int engine_pidfd(int pid) {
+	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	return fd < 0 ? -errno : fd;
+}
+EXPORT int engine_pidfd_signal(int fd, int number) { return syscall(SYS_pidfd_send_signal, fd, number, NULL, 0) ? -errno : 0; }
 
 /*
  * The same library as an addon of Node's, for what cannot wait until koffi is loaded. process.exit() joins V8's threads, and one of them may wait for

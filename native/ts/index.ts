@@ -21,6 +21,17 @@ export interface NativeOptions {
   readonly spawnLater?: boolean;
 }
 
+function startTimeOf(pid: number): bigint | undefined {
+  let line: string;
+  try {
+    line = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  const field = line.slice(line.lastIndexOf(')') + 2).split(' ')[19];
+  return field === undefined ? undefined : BigInt(field);
+}
+
 /** The native part, as core wants it. Nothing is loaded before it is needed, so that commands that need none of it start at once. */
 export function createNative(options: NativeOptions = {}): Native {
   let syscalls = options.syscalls;
@@ -60,15 +71,16 @@ export function createNative(options: NativeOptions = {}): Native {
       return connection;
     },
     connectShim: (path) => connectShim(path, calls),
-    processStartTime(pid) {
-      let line: string;
+    processStartTime: startTimeOf,
+    signalProcess(pid, startTime, signal) {
+      const fd = calls().pidfd(pid);
+      if (fd === undefined) return false;
       try {
-        line = readFileSync(`/proc/${pid}/stat`, 'latin1');
-      } catch {
-        return undefined;
+        // asked when it can be nobody else any more
+        return startTimeOf(pid) === startTime && calls().signalPidfd(fd, signal);
+      } finally {
+        calls().close(fd);
       }
-      const field = line.slice(line.lastIndexOf(')') + 2).split(' ')[19];
-      return field === undefined ? undefined : BigInt(field);
     },
     bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
     socketPair: () => calls().socketPair(),

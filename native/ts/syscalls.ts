@@ -22,14 +22,19 @@ export interface Syscalls {
   spawnLater(program: number, argv: readonly string[], env: readonly string[], fds: readonly number[]): Promise<number>;
   /** Who is at the other end of a unix socket, as it was when it connected (or listened). */
   peer(socket: number): Peer;
+  /** A pidfd; undefined: there is no such process. Closed by `close`. */
+  pidfd(pid: number): number | undefined;
+  /** False: it has ended. */
+  signalPidfd(fd: number, signal: number): boolean;
   /** Bind `port` of an address of 4 or 16 bytes (`protocol` 6, 17 or 132) as a shim does, and let it go again. False: EADDRINUSE. */
   tryBind(protocol: number, address: Uint8Array, port: number): boolean;
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 5;
+const ABI = 6;
 const EAGAIN = 11;
 const ENOENT = 2;
+const ESRCH = 3;
 const EADDRINUSE = 98;
 const ESTALE = 116;
 
@@ -50,6 +55,8 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int', later: true },
     engine_peer: { args: ['int', 'bytes'], result: 'int' },
+    engine_pidfd: { args: ['int'], result: 'int' },
+    engine_pidfd_signal: { args: ['int', 'int'], result: 'int' },
     engine_try_bind: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
   }, {
     check: (bound) => {
@@ -90,6 +97,14 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
       checked('ask for the peer', library.engine_peer(socket, ids).value);
       const [pid = 0, uid = 0, gid = 0] = ids;
       return { pid, uid: uid >>> 0, gid: gid >>> 0 };
+    },
+    pidfd(pid) {
+      const { value } = library.engine_pidfd(pid);
+      return value === -ESRCH ? undefined : checked('open a pidfd', value);
+    },
+    signalPidfd(fd, signal) {
+      const { value } = library.engine_pidfd_signal(fd, signal);
+      return value !== -ESRCH && checked('send a signal', value) === 0;
     },
     tryBind(protocol, address, port) {
       const { value } = library.engine_try_bind(protocol, address, address.byteLength, port);
@@ -132,6 +147,8 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     spawn: () => 4242,
     spawnLater: () => Promise.resolve(4242),
     peer: () => ({ pid: 4242, uid: 0, gid: 0 }),
+    pidfd: () => fd(),
+    signalPidfd: () => true,
     tryBind: () => true,
   };
   const recorded = Object.fromEntries((Object.keys(fakes) as (keyof Syscalls)[]).map((name) => [name, (...args: unknown[]) => {

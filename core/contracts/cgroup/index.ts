@@ -15,7 +15,7 @@ export { defaultDeviceRules } from './devices.ts';
  * Example (v2): shim.cgroup: mkdir → shim.limits: writeFile per limit, bpfProgram + bpfAttach, open of the folder, cloneInto → init.namespaces:
  * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier in shim.cgroup, before init is born.
  *
- * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI), `slices` (parents are slices of systemd, not paths).
+ * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI), `exec-groups` (GroupRequest.execGroups), `slices` (parents are slices of systemd, not paths).
  */
 export interface CgroupDriver extends Driver {
   /** Sections of `linux.resources` it can honour, e.g. `memory.limit`; others that are set are refused by field name. */
@@ -55,6 +55,8 @@ export interface GroupRequest {
   readonly exact?: boolean;
   /** Is the container's cgroup namespace its own? */
   readonly ownNamespace: boolean;
+  /** planExec, with `exec-groups`: groups below its own that the session joins instead: a path on v2, `controller[,controller]:path` on v1. */
+  readonly execGroups?: readonly string[];
   /** Who joins: `stage` when init lives in a user namespace (v1's `tasks` can't be written from there on older kernels); default `init`. */
   readonly join?: 'init' | 'stage';
 }

@@ -56,6 +56,8 @@ export interface Driver {
   readonly name: string;
   /** Declared optional abilities, named in the contract's docs. */
   readonly features: ReadonlySet<string>;
+  /** **read** Its part of what an OCI runtime says of itself (https://github.com/opencontainers/runtime-spec/blob/main/features.md): `{linux: {seccomp: {enabled, actions}}}`. */
+  ociFeatures?(available: boolean): Readonly<Record<string, unknown>>;
   /** **read** May be called any time, without root; never throws. */
   probe(machine: Machine): Probe | Promise<Probe>;
 }
@@ -131,6 +133,8 @@ export interface BundleContext {
   /** `--no-new-keyring`, `--no-pivot`. */
   readonly noNewKeyring: boolean;
   readonly noPivot: boolean;
+  /** Of a session: groups below the container's own that it is to be in. */
+  readonly execCgroups?: readonly string[];
 }
 
 /** Names of registers shared between plugins. A plugin's own registers start with its name and a dot. */

@@ -1,9 +1,29 @@
-import { fail } from '../../errors/index.ts';
 import { type Bundles } from '../../api/index.ts';
 import { type Core } from '../core.ts';
+import { createBundle } from './create.ts';
+import { deleteBundle, killBundle } from './end.ts';
+import { execInBundle } from './exec.ts';
+import { featuresOf } from './features.ts';
+import { nextOom, pauseBundle, processesOf, statsOf, updateBundle } from './limits.ts';
+import { startBundle } from './start.ts';
+import { listBundles, readState } from './status.ts';
 
 /** Containers of OCI bundles below `root`s of their callers; see the interface. */
-export function createBundles(_core: Core): Bundles {
-  const not = (): never => { throw fail('ERR_NOT_SUPPORTED', 'bundles of other engines are not run yet'); };
-  return { create: not, start: not, state: not, list: not, kill: not, delete: not, exec: not, processes: not, pause: not, resume: not, update: not, stats: not, oom: not, features: not };
+export function createBundles(core: Core): Bundles {
+  return {
+    create: (request) => createBundle(core, request),
+    start: (ref, options) => startBundle(core, ref, options?.onWarning),
+    state: (ref) => readState(core, ref),
+    list: (root, options) => listBundles(core, root, options?.onWarning),
+    kill: (ref, signal, options) => killBundle(core, ref, signal, options?.all),
+    delete: (ref, options) => deleteBundle(core, ref, options),
+    exec: (ref, request) => execInBundle(core, ref, request),
+    processes: (ref) => processesOf(core, ref),
+    pause: (ref) => pauseBundle(core, ref, true),
+    resume: (ref) => pauseBundle(core, ref, false),
+    update: (ref, resources) => updateBundle(core, ref, resources),
+    stats: (ref) => statsOf(core, ref),
+    oom: (ref, signal) => nextOom(core, ref, signal),
+    features: () => featuresOf(core),
+  };
 }

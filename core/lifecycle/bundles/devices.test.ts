@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type DeviceRule } from '../spec/index.ts';
-import { groupRequest } from './adapters.ts';
-import { bundleDevices } from './bundle-devices.ts';
-import { request } from './engine.fixture.ts';
+import { type DeviceRule } from '../../spec/index.ts';
+import { groupRequest } from '../adapters.ts';
+import { bundleDevices } from './devices.ts';
+import { request } from '../engine.fixture.ts';
 
 const text = ({ allow, type = 'a', major = -1, minor = -1, access = 'rwm' }: DeviceRule): string => `${allow ? '+' : '-'}${type} ${major}:${minor} ${access}`.replaceAll('-1', '*');
 const always = ['+c *:* m', '+b *:* m', '+c 1:3 rwm', '+c 1:5 rwm', '+c 1:7 rwm', '+c 1:8 rwm', '+c 1:9 rwm', '+c 5:0 rwm', '+c 5:2 rwm', '+c 136:* rwm'];

@@ -1,5 +1,5 @@
-import { defaultDeviceRules } from '../contracts/cgroup/index.ts';
-import { type DeviceRule } from '../spec/index.ts';
+import { defaultDeviceRules } from '../../contracts/cgroup/index.ts';
+import { type DeviceRule } from '../../spec/index.ts';
 
 /** Everything is denied first; the rest is what runc and crun both allow whatever a bundle says, after its own rules. */
 const [deny, ...always] = defaultDeviceRules;

@@ -1,0 +1,146 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import { fail } from '../../errors/index.ts';
+import { reach } from '../../contracts/common/index.ts';
+import { type Process, type Spec } from '../../spec/index.ts';
+
+/** Larger than any config.json that is one; its parse blocks everybody else. */
+const MAX_SIZE = 16 << 20;
+
+const invalid = (field: string, why: string): Error => fail('ERR_INVALID_VALUE', `${field}: ${why}`, { operation: 'config', path: field });
+
+/** Fields that the spec knows where a runtime for Linux looks. Others must be ignored (config.md, Extensibility), and are told. */
+const KNOWN: Readonly<Record<string, readonly string[]>> = {
+  '': ['ociVersion', 'process', 'root', 'hostname', 'domainname', 'mounts', 'hooks', 'annotations', 'linux'],
+  process: ['terminal', 'consoleSize', 'cwd', 'env', 'args', 'rlimits', 'apparmorProfile', 'selinuxLabel', 'capabilities', 'noNewPrivileges', 'oomScoreAdj', 'scheduler', 'ioPriority', 'execCPUAffinity', 'user'],
+  'process.user': ['uid', 'gid', 'umask', 'additionalGids', 'username'],
+  root: ['path', 'readonly'],
+  linux: ['namespaces', 'uidMappings', 'gidMappings', 'timeOffsets', 'devices', 'netDevices', 'cgroupsPath', 'resources', 'rootfsPropagation', 'seccomp', 'sysctl', 'maskedPaths', 'readonlyPaths', 'mountLabel', 'personality', 'intelRdt', 'memoryPolicy'],
+};
+type Fields = Record<string, unknown>;
+const isFields = (value: unknown): value is Fields => typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Without the fields nobody knows, and without what is null, which Go writes for what is not there. */
+function keepKnown(value: unknown, at: string, onUnknown: (field: string) => void): unknown {
+  if (Array.isArray(value)) return value.map((item, i) => keepKnown(item, `${at}[${i}]`, onUnknown));
+  if (!isFields(value)) return value;
+  const known = KNOWN[at];
+  return Object.fromEntries(Object.entries(value).flatMap(([key, child]) => {
+    const name = at === '' ? key : `${at}.${key}`;
+    if (child === null || child === undefined) return [];
+    if (known && !known.includes(key)) return onUnknown(name), [];
+    return [[key, keepKnown(child, name, onUnknown)]];
+  }));
+}
+
+type Kind = 'text' | 'texts' | 'flag' | 'integer' | 'integers' | 'fields' | 'list' | 'map';
+const isText = (value: unknown): boolean => typeof value === 'string' && !value.includes('\0');
+const isInteger = (value: unknown): boolean => typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
+const IS: Readonly<Record<Kind, (value: unknown) => boolean>> = {
+  text: isText,
+  texts: (value) => Array.isArray(value) && value.every(isText),
+  flag: (value) => typeof value === 'boolean',
+  integer: isInteger,
+  integers: (value) => Array.isArray(value) && value.every(isInteger),
+  fields: isFields,
+  list: (value) => Array.isArray(value) && value.every(isFields),
+  map: (value) => isFields(value) && Object.values(value).every(isText),
+};
+const WORDS: Readonly<Record<Kind, string>> = { text: 'not a text', texts: 'not a list of texts', flag: 'neither true nor false', integer: 'not an integer', integers: 'not a list of integers', fields: 'not an object', list: 'not a list of objects', map: 'not an object of texts' };
+
+/** Types that whoever compiles a section relies on; what the values mean is his. */
+const PROCESS: Readonly<Record<string, Kind>> = {
+  '': 'fields', terminal: 'flag', consoleSize: 'fields', 'consoleSize.height': 'integer', 'consoleSize.width': 'integer', cwd: 'text', env: 'texts', args: 'texts', rlimits: 'list', apparmorProfile: 'text', selinuxLabel: 'text', capabilities: 'fields', 'capabilities.bounding': 'texts', 'capabilities.effective': 'texts',
+  'capabilities.permitted': 'texts', 'capabilities.inheritable': 'texts', 'capabilities.ambient': 'texts', noNewPrivileges: 'flag', oomScoreAdj: 'integer', scheduler: 'fields', ioPriority: 'fields', execCPUAffinity: 'fields',
+  user: 'fields', 'user.uid': 'integer', 'user.gid': 'integer', 'user.umask': 'integer', 'user.additionalGids': 'integers', 'user.username': 'text',
+};
+const SPEC: Readonly<Record<string, Kind>> = {
+  ociVersion: 'text', root: 'fields', 'root.path': 'text', 'root.readonly': 'flag', hostname: 'text', domainname: 'text', mounts: 'list', hooks: 'fields', annotations: 'map', linux: 'fields', 'linux.namespaces': 'list', 'linux.uidMappings': 'list', 'linux.gidMappings': 'list', 'linux.timeOffsets': 'fields',
+  'linux.devices': 'list', 'linux.netDevices': 'fields', 'linux.cgroupsPath': 'text', 'linux.resources': 'fields', 'linux.resources.devices': 'list', 'linux.rootfsPropagation': 'text', 'linux.seccomp': 'fields', 'linux.seccomp.syscalls': 'list', 'linux.sysctl': 'map', 'linux.maskedPaths': 'texts', 'linux.readonlyPaths': 'texts', 'linux.mountLabel': 'text', 'linux.personality': 'fields',
+};
+function checkKinds(value: unknown, kinds: Readonly<Record<string, Kind>>, at: string): void {
+  for (const [name, kind] of Object.entries(kinds)) {
+    const parts = name === '' ? [] : name.split('.');
+    const found = parts.reduce<unknown>((from, part) => (isFields(from) ? from[part] : undefined), value);
+    if (found !== undefined && !IS[kind](found)) throw invalid([at, name].filter(Boolean).join('.'), WORDS[kind]);
+  }
+  for (const [name, kind] of [['mounts', { destination: 'text', type: 'text', source: 'text', options: 'texts', uidMappings: 'list', gidMappings: 'list' }], ['linux.namespaces', { type: 'text', path: 'text' }], ['linux.devices', { path: 'text', type: 'text', major: 'integer', minor: 'integer', fileMode: 'integer', uid: 'integer', gid: 'integer' }]] as const) {
+    const list = name.split('.').reduce<unknown>((from, part) => (isFields(from) ? from[part] : undefined), value);
+    if (at === '' && Array.isArray(list)) for (const [i, item] of list.entries()) checkKinds(item, kind, `${name}[${i}]`);
+  }
+}
+
+/** `process` of a container or a session, as it comes from outside. Errors: ERR_INVALID_VALUE names the field. */
+export function checkProcess(given: unknown, onUnknown: (field: string) => void = () => {}): Process {
+  const process = keepKnown(given, 'process', onUnknown) as Process;
+  checkKinds(process, PROCESS, 'process');
+  if (!process.cwd?.startsWith('/')) throw invalid('process.cwd', `not an absolute path: ${JSON.stringify(process.cwd ?? '')}`);
+  if (!process.args?.length) throw invalid('process.args', 'no command specified');
+  if (process.args[0] === '') throw invalid('process.args', 'the name of the program is empty');
+  return { ...process, user: process.user ?? {} };
+}
+
+const NUMBER = /[:[,]\s*-?\d{16,}/;
+/** Arguments of seccomp rules that a double cannot hold become bigints. */
+export function parseExact(text: string): unknown {
+  if (!NUMBER.test(text)) return JSON.parse(text) as unknown;
+  const reviver = (key: string, value: unknown, context?: { source?: string }): unknown =>
+    (key === 'value' || key === 'valueTwo') && typeof value === 'number' && !Number.isSafeInteger(value) && /^\d+$/.test(context?.source ?? '') ? BigInt(context?.source ?? 0) : value;
+  return JSON.parse(text, reviver as (key: string, value: unknown) => unknown) as unknown;
+}
+/** Its reverse. */
+export function exactJson(value: unknown): string {
+  const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+  return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? rawJSON(String(item)) : item));
+}
+
+/** A spec from its text. Errors: ERR_INVALID_VALUE names file and field. */
+export function parseSpec(text: string, file: string, onUnknown: (field: string) => void = () => {}): Spec {
+  let value: unknown;
+  try {
+    value = parseExact(text);
+  } catch (cause) {
+    throw fail('ERR_INVALID_VALUE', `${file} is not JSON: ${(cause as Error).message}`, { operation: 'config', path: file });
+  }
+  if (!isFields(value)) throw fail('ERR_INVALID_VALUE', `${file} is not a JSON object`, { operation: 'config', path: file });
+  const { process: given, ...known } = keepKnown(value, '', onUnknown) as Fields;
+  checkKinds(known, SPEC, '');
+  const spec = known as unknown as Spec;
+  const [, major] = /^(\d+)\.\d+(\.\d+|$)/.exec(spec.ociVersion ?? '') ?? [];
+  if (major === undefined) throw invalid('ociVersion', `not a version: ${JSON.stringify(spec.ociVersion ?? '')}`);
+  if (Number(major) > 1) throw invalid('ociVersion', `version ${spec.ociVersion} of the runtime spec is not known, 1.x is`);
+  if (!spec.root?.path) throw invalid('root.path', 'it is not set');
+  if (given === undefined) throw invalid('process', 'it is not set');
+  const annotations = Object.fromEntries(Object.entries(spec.annotations ?? {}).filter(([key]) => {
+    // by these we tell ourselves things: nobody else may
+    const isInternal = key.startsWith('engine.internal/');
+    if (isInternal) onUnknown(`annotations.${key}`);
+    return !isInternal;
+  }));
+  return { ...spec, process: checkProcess(given, onUnknown), ...(spec.annotations && { annotations }) };
+}
+
+/** config.json of a bundle, or another file in its place. Errors: ERR_INVALID_VALUE, ERR_TIMEOUT. */
+export async function readConfig(bundle: string, config: string | undefined, onWarning: (text: string) => void): Promise<Spec> {
+  const file = config === undefined ? path.join(bundle, 'config.json') : path.resolve(bundle, config);
+  const text = await reach('read', file, async () => {
+    try {
+      const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+      try {
+        const stat = await handle.stat();
+        if (!stat.isFile()) throw fail('ERR_INVALID_VALUE', `${file} is not a file`, { operation: 'config', path: file });
+        if (stat.size > MAX_SIZE) throw fail('ERR_INVALID_VALUE', `${file} has more than ${MAX_SIZE >> 20} MiB`, { operation: 'config', path: file });
+        return await handle.readFile('utf8');
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code === undefined || code.startsWith('ERR_')) throw error;
+      const missing = code === 'ENOENT' ? `JSON specification file ${file} not found` : `cannot read ${file}: ${message}`;
+      throw fail('ERR_INVALID_VALUE', missing, { operation: 'config', path: file, errno: code });
+    }
+  });
+  return parseSpec(text, file, (field) => onWarning(`${file}: ${field} is not known, and ignored`));
+}

@@ -1,0 +1,93 @@
+import { join } from 'node:path';
+import { createRecords } from '../../hooks/index.ts';
+import { describeError, fail, isEngineError } from '../../errors/index.ts';
+import { type BundleRequest, type BundleState, type CallerStreams } from '../../api/index.ts';
+import { type CallerFds, type Lock } from '../../native/index.ts';
+import { RUN_FILES } from '../../plan/index.ts';
+import { lockFolder } from '../../state/files.ts';
+import { type Core } from '../core.ts';
+import { newRunId } from '../names.ts';
+import { planRun } from '../plan-run.ts';
+import { ensureSecurity } from '../security.ts';
+import { chooseDrivers, choicesOf, completed, contextOf, recordOf, rootfsOf } from './compile.ts';
+import { readConfig } from './config.ts';
+import { awaitHandOver } from './frames.ts';
+import { stateOf } from './status.ts';
+import { checkId, contentOf, ensureAside, find, isFolder, openStore, type Store } from './store.ts';
+
+export const taken = (id: string): Error => fail('ERR_NAME_TAKEN', `container with id exists: ${id}`, { path: id, hint: 'delete it, or choose another id' });
+
+/** What of the caller's the program gets. */
+export function callerFds({ consoleSocket, preserveFds }: CallerStreams, terminal: boolean): CallerFds {
+  if (consoleSocket !== undefined && !terminal) throw fail('ERR_INVALID_VALUE', 'a console socket is of no use to a process without a terminal', { operation: 'console-socket', path: consoleSocket, hint: 'set process.terminal' });
+  return { preserve: preserveFds, ...(terminal && { console: consoleSocket === undefined ? 'relay' as const : { socket: consoleSocket } }) };
+}
+
+/** The run could not be made ready: what the shim has not undone itself is undone, and the id is free. */
+async function forget(core: Core, store: Store, folder: string): Promise<void> {
+  const { native, log } = core.parts;
+  try {
+    const lock = lockFolder(native, folder, { create: true });
+    const failures = lock ? await store.runs.clear(folder, lock) : [];
+    if (failures.length > 0) log.error({ folder, failures }, 'not undone');
+  } catch (late) {
+    log.error({ err: late }, `undo of ${folder}: ${describeError(late)}`);
+  }
+}
+
+const nameOf = (uid: number): string => (uid === 0 ? 'root' : String(uid));
+
+export async function createBundle(core: Core, request: BundleRequest): Promise<BundleState> {
+  const { root, id, bundle } = request;
+  const { native, hooks, log } = core.parts;
+  const onWarning = request.onWarning ?? ((text: string) => log.warn({ container: id }, text));
+  checkId(id);
+  if (!bundle.startsWith('/')) throw fail('ERR_INVALID_VALUE', `bundle is not an absolute path: ${bundle}`, { operation: 'bundle', path: bundle });
+  const config = await readConfig(bundle, request.config, onWarning);
+  const store = openStore(core, root, true) as Store;
+  const folder = join(store.root, id);
+  if (isFolder(folder)) throw taken(id);
+  const drivers = await chooseDrivers(core, config, request.cgroupDriver);
+  const spec = completed(config, request, store, drivers);
+  const { env: _env, spawner: _spawner, onWarning: _tell, ...asked } = request;
+  await core.request('bundle create', { ...asked, spec });
+  const created = core.now().toISOString();
+  const rootfs = rootfsOf(bundle, spec);
+  const record = recordOf(id, bundle, spec, { rootfs, created, drivers: choicesOf(drivers) });
+  const records = createRecords(record, { writable: true });
+  await hooks.call('create', { container: record }, { records, trace: core.trace });
+  const kept = records.changed();
+  const run = newRunId();
+  const context = contextOf({ store, folder }, id, run, request);
+  const terminal = spec.process?.terminal ?? false;
+  const fds = callerFds(request, terminal);
+  const { consoleSize } = spec.process ?? {};
+  const plan = await planRun(core, kept ? { ...record, plugins: kept } : record, context, {
+    attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
+  });
+  await ensureSecurity(core, record, plan.spec);
+  const plugins = plan.plugins ?? kept;
+  const { uid } = core.parts.caller?.() ?? { uid: process.getuid?.() ?? 0 };
+  const stored = {
+    ociVersion: spec.ociVersion, id, bundle, rootfs, created, owner: nameOf(uid), annotations: spec.annotations ?? {}, process: spec.process as NonNullable<typeof spec.process>, drivers: record.drivers, noNewKeyring: request.noNewKeyring, ...(plugins && { plugins }),
+  };
+  return core.locked([], async () => {
+    ensureAside(store);
+    let lock: Lock | undefined;
+    try {
+      ({ lock } = await store.runs.create({ run, container: id, instance: store.instance, boot: native.bootId(), created, handed: true, ...(plan.group !== undefined && { group: plan.group }) }, plan.bytes, contentOf(stored, spec)));
+    } catch (error) {
+      throw isEngineError(error, 'ERR_ALREADY_RUNNING') ? taken(id) : error;
+    }
+    try {
+      const connection = native.spawnShim({ mode: 'run', plan: join(folder, RUN_FILES.plan), runFolder: folder, lock, by: request.spawner, handOver: fds, ...(core.parts.shimEnv && { env: core.parts.shimEnv }) });
+      const pid = await awaitHandOver(core, connection, plan, onWarning);
+      lock.release();
+      return stateOf(root, find(core, { root, id }), 'created', pid);
+    } catch (error) {
+      lock.release();
+      await forget(core, store, folder);
+      throw error;
+    }
+  });
+}

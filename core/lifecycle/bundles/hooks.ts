@@ -1,0 +1,39 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fail } from '../../errors/index.ts';
+import { decodePlan, encodePlan, op, type PlannedStep } from '../../plan/index.ts';
+import { type Spec } from '../../spec/index.ts';
+import { type OciState } from '../../spec/state.ts';
+import { randomName } from '../../state/files.ts';
+import { describeFailure, runShim } from '../../state/helper.ts';
+import { type Core } from '../core.ts';
+import { type Found } from './store.ts';
+
+interface Hook { readonly path: string; readonly args?: readonly string[]; readonly env?: readonly string[]; readonly timeout?: number }
+
+/** A plan of this moment, in the run's folder; gone when `work` has ended. */
+export async function withPlan<T>(folder: string, bytes: Uint8Array, work: (file: string) => Promise<T>): Promise<T> {
+  const file = join(folder, `plan-${randomName()}`);
+  writeFileSync(file, bytes, { mode: 0o600, flag: 'wx' });
+  try {
+    return await work(file);
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** Of the spec, those that run when the container is started or gone: outside, one after another. One that fails is told, and the rest goes on (runtime.md, Lifecycle). */
+export async function runHooks(core: Core, { folder, stored }: Found, spec: Spec, kind: 'poststart' | 'poststop', pid: number | undefined, onWarning: (text: string) => void): Promise<void> {
+  const hooks = (spec.hooks?.[kind] ?? []) as readonly Hook[];
+  if (hooks.length === 0) return;
+  const { ociVersion, id, bundle, annotations } = stored;
+  const state: OciState = { ociVersion, id, status: kind === 'poststart' ? 'running' : 'stopped', ...(pid !== undefined && { pid }), bundle, annotations };
+  const steps = hooks.map(({ path, args, env, timeout }, i): PlannedStep => ({
+    slot: 'helper.main', undo: [], origin: { plugin: 'core', hook: kind, pointer: `/hooks/${kind}/${i}` },
+    operation: op.hook({ path, argv: args?.length ? args : [path], env: env ?? [], timeout: (timeout ?? 0) * 1000, cwd: bundle, stateHead: JSON.stringify(state), stateTail: '' }, { optional: true }),
+  }));
+  const bytes = encodePlan({ steps });
+  const names = new Map(decodePlan(bytes).steps.map((step) => [step.index, step]));
+  const { ended, message } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(`${kind} hook: ${describeFailure(failure, names.get(failure.index))}`) }));
+  if (ended !== 'ok') onWarning(fail('ERR_OPERATION_FAILED', `${kind} hooks: ${message || 'the helper ended unexpectedly'}`).message);
+}
