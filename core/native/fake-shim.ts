@@ -37,7 +37,7 @@ export const defaultProgram: RunProgram = async (program) => {
 /** How a shim does one operation; throws an error with a `code`. Null: the shim was killed at this operation. */
 export type Perform = (step: DecodedStep, part: Part) => Promise<'done' | null>;
 
-class Session {
+export class Session {
   readonly id: number;
   readonly #stdin: Buffer[] = [];
   #stdinDone: (all: Buffer) => void = () => {};
@@ -69,7 +69,7 @@ class Session {
   }
 }
 
-const failure = (step: DecodedStep, part: Part, error: unknown): { payload: Buffer; json: { part: string; index: number; errno: number; detail: string } } => {
+export const failure = (step: DecodedStep, part: Part, error: unknown): { payload: Buffer; json: { part: string; index: number; errno: number; detail: string } } => {
   const { code = 'EIO', message } = error as NodeJS.ErrnoException;
   const detail = message === code ? '' : message;
   const text = Buffer.from(detail);
@@ -81,6 +81,13 @@ const failure = (step: DecodedStep, part: Part, error: unknown): { payload: Buff
   text.copy(payload, 16);
   return { payload, json: { part, index: step.index, errno: errnoNumber(code), detail } };
 };
+/** As `started` frames have it: 1. */
+export const startTime = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
+/** Up to awaitStart. */
+function beforeStart(plan: Uint8Array): (step: DecodedStep, i: number) => boolean {
+  const last = decodePlan(plan).steps.filter(({ part }) => part === 'init').findIndex(({ operation }) => operation.name === 'awaitStart');
+  return (_step, i) => i <= last;
+}
 const nowNs = (): string => String(BigInt(Date.now()) * 1_000_000n);
 
 /** A shim without processes: it obeys the protocol and keeps the files of its run's folder. */
@@ -99,6 +106,7 @@ export class FakeShim {
   readonly #trace: boolean;
   readonly #entries: Buffer[] = [];
   readonly #owner: object;
+  readonly #handOver: ((plan: Uint8Array) => void) | undefined;
   #abandoned = false;
   #resume: ((plan: Uint8Array | undefined) => void) | undefined;
   readonly #sessions = new Map<number, Session>();
@@ -111,6 +119,8 @@ export class FakeShim {
     folder: string; plan: Uint8Array; pid: number; perform: Perform; program: RunProgram; release: () => void; freePorts: () => void; pool: number | undefined; trace: boolean;
     /** Whose control connection it is. */
     owner: object;
+    /** What becomes of init when it is handed over. */
+    handOver?: ((plan: Uint8Array) => void) | undefined;
   }) {
     this.#folder = options.folder;
     this.#plan = options.plan;
@@ -122,6 +132,7 @@ export class FakeShim {
     this.#pool = options.pool;
     this.#trace = options.trace;
     this.#owner = options.owner;
+    this.#handOver = options.handOver;
   }
 
   connect(peer: FakePeer, handed?: { client: FakePeer | undefined }): void {
@@ -183,9 +194,7 @@ export class FakeShim {
   #start(id: number, step: DecodedStep): Session {
     const session = new Session(id, step, (stream, data) => this.#output(id, stream === 'stdout' ? 1 : 2, data), this.#program);
     this.#sessions.set(id, session);
-    const payload = Buffer.alloc(8);
-    payload.writeBigUInt64LE(1n);
-    this.#broadcast(FRAME.started, { session: id, argument: this.#pid + id, payload });
+    this.#broadcast(FRAME.started, { session: id, argument: this.#pid + id, payload: startTime });
     return session;
   }
   #write(file: string, value: unknown): void {
@@ -223,10 +232,10 @@ export class FakeShim {
     const common = this.#pool ?? 0;
     const late = (step: DecodedStep): boolean => step.operation.name === 'stdio' || step.slot === 'shim.started';
     const waited = this.#pool !== undefined;
-    type Phase = readonly [part: Part | 'wait', wanted?: (step: DecodedStep, i: number) => boolean];
+    type Phase = readonly [part: Part | 'wait', wanted?: ((step: DecodedStep, i: number) => boolean) | undefined];
     const phases: Phase[] = waited
       ? [['shim', (step) => !late(step)], ['stage'], ['init', (_step, i) => i < common], ['wait'], ['shim', late], ['init', (_step, i) => i >= common]]
-      : [['shim'], ['stage'], ['init']];
+      : [['shim'], ['stage'], ['init', this.#handOver ? beforeStart(this.#plan) : undefined]];
     for (const [part, wanted] of phases) {
       if (part === 'wait') {
         if (!(await this.#waitForPlan())) return this.dead ? undefined : this.#finish();
@@ -243,9 +252,18 @@ export class FakeShim {
         return this.#finish();
       }
     }
+    const startedAt = nowNs();
+    if (this.#handOver) {
+      // nobody would know of it
+      if (this.#abandoned || [...this.#clients].every((client) => client.closed)) return this.#finish();
+      this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
+      this.#handOver(this.#plan);
+      this.#tellTrace();
+      this.#broadcast(FRAME.started, { argument: this.#pid, payload: startTime });
+      return this.kill();
+    }
     const exec = decodePlan(this.#plan).steps.find((step) => step.operation.name === 'exec' && step.part === 'init');
     if (!exec) return this.#finish();
-    const startedAt = nowNs();
     const stdioFlags = Number(decodePlan(this.#plan).steps.find((step) => step.operation.name === 'stdio')?.operation.args['flags'] ?? 0);
     this.#tellTrace();
     this.#write(RUN_FILES.started, { pid: this.#pid, startTime: 1, startedAt });
@@ -329,32 +347,4 @@ export class FakeShim {
     session.exitPayload = Buffer.from(JSON.stringify({ code, signal, coreDumped: false, oom: { killed: false }, finishedAt: nowNs(), dropped: 0 }));
     this.#broadcast(FRAME.exit, { session: id, argument: code, payload: session.exitPayload });
   }
-}
-
-/** A helper or an undo. */
-export async function fakeHelper(mode: 'undo' | 'helper', plan: Uint8Array, peer: FakePeer, perform: Perform, folder: string | undefined): Promise<'ended' | 'killed'> {
-  let told = false;
-  // a helper ends as soon as anything reaches it
-  if (mode === 'helper') peer.onFrame(() => (told = true));
-  const part: Part = mode === 'undo' ? 'after' : 'helper';
-  const failures: unknown[] = [];
-  for (const step of decodePlan(plan).steps.filter((candidate) => candidate.part === part)) {
-    try {
-      if (told || (await perform(step, part)) === null || told) return peer.close(), 'killed';
-    } catch (error) {
-      const { payload, json } = failure(step, part, error);
-      if (mode === 'undo' || step.operation.flags?.optional) peer.send(FRAME.warning, { payload });
-      else {
-        peer.send(FRAME.failed, { payload });
-        peer.send(FRAME.error, { argument: json.errno });
-        return peer.close(), 'ended';
-      }
-      if (!step.operation.flags?.optional) failures.push(json);
-    }
-  }
-  if (mode === 'undo' && folder !== undefined) fs.writeFileSync(join(folder, RUN_FILES.undone), JSON.stringify({ failures }));
-  if (failures.length > 0) peer.send(FRAME.error, { argument: errnoNumber('EREMOTEIO'), payload: Buffer.from('something could not be undone') });
-  else peer.send(FRAME.ok);
-  peer.close();
-  return 'ended';
 }

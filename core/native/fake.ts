@@ -10,9 +10,12 @@ import { fakeConnection, type FakePeer } from './fake-connection.ts';
 import { errno } from './fake-entries.ts';
 import { FakePorts, type PortProtocol } from './fake-ports.ts';
 import { FakeFiles, type FakeIoctl } from './fake-operations.ts';
-import { defaultProgram, fakeHelper, FakeShim, type RunProgram } from './fake-shim.ts';
+import { closeFifos, fakeInit, FakeProcesses, makeFifos, type FakeProcess } from './fake-handover.ts';
+import { fakeExec, fakeHelper } from './fake-helper.ts';
+import { defaultProgram, FakeShim, type RunProgram } from './fake-shim.ts';
 import { type Lock, type Native, type ShimConnection } from './index.ts';
 
+export { type FakeEnd, type FakeProcess } from './fake-handover.ts';
 export { defaultProgram, type FakeProgram, type RunProgram } from './fake-shim.ts';
 
 /** An operation that was come to, in order, whatever then happened to it. */
@@ -61,6 +64,8 @@ export interface FakeNative extends Native {
   takePort(protocol: PortProtocol, port: number, holder?: string, address?: string): () => void;
   /** What whoever holds this end of a `socketPair` sees when the other end was given to a shim. */
   endOf(fd: number): ShimConnection;
+  /** A process that was handed over, living or not: init of a container, or a session of mode `exec`. */
+  processOf(pid: number): FakeProcess | undefined;
 }
 export interface FakeNativeOptions {
   readonly prefix: string;
@@ -77,6 +82,7 @@ interface World {
   readonly shims: Map<string, FakeShim>;
   readonly operations: RecordedOperation[];
   readonly ports: FakePorts;
+  readonly processes: FakeProcesses;
   boot: number;
   nextPid: number;
 }
@@ -84,7 +90,7 @@ interface World {
 const locks: World['locks'] = new Map();
 
 export function createFakeNative({ prefix, program = defaultProgram, ioctl }: FakeNativeOptions): FakeNative {
-  return engineOn({ locks, shims: new Map(), ports: new FakePorts(), operations: [], boot: 1, nextPid: 4_000_000 }, fs.realpathSync(prefix), program, ioctl);
+  return engineOn({ locks, shims: new Map(), ports: new FakePorts(), processes: new FakeProcesses(), operations: [], boot: 1, nextPid: 4_000_000 }, fs.realpathSync(prefix), program, ioctl);
 }
 
 function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: FakeIoctl): FakeNative {
@@ -173,6 +179,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       if (reboot) {
         for (const shim of world.shims.values()) shim.kill();
         world.shims.clear();
+        world.processes.killAll();
         world.boot++;
       }
       return engineOn(world, prefix, program, ioctl);
@@ -223,7 +230,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       return pair.engine;
     },
 
-    spawnShim({ mode, plan: planPath, runFolder, lock, streams = [], client: clientFd, pool, trace = false }) {
+    spawnShim({ mode, plan: planPath, runFolder, lock, streams = [], client: clientFd, pool, trace = false, by, handOver }) {
       const client = clientFd === undefined ? undefined : take(clientFd);
       alive();
       const plan = fs.readFileSync(planPath);
@@ -248,19 +255,52 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
         release();
         if (--busy === 0 && dead) resolveCrashed();
       };
+      let failure: Error | undefined;
+      /** As soon as it runs, which is somebody else's to say where it is somebody else's child. */
+      const begin = (work: () => void, never: () => void): void => {
+        if (!by) return void setImmediate(work);
+        const callerFds = handOver ?? { preserve: 0 };
+        void by.spawn({ program: -1, argv: ['engine-shim', mode], env: [], fds: [], callerFds }).then(work, (error: Error) => {
+          failure = error;
+          never();
+          peer.close();
+        });
+      };
       if (mode === 'run') {
         spawned++;
         if (runFolder === undefined) throw fail('ERR_INTERNAL', 'a run needs its folder');
         const socket = join(runFolder, RUN_FILES.socket);
         busy--;
-        const shim = new FakeShim({ folder: runFolder, plan, pid: world.nextPid++, perform, program, pool, trace, owner: native, freePorts, release: () => (release(), void world.shims.delete(socket)) });
+        const pid = world.nextPid++;
+        const fifos = handOver && makeFifos(runFolder);
+        let handed = false;
+        const passOn = fifos && ((finished: Uint8Array): void => {
+          handed = true;
+          void fakeInit(world.processes.make(pid), finished, fifos, perform, program);
+        });
+        const released = (): void => {
+          release();
+          world.shims.delete(socket);
+          if (fifos && !handed) closeFifos(fifos);
+          handed = true;
+        };
+        const shim = new FakeShim({ folder: runFolder, plan, pid, perform, program, pool, trace, owner: native, freePorts, release: released, handOver: passOn });
         world.shims.set(socket, shim);
         shim.connect(peer, clientFd === undefined ? undefined : { client });
-        setImmediate(() => void shim.run());
+        begin(() => void shim.run(), released);
+      } else if (mode === 'exec') {
+        const make = (): FakeProcess => world.processes.make(world.nextPid++);
+        const init = runFolder === undefined ? undefined : world.processes.init(runFolder);
+        begin(() => void fakeExec(plan, peer, perform, program, init, make).finally(end), end);
       } else {
-        setImmediate(() => void fakeHelper(mode === 'undo' ? 'undo' : 'helper', plan, peer, perform, runFolder).finally(() => (freePorts(), end())));
+        const work = async (): Promise<void> => {
+          const init = mode === 'undo' && runFolder !== undefined ? world.processes.init(runFolder) : undefined;
+          init?.signal(9);
+          await fakeHelper(mode === 'undo' ? 'undo' : 'helper', plan, peer, perform, runFolder);
+        };
+        begin(() => void work().finally(() => (freePorts(), end())), end);
       }
-      return engine;
+      return Object.defineProperty(engine, 'failure', { get: () => failure });
     },
     async connectShim(path) {
       alive();
@@ -270,7 +310,18 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       shim.connect(peer);
       return engine;
     },
-    processStartTime: (pid) => (pid === process.pid ? (dead ? undefined : 1n) : pid >= 4_000_000 && pid < world.nextPid ? 1n : undefined),
+    processStartTime(pid) {
+      if (pid === process.pid) return dead ? undefined : 1n;
+      return pid >= 4_000_000 && pid < world.nextPid && world.processes.find(pid)?.isAlive !== false ? 1n : undefined;
+    },
+    signalProcess(pid, startTime, signal) {
+      alive();
+      const found = world.processes.find(pid);
+      if (startTime !== 1n || !found?.isAlive) return false;
+      found.signal(signal);
+      return true;
+    },
+    processOf: (pid) => world.processes.find(pid),
     bootId: () => `fake-boot-${world.boot}`,
     socketPair() {
       alive();
