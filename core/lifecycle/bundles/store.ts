@@ -155,7 +155,7 @@ export function isHeld(core: Core, folder: string): boolean {
 
 const OWN = new Set<string>([...Object.values(RUN_FILES), ...Object.values(FILES), 'started.stale']);
 /** Did we make what lies there? Another runtime's containers in the same root are not ours to remove. */
-export const isOurs = (folder: string): boolean => names(folder).every((name) => OWN.has(name) || /\.tmp(-|$)/.test(name) || name.startsWith('plan-'));
+export const isOurs = (folder: string): boolean => readRecord(folder) !== undefined || names(folder).every((name) => OWN.has(name) || /\.tmp(-|$)/.test(name) || name.startsWith('plan-'));
 
 /**
  * What crashes have left in a root: folders that were never renamed into place, what was to be deleted, one thing that could not be undone (a try costs
