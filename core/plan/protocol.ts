@@ -86,7 +86,7 @@ export const FRAME = {
  * without `started` and without `gone`, the shim was killed: take the lock, and run the undo, which kills the init that `started` names.
  * From then on: whoever starts it opens `status` for reading and then `go` for writing (both O_NONBLOCK; ENXIO of `go`: nobody waits any more), writes one byte, and reads
  * `status` to its end: nothing when the program was exec'd (or init was killed), else JSON as in the file `failed`, written at once, and init has ended with 1. Nobody but the reader
- * keeps that text. While it waits, init ends by TERM, HUP, INT, QUIT, USR1, USR2 and ALRM with 128+n, also as pid 1.
+ * keeps that text. While it waits, init ends by TERM, HUP, INT and QUIT with 128+n, also as pid 1, and lives through USR1, USR2 and ALRM, as runc's.
  *
  * `exec`: a session in the container whose run folder is fd 5 (its init by `started`, checked by its start time; ESRCH when that is gone); fd 4 is not needed. Fd 6 is a plan
  * with a part `exec`, and, before it, a part `shim` with nothing but what needs the host: `stdio` (else as the options say, without a window size), `open` of files that

@@ -216,12 +216,19 @@ export const operations = {
   },
   hook: {
     code: 111, changes: false, fields: { path: 'str', argv: 'strs', env: 'strs', timeout: 'u32', stateHead: 'str', stateTail: 'str', cwd: 'str?', pid: 'reg?' },
-    doc: 'run a hook of the OCI spec and wait `timeout` ms (0: for ever; then it is killed with its group): the state on its stdin is `stateHead`, the pid in `pid` (without it: this process, as it sees itself), `stateTail`, which is empty when `stateHead` is all of it, pid included; nothing else of ours goes along. Non-zero: EREMOTEIO with the status and the end of what it wrote to stderr',
+    doc: 'run a hook of the OCI spec and wait `timeout` ms (0: for ever; then it is killed with its group): the state on its stdin is `stateHead`, the pid in `pid` (without it: this process, as it sees itself), `stateTail`, which is empty when `stateHead` is all of it, pid included; nothing else of ours goes along. Non-zero: EREMOTEIO with the status and the end of what it wrote',
   },
   seccompNotify: {
-    code: 112, changes: false, fields: { filter: 'bytes', flags: 'u32?', socket: 'str', stateHead: 'str', stateTail: 'str' },
-    doc: 'as seccomp with SECCOMP_FILTER_FLAG_NEW_LISTENER; the shim sends the listener\'s fd with `stateHead`, init\'s pid and `stateTail` to the unix socket at the host path `socket`',
+    code: 112, changes: false, fields: { filter: 'bytes', flags: 'u32?', socket: 'str', stateHead: 'str', stateTail: 'str', stateMiddle: 'str?' },
+    doc: 'in init and exec: as seccomp with SECCOMP_FILTER_FLAG_NEW_LISTENER; the shim fetches the listener and sends it to the unix socket at the host path `socket` with `stateHead`, the pid of this process, `stateMiddle`, the pid of init (only with a `stateMiddle`), `stateTail`, before the plan goes on. From the load of the filter on only read and close are called here: the agent must answer what the filter asks of all that comes after',
   },
+  setScheduler: {
+    code: 113, changes: false, fields: { policy: 'u32', flags: 'u64?', nice: 'i32?', priority: 'u32?', runtime: 'u64?', deadline: 'u64?', period: 'u64?' },
+    doc: 'sched_setattr of this process: `policy` SCHED_*, `flags` SCHED_FLAG_*; runtime, deadline and period (SCHED_DEADLINE) in ns',
+  },
+  setAffinity: { code: 114, changes: false, doc: 'sched_setaffinity of this process, and so of what it makes: CPU n is bit n % 8 of byte n / 8 of `mask`', fields: { mask: 'bytes' } },
+  execLabel: { code: 115, changes: false, doc: 'write `label` to attr/exec of this thread through the procfs in `proc`: the SELinux context of the program', fields: { proc: 'reg', label: 'str' } },
+  moveRoot: { code: 116, changes: false, doc: 'where pivot_root(2) cannot be used (the old root is a ramfs): MS_MOVE of the mount in `root` over `/`, then chroot into it. What was mounted before stays below, out of sight', fields: { root: 'reg' } },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;
 

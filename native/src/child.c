@@ -168,6 +168,8 @@ static int child_before_filter(struct machine *m) {
 	return failed ? machine_fail(m, -failed, "this process cannot be handed over") : 0;
 }
 
+static int child_announce_listener(struct machine *m, int number, const struct op_seccomp_notify *o) { return listener_announce(m, self.sync, number, o); }
+static int child_await_listener(struct machine *m) { return listener_await(m, self.sync); }
 static int child_await_start(struct machine *m) { return handover_await_start(m, &self.sync); }
 
 /* -- joining a running container ------------------------------------------------------------------------------------------------ */
@@ -224,4 +226,6 @@ const struct host child_host = {
 	.before_exec = child_before_exec,
 	.before_filter = child_before_filter,
 	.await_start = child_await_start,
+	.announce_listener = child_announce_listener,
+	.await_listener = child_await_listener,
 };

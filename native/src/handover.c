@@ -141,12 +141,14 @@ int handover_let_go(int sync) {
 }
 
 static void end_by(int number) { _exit(128 + number); }
+static void live_on(int number) { (void)number; }
 
-/* Pid 1 of a namespace ends by none of its own accord; who waits for nothing but its start is to. */
+/* Pid 1 of a namespace ends by none of its own accord; who waits for nothing but its start is to, by those that end runc's init then. */
 static void end_by_signals(void) {
-	static const unsigned char ending[] = { SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM };
-	struct sigaction action = { .sa_handler = end_by };
-	for (size_t i = 0; i < sizeof ending; i++) sigaction(ending[i], &action, NULL);
+	static const unsigned char ending[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM }, others[] = { SIGUSR1, SIGUSR2, SIGALRM };
+	struct sigaction end = { .sa_handler = end_by }, live = { .sa_handler = live_on };
+	for (size_t i = 0; i < sizeof ending; i++) sigaction(ending[i], &end, NULL);
+	for (size_t i = 0; i < sizeof others; i++) sigaction(others[i], &live, NULL);
 }
 
 int handover_await_start(struct machine *m, int *sync) {

@@ -18,7 +18,7 @@ static void helper_warning(struct machine *m, const struct failure *f) {
 	clients_broadcast(FRAME_WARNING, 0, 0, payload, failure_payload(f, payload));
 }
 
-static const struct host helper_host = { .warning = helper_warning };
+static const struct host helper_host = { .warning = helper_warning, .program_starts = inherit_nothing_child };
 
 /* Whatever comes on the control socket, be it its end, ends the helper: the engine's journal undoes what it had done. */
 static bool end_with_engine(void) {

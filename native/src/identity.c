@@ -259,10 +259,44 @@ int do_identity(struct machine *m, const struct op_identity *o)
 		return machine_fail(m, -r, "capset");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		return machine_fail(m, errno, "ambient capabilities");
-	for (int cap = 0; cap <= last_capability(); cap++)
-		if (!none && o->ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+	for (int cap = 0; cap <= last_capability(); cap++) {
+		if (none || !(o->ambient >> cap & 1) || !prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+			continue;
+		/* the kernel's own rule: only what is permitted and inheritable can be ambient */
+		if (errno != EPERM)
 			return machine_fail(m, errno, "ambient capability %d", cap);
+		machine_warn(m, EPERM, "ambient capability %d is left out: it is not both permitted and inheritable", cap);
+	}
 	return 0;
+}
+
+int do_set_scheduler(struct machine *m, const struct op_set_scheduler *o)
+{
+	struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t runtime, deadline, period; } attributes = {
+		sizeof attributes, o->policy, o->flags, o->nice, o->priority, o->runtime, o->deadline, o->period,
+	};
+	return syscall(SYS_sched_setattr, 0, &attributes, 0) ? machine_fail(m, errno, "scheduling policy %u", o->policy) : 0;
+}
+
+int do_set_affinity(struct machine *m, const struct op_set_affinity *o)
+{
+	unsigned char mask[8192] = { 0 };
+	if (o->mask.n > sizeof mask)
+		return machine_fail(m, EINVAL, "a CPU mask of %u bytes", o->mask.n);
+	memcpy(mask, o->mask.p, o->mask.n);
+	/* whole words */
+	return syscall(SYS_sched_setaffinity, 0, ((size_t)o->mask.n + 7) & ~(size_t)7, mask) ? machine_fail(m, errno, "none of these CPUs may be used") : 0;
+}
+
+int do_exec_label(struct machine *m, const struct op_exec_label *o)
+{
+	int proc = register_fd(m, o->proc);
+	if (proc < 0)
+		return proc;
+	AUTO_CLOSE int fd = proc_open(m, proc, "thread-self/attr/exec", O_WRONLY);
+	if (fd < 0)
+		return machine_fail(m, -fd, "SELinux label %.200s", o->label.p);
+	return write(fd, o->label.p, o->label.n) < 0 ? machine_fail(m, errno, "SELinux label %.200s", o->label.p) : 0;
 }
 
 int do_exec_armor(struct machine *m, const struct op_exec_armor *o)

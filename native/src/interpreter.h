@@ -69,6 +69,12 @@ struct host {
 	int (*before_exec)(struct machine *m);
 	/* A seccomp filter is next. May be NULL. */
 	int (*before_filter)(struct machine *m);
+	/* In a child that is about to become a program of the host: what this process has set for itself alone goes. May be NULL. */
+	void (*program_starts)(void);
+	/* init, exec: the listener of the filter that is loaded next will be fd `number`; somebody is to fetch it, and tell `socket` with the rest of the texts. */
+	int (*announce_listener)(struct machine *m, int number, const struct op_seccomp_notify *o);
+	/* Wait until it has been fetched. */
+	int (*await_listener)(struct machine *m);
 	/* init: wait to be started by somebody else than the shim. */
 	int (*await_start)(struct machine *m);
 };

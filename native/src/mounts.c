@@ -278,6 +278,17 @@ int do_pivot_root(struct machine *m, const struct op_pivot_root *o)
 	return 0;
 }
 
+int do_move_root(struct machine *m, const struct op_move_root *o)
+{
+	int root = register_fd(m, o->root);
+	if (root < 0)
+		return root;
+	if (fchdir(root) || mount(".", "/", NULL, MS_MOVE, NULL))
+		return machine_fail(m, errno, "moving the root");
+	/* the cwd has gone along with the mount, `/` has not */
+	return chroot(".") || chdir("/") ? -errno : 0;
+}
+
 int do_mask(struct machine *m, const struct op_mask *o)
 {
 	int root = register_fd(m, o->root), empty = register_fd(m, o->empty);

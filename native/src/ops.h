@@ -29,6 +29,16 @@ DIR *open_entries(int dir);
 /* Open a file of the procfs held in `proc`, checked to be one; fd or -errno. */
 int proc_open(struct machine *m, int proc, const char *path, int flags);
 
+/* exechost.c: run a program to its end. 0 or -errno: EREMOTEIO when it fails, ETIMEDOUT after `deadline` ms (0: for ever), when it is killed with its group. */
+#define PROGRAM_INPUTS 3
+struct program {
+	const char *path, *cwd; /* `cwd` NULL: as it is */
+	char **argv, **env;
+	uint32_t deadline;
+	struct { const char *p; size_t n; } input[PROGRAM_INPUTS]; /* of its stdin, one after the other */
+};
+int run_program(struct machine *m, const struct program *p);
+
 /* identity.c */
 int last_capability(void);
 int set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable);

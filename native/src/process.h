@@ -20,6 +20,7 @@ enum sync_kind {
 	SYNC_READY,       /* init -> shim: it waits in awaitStart */
 	SYNC_LEAVE,       /* shim -> init: `started` is written; do not die with me any more */
 	SYNC_FREE,        /* init -> shim: done; it says nothing more */
+	SYNC_LISTENER,    /* child -> shim: seccomp's listener will be fd `value`; what fails is the operation in `failure`. The next message is text, see listener.c */
 };
 struct sync_message {
 	uint32_t kind, value;
@@ -152,6 +153,13 @@ int handover_await_start(struct machine *m, int *sync);
 bool handover_failed(const struct failure *f);
 /* {"part":"init","index":1,"errno":2,"detail":"..."} */
 void failure_json(struct text *t, const struct failure *f);
+
+/* -- listener.c: seccomp's listener goes to an agent. */
+/* In the child. 0 or -errno. */
+int listener_announce(struct machine *m, int sync, int number, const struct op_seccomp_notify *o);
+int listener_await(struct machine *m, int sync);
+/* Shim: what the child has announced; false with run.failure when it cannot be done. */
+bool listener_pass_on(struct session *s, const struct sync_message *m);
 
 /* -- trace.c */
 void trace_open(void);

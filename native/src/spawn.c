@@ -216,6 +216,11 @@ int session_message(struct session *s, int timeout) {
 		sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
 	} else if (m.kind == SYNC_EXEC) {
 		s->about_to_exec = true;
+	} else if (m.kind == SYNC_LISTENER) {
+		if (!listener_pass_on(s, &m)) {
+			s->failed = true;
+			if (!s->id) run.has_failure = true;
+		}
 	} else if (m.kind == SYNC_PREPARED && !s->id) {
 		run.prepared = true;
 	} else if (!s->id) {
@@ -341,4 +346,5 @@ const struct host shim_host = {
 	.barrier = shim_barrier,
 	.keep_namespaces = shim_keep_namespaces,
 	.hold_port = hold_port,
+	.program_starts = inherit_nothing_child,
 };

@@ -22,7 +22,7 @@
 
 #include "bind.h"
 
-#define ABI 6
+#define ABI 7
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -201,17 +201,19 @@ EXPORT int engine_pipe(int *fds)
 	return 0;
 }
 
-/* sendmsg of `length` bytes with `fd` by SCM_RIGHTS. Never waits. How many went, or -errno (-EAGAIN: the socket is full, nothing has gone). */
-EXPORT int engine_send_fd(int socket, const void *bytes, int length, int fd) {
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+/* sendmsg of `length` bytes with `count` (1 or more) fds by SCM_RIGHTS. Never waits. How many bytes went (with the first of them all fds), or -errno (-EAGAIN: the socket is full, nothing has gone). */
+EXPORT int engine_send_fds(int socket, const void *bytes, int length, const int *fds, int count) {
+	if (count < 1 || count > MAX_FDS) return -EINVAL;
+	union { char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))]; struct cmsghdr align; } control;
 	struct iovec iov = { (void *)(uintptr_t)bytes, (size_t)length };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+	size_t size = (size_t)count * sizeof(int);
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(size) };
 	memset(&control, 0, sizeof control);
 	struct cmsghdr *head = CMSG_FIRSTHDR(&m);
 	head->cmsg_level = SOL_SOCKET;
 	head->cmsg_type = SCM_RIGHTS;
-	head->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(head), &fd, sizeof fd);
+	head->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(head), fds, size);
 	for (;;) {
 		ssize_t n = sendmsg(socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n >= 0) return (int)n;
