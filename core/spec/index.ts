@@ -1,4 +1,8 @@
-/** The OCI runtime spec 1.2 (https://github.com/opencontainers/runtime-spec), the sections that a Linux container has. Plain data. */
+export { checkProcess, checkSpec, SCHEDULER_FLAGS, SCHEDULER_POLICIES } from './check.ts';
+/**
+ * The OCI runtime spec 1.3 (https://github.com/opencontainers/runtime-spec), the sections that a Linux container has. Plain data.
+ * Numbers of 64 bits are bigint where a double cannot hold them.
+ */
 export interface Spec {
   ociVersion: string;
   process?: Process;
@@ -6,9 +10,19 @@ export interface Spec {
   hostname?: string;
   domainname?: string;
   mounts?: Mount[];
-  hooks?: Record<string, readonly unknown[]>;
+  hooks?: Hooks;
   annotations?: Record<string, string>;
   linux?: Linux;
+}
+/** Programs of the caller at six points of a container's life, see runtime.md of the spec. */
+export type Hooks = { [K in 'prestart' | 'createRuntime' | 'createContainer' | 'startContainer' | 'poststart' | 'poststop']?: Hook[] };
+export interface Hook {
+  path: string;
+  /** With argv[0]. */
+  args?: string[];
+  env?: string[];
+  /** Seconds. */
+  timeout?: number;
 }
 export interface Process {
   terminal?: boolean;
@@ -22,10 +36,14 @@ export interface Process {
   capabilities?: Partial<Record<'bounding' | 'effective' | 'permitted' | 'inheritable' | 'ambient', string[]>>;
   noNewPrivileges?: boolean;
   oomScoreAdj?: number;
-  scheduler?: { policy: string; nice?: number; priority?: number };
+  scheduler?: Scheduler;
   ioPriority?: { class: string; priority: number };
+  /** CPUs (`0-3,7`) of a session's process before and after it is in the container's cgroup. */
+  execCPUAffinity?: { initial?: string; final?: string };
   user: { uid?: number; gid?: number; umask?: number; additionalGids?: number[]; /** `user[:group]` by name, resolved inside the rootfs. */ username?: string };
 }
+/** sched_setattr(2); runtime, deadline and period in ns. */
+export interface Scheduler { policy: string; nice?: number; priority?: number; flags?: string[]; runtime?: number | bigint; deadline?: number | bigint; period?: number | bigint }
 export interface Mount {
   destination: string;
   type?: string;
@@ -41,6 +59,8 @@ export interface Linux {
   gidMappings?: IdMapping[];
   timeOffsets?: Record<string, { secs?: number; nanosecs?: number }>;
   devices?: Device[];
+  /** Links of the host that the container gets, by their names there. */
+  netDevices?: Record<string, { name?: string }>;
   cgroupsPath?: string;
   resources?: LinuxResources;
   rootfsPropagation?: string;
@@ -49,14 +69,16 @@ export interface Linux {
   maskedPaths?: string[];
   readonlyPaths?: string[];
   mountLabel?: string;
-  personality?: { domain: string };
+  personality?: { domain: string; flags?: string[] };
+  intelRdt?: { closID?: string; schemata?: string[]; l3CacheSchema?: string; memBwSchema?: string; enableMonitoring?: boolean; enableCMT?: boolean; enableMBM?: boolean };
+  memoryPolicy?: { mode: string; nodes?: string; flags?: string[] };
 }
 export interface IdMapping { containerID: number; hostID: number; size: number }
 export interface Device { type: 'c' | 'b' | 'u' | 'p'; path: string; major?: number; minor?: number; fileMode?: number; uid?: number; gid?: number }
 export interface DeviceRule { allow: boolean; type?: 'a' | 'b' | 'c'; major?: number; minor?: number; access?: string }
 export interface LinuxResources {
   devices?: DeviceRule[];
-  memory?: { limit?: number; reservation?: number; swap?: number; kernel?: number; kernelTCP?: number; swappiness?: number; disableOOMKiller?: boolean; useHierarchy?: boolean };
+  memory?: { limit?: number; reservation?: number; swap?: number; kernel?: number; kernelTCP?: number; swappiness?: number; disableOOMKiller?: boolean; useHierarchy?: boolean; checkBeforeUpdate?: boolean };
   cpu?: { shares?: number; quota?: number; burst?: number; period?: number; realtimeRuntime?: number; realtimePeriod?: number; cpus?: string; mems?: string; idle?: number };
   pids?: { limit: number };
   blockIO?: {
