@@ -26,11 +26,23 @@ async function handOver(): Promise<never> {
   return new Promise(() => {});
 }
 
+/** One connection of a launcher, instead of a command line of our own. */
+async function serve(): Promise<number> {
+  if (single) {
+    const { loadConfig } = await import('./sources.ts');
+    // what is wrong with it is told to who asks for it
+    const config = await loadConfig({ cwd: '/', flags: {} }).catch(() => undefined);
+    if (config && config.value.plugins.length > 0) return handOver();
+  }
+  return (await import('./resident/serve-one.ts')).serveOne();
+}
+
 /**
  * The program: flags that come before the verb, then the frontend. The engine is opened when the frontend asks for it, so that help and
  * the host's own commands work with a broken configuration or plugin.
  */
 async function main(): Promise<number> {
+  if (process.argv[2] === '--serve-one') return serve();
   const { flags, rest } = takeFlags(process.argv.slice(2));
   if (single && (rest[0] === 'plugin' || rest[0] === 'engined')) return handOver();
   if (rest[0] === 'engined') return (await import('./resident/main.ts')).engined(rest.slice(1));

@@ -5,13 +5,13 @@ import { encodeFrame, FrameReader } from '@engine/native/frames';
 import { type Frame } from '@engine/core/native';
 import { type Syscalls } from '@engine/native';
 
-/** Longest request: twice what execve(2) takes of arguments and environment. */
-const MAX_REQUEST = 4 << 20;
+/** Longest request: what execve(2) takes of arguments and environment is at most 6 MB. */
+const MAX_REQUEST = 8 << 20;
 /** Longest time until the request is there, ms. */
 const REQUEST_DEADLINE = 10_000;
 const EAGAIN = /EAGAIN|EWOULDBLOCK/;
 
-export type SocketCalls = Pick<Syscalls, 'sendWithFd' | 'socketPair'>;
+export type SocketCalls = Pick<Syscalls, 'sendWithFd' | 'sendWithFds' | 'socketPair'>;
 interface FrameHead {
   readonly argument?: number;
   readonly payload?: Uint8Array;
@@ -23,6 +23,8 @@ export interface Channel {
   send(type: number, frame?: FrameHead): Promise<boolean>;
   /** After everything that was sent before; `fd` is closed here in any case. */
   sendFd(type: number, frame: FrameHead, fd: number): Promise<boolean>;
+  /** The same with several, in the order of the calls; they stay the caller's to close, when this has resolved. */
+  sendFds(type: number, frame: FrameHead, fds: readonly number[]): Promise<boolean>;
   /** The first frame. Rejects when none comes in time, or none that can be read. */
   readonly first: Promise<Frame>;
   /** Frames after the first. Set once. */
@@ -88,6 +90,22 @@ export function createChannel(socket: Socket, calls: SocketCalls): Channel {
     }
     return !gone();
   };
+  const ownFd = (): number => (socket as unknown as { readonly _handle: { readonly fd: number } })._handle.fd;
+  /** `send` tells how many bytes have gone, with the fds: the rest follows before anything else can. */
+  const sendBeside = async (bytes: Uint8Array, send: (socket: number) => number): Promise<boolean> => {
+    while (await flushed()) {
+      try {
+        const sent = send(ownFd());
+        if (sent === bytes.length) return true;
+        return await new Promise((resolve) => socket.write(bytes.subarray(sent), (error) => resolve(!error)));
+      } catch (error) {
+        if (!EAGAIN.test(String((error as { errno?: string }).errno))) return false;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    return false;
+  };
+  let turn: Promise<unknown> = Promise.resolve();
   return {
     send(type, frame) {
       if (gone()) return Promise.resolve(false);
@@ -96,20 +114,16 @@ export function createChannel(socket: Socket, calls: SocketCalls): Channel {
     async sendFd(type, frame, fd) {
       try {
         const bytes = encodeFrame(type, frame);
-        while (await flushed()) {
-          try {
-            // a message this small goes as a whole or not at all
-            calls.sendWithFd((socket as unknown as { readonly _handle: { readonly fd: number } })._handle.fd, bytes, fd);
-            return true;
-          } catch (error) {
-            if (!EAGAIN.test(String((error as { errno?: string }).errno))) return false;
-          }
-          await new Promise((resolve) => setTimeout(resolve, 1));
-        }
-        return false;
+        return await sendBeside(bytes, (own) => calls.sendWithFd(own, bytes, fd));
       } finally {
         closeSync(fd);
       }
+    },
+    sendFds(type, frame, fds) {
+      const bytes = encodeFrame(type, frame);
+      const sent = turn.then(() => sendBeside(bytes, (own) => calls.sendWithFds(own, bytes, fds)));
+      turn = sent;
+      return sent;
     },
     first: first.promise,
     onFrame(next) {
@@ -126,8 +140,8 @@ export function createChannel(socket: Socket, calls: SocketCalls): Channel {
 }
 
 /** Say it to the caller in its own words and end. */
-export async function refuse(channel: Channel, text: string, code = 125): Promise<void> {
-  await channel.send(LAUNCH.error, { payload: Buffer.from(`engine: ${text}\n`) });
+export async function refuse(channel: Channel, text: string, code = 125, name = 'engine'): Promise<void> {
+  await channel.send(LAUNCH.error, { payload: Buffer.from(`${name}: ${text}\n`) });
   await channel.send(LAUNCH.done, { argument: code });
   channel.end();
 }

@@ -1,7 +1,7 @@
-import { LAUNCH } from '@engine/native/launch';
-import { TERMINALS } from '@engine/native/launch';
+import { FRONTEND, LAUNCH, TERMINALS } from '@engine/native/launch';
 import { type LaunchRequest } from '@engine/native/launch-request';
 import { type HostCommand, type Invocation } from '@engine/core/contracts/frontend';
+import { createCaller } from './caller.ts';
 import { type Channel, type SocketCalls } from './channel.ts';
 import { openRelay, type OpenRelay } from './relay.ts';
 import { brokenPipe, RemoteInput, RemoteOutput, type WindowSize } from './streams.ts';
@@ -12,6 +12,8 @@ const OUTPUT_GONE = 3;
 export interface RemoteOptions {
   readonly channel: Channel;
   readonly request: LaunchRequest;
+  /** The launcher's. */
+  readonly pid: number;
   /** Without the global flags. */
   readonly argv: readonly string[];
   readonly calls: SocketCalls;
@@ -22,6 +24,8 @@ export interface RemoteInvocation {
   readonly invocation: Invocation;
   /** Is the caller connected with a shim directly? Then it can do without us. */
   readonly relayed: boolean;
+  /** The caller waits for a process by itself, and goes on when we end. */
+  readonly waiting: boolean;
   /** The caller asked us to end, by this signal, and nothing passes it on. */
   readonly interrupted: Promise<number>;
   /** Everything written is with the kernel. */
@@ -29,7 +33,7 @@ export interface RemoteInvocation {
 }
 
 /** One launcher's command, as a frontend wants it. */
-export function createInvocation({ channel, request, argv, calls, version, commands }: RemoteOptions): RemoteInvocation {
+export function createInvocation({ channel, request, pid, argv, calls, version, commands }: RemoteOptions): RemoteInvocation {
   const { terminals } = request;
   let size: WindowSize | undefined = request.rows > 0 || request.cols > 0 ? { rows: request.rows, cols: request.cols } : undefined;
   const stdin = new RemoteInput(channel, (terminals & TERMINALS.stdin) !== 0);
@@ -40,6 +44,7 @@ export function createInvocation({ channel, request, argv, calls, version, comma
   const signals: number[] = [];
   let relay: OpenRelay | undefined;
   let connected = false;
+  const caller = request.frontend === FRONTEND.oci ? createCaller(channel, pid) : undefined;
   stdin.on('error', () => {});
 
   channel.onFrame((frame) => {
@@ -67,6 +72,7 @@ export function createInvocation({ channel, request, argv, calls, version, comma
         else interrupted.resolve(frame.argument);
         break;
       default:
+        caller?.frame(frame);
     }
   });
   void channel.closed.then(() => {
@@ -87,6 +93,7 @@ export function createInvocation({ channel, request, argv, calls, version, comma
     commands,
     umask: request.umask,
     signal: gone.signal,
+    ...(caller && { caller: caller.process }),
     relay: (options) =>
       (relay = openRelay(options, {
         channel,
@@ -104,6 +111,9 @@ export function createInvocation({ channel, request, argv, calls, version, comma
     invocation,
     get relayed() {
       return connected;
+    },
+    get waiting() {
+      return caller?.waiting ?? false;
     },
     interrupted: interrupted.promise,
     flushed: async () => void (await Promise.all([stdout.flushed(), stderr.flushed()])),

@@ -1,5 +1,5 @@
 import { statSync } from 'node:fs';
-import { LAUNCH_VERSION } from '@engine/native/launch';
+import { FRONTEND, LAUNCH_VERSION } from '@engine/native/launch';
 import { type LaunchRequest } from '@engine/native/launch-request';
 
 /** What LaunchRequest.world says of this process. */
@@ -22,6 +22,8 @@ interface Facts {
 }
 interface Rule {
   readonly why: string;
+  /** Only of commands of this one. */
+  readonly frontend?: number;
   applies(facts: Facts): boolean;
 }
 
@@ -35,12 +37,12 @@ export const rules: readonly Rule[] = [
   { why: 'the launcher belongs to another installation', applies: ({ request, ownHome }) => request.home !== '' && ownHome !== undefined && request.home !== ownHome },
   { why: 'the caller is another user', applies: ({ uid, ownUid }) => uid !== ownUid },
   { why: 'the caller lives in other namespaces or under another root', applies: ({ request, ownWorld: own }) => request.world !== own },
-  { why: 'it says --no-daemon', applies: ({ words, request }) => words === undefined && request.argv.includes('--no-daemon') },
-  { why: 'it runs code of a plugin to try it', applies: (facts) => first(facts) === 'plugin' },
-  { why: "it reads and writes the caller's own configuration", applies: (facts) => ['config', 'trust'].includes(first(facts)) },
-  { why: 'it is about this process itself', applies: (facts) => first(facts) === 'engined' && !facts.words?.includes('--wake') },
-  { why: "it names a file of the caller's own process", applies: ({ request }) => ownPath.test(request.cwd) || request.argv.some((word) => ownPath.test(word)) },
+  { why: 'it says --no-daemon', frontend: FRONTEND.cli, applies: ({ words, request }) => words === undefined && request.argv.includes('--no-daemon') },
+  { why: 'it runs code of a plugin to try it', frontend: FRONTEND.cli, applies: (facts) => first(facts) === 'plugin' },
+  { why: "it reads and writes the caller's own configuration", frontend: FRONTEND.cli, applies: (facts) => ['config', 'trust'].includes(first(facts)) },
+  { why: 'it is about this process itself', frontend: FRONTEND.cli, applies: (facts) => first(facts) === 'engined' && !facts.words?.includes('--wake') },
+  { why: "it names a file of the caller's own process", frontend: FRONTEND.cli, applies: ({ request }) => ownPath.test(request.cwd) || request.argv.some((word) => ownPath.test(word)) },
 ];
 
 /** Why the caller is to do it in a process of its own; undefined: it is served here. */
-export const whyLocal = (facts: Facts): string | undefined => rules.find((rule) => rule.applies(facts))?.why;
+export const whyLocal = (facts: Facts): string | undefined => rules.find(({ frontend, applies }) => (frontend ?? facts.request.frontend) === facts.request.frontend && applies(facts))?.why;

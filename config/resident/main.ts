@@ -67,12 +67,12 @@ export async function engined(argv: readonly string[]): Promise<number> {
   let wanted: string | undefined;
   let lastAttempt = 0;
   let idle = 300_000;
-  const frontend = loadFrontend('cli');
-  frontend.catch(() => {});
+  const frontends = { cli: loadFrontend('cli'), oci: loadFrontend('oci') };
+  for (const loading of Object.values(frontends)) loading.catch(() => {});
   const server = createServer({
     instances,
     calls,
-    frontend: () => frontend,
+    frontend: (driver) => frontends[driver],
     log,
     wake: (root, runRoot) => roots.wake(root, runRoot),
     onConfig(config) {

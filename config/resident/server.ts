@@ -6,7 +6,7 @@ import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
 import { type Frontend } from '@engine/core/contracts/frontend';
 import { type Engine } from '@engine/core/api';
 import { type Syscalls } from '@engine/native';
-import { LAUNCH } from '@engine/native/launch';
+import { FRONTEND, LAUNCH } from '@engine/native/launch';
 import { decodeRequest, type LaunchRequest } from '@engine/native/launch-request';
 import { launcherPath } from '../launch.ts';
 import { takeFlags } from '../global-flags.ts';
@@ -23,7 +23,9 @@ import { type Resolved } from './resolve.ts';
 export interface ServerOptions {
   readonly instances: Instances;
   readonly calls: SocketCalls & Pick<Syscalls, 'peer'>;
-  readonly frontend: () => Promise<Frontend>;
+  readonly frontend: (driver: keyof typeof FRONTEND) => Promise<Frontend>;
+  /** A process that its launcher has made for this one command: nobody else can do it. */
+  readonly alone?: boolean;
   readonly log: Logger;
   /** Why nothing new is taken at the moment; undefined: all is well. Asked for every request. */
   busyWith(): string | undefined;
@@ -37,6 +39,8 @@ export interface Server {
   /** Requests whose caller waits for something that only we can give. */
   readonly active: number;
   readonly lastRequest: number;
+  /** Resolves when nothing is under way any more that a caller began, whether he has gone or not. */
+  settled(): Promise<void>;
   /** Tell those who still wait that it is over, with this reason. */
   cancel(reason: string): Promise<void>;
 }
@@ -53,6 +57,7 @@ export function createServer(options: ServerOptions): Server {
   const ownHome = launcher === undefined ? undefined : realpathSync(dirname(dirname(launcher)));
   const uid = process.geteuid?.() ?? 0;
   const active = new Set<Active>();
+  const running = new Set<Promise<unknown>>();
   let lastRequest = Date.now();
 
   async function open(channel: Channel, peer: ReturnType<Syscalls['peer']>): Promise<{ request: LaunchRequest; words: readonly string[] | undefined } | undefined> {
@@ -74,8 +79,9 @@ export function createServer(options: ServerOptions): Server {
       return undefined;
     }
     let words: readonly string[] | undefined;
+    if (options.alone) return { request, words };
     try {
-      words = takeFlags(request.argv).rest;
+      if (request.frontend !== FRONTEND.oci) words = takeFlags(request.argv).rest;
     } catch {
       // the frontend's process says what is wrong with it
     }
@@ -98,14 +104,15 @@ export function createServer(options: ServerOptions): Server {
   }
 
   async function serve(channel: Channel, peer: ReturnType<Syscalls['peer']>, request: LaunchRequest, resolving: Promise<Resolved>, take: (remote: RemoteInvocation) => void): Promise<void> {
-    const { flags, rest } = takeFlags(request.argv);
-    const remote = createInvocation({ channel, request, argv: rest, calls, version, commands: hostCommands({ flags }) });
+    const oci = request.frontend === FRONTEND.oci;
+    const { flags, rest } = oci ? { flags: {}, rest: request.argv } : takeFlags(request.argv);
+    const remote = createInvocation({ channel, request, pid: peer.pid, argv: rest, calls, version, commands: oci ? [] : hostCommands({ flags }) });
     take(remote);
     const { stderr } = remote.invocation;
     const failed = Promise.withResolvers<number>();
     const fail = (error: unknown): void => {
-      stderr.write(`engine: ${describeError(error)}\n`);
-      failed.resolve(exitCodeOf(error));
+      stderr.write(`${oci ? 'engine-oci' : 'engine'}: ${describeError(error)}\n`);
+      failed.resolve(oci ? 1 : exitCodeOf(error));
     };
     const context = {
       uid: peer.uid,
@@ -125,21 +132,23 @@ export function createServer(options: ServerOptions): Server {
         opened = true;
         return engine;
       };
-      const frontend = await options.frontend();
+      const frontend = await options.frontend(oci ? 'oci' : 'cli');
       const done = frontend.run(openAll, remote.invocation).catch((error: unknown) => {
         fail(error);
         return failed.promise;
       });
       // it may go on after its caller has left; what it holds is given back then
-      void done
+      const over = done
         .then(() => lease)
         .then(
           (held) => held?.release(),
           () => {},
-        );
+        )
+        .finally(() => running.delete(over));
+      running.add(over);
       return Promise.race([done, failed.promise, remote.interrupted.then((signal) => 128 + signal)]);
     });
-    log.debug({ verb: rest[0], code, opened, pid: peer.pid }, 'served');
+    log.debug({ words: rest.slice(0, 3), code, opened, pid: peer.pid }, 'served');
     await remote.flushed();
     await channel.send(LAUNCH.done, { argument: code });
   }
@@ -154,6 +163,7 @@ export function createServer(options: ServerOptions): Server {
     async accept(socket) {
       const channel = createChannel(socket, calls);
       let remote: RemoteInvocation | undefined;
+      let oci = false;
       const entry: Active = { channel, remote: () => remote };
       active.add(entry);
       try {
@@ -164,6 +174,7 @@ export function createServer(options: ServerOptions): Server {
         if (!opened) return;
         lastRequest = Date.now();
         const { words = [], request } = opened;
+        oci = request.frontend === FRONTEND.oci;
         if (words[0] === 'doctor' && (await mayBeBroken(request))) {
           await channel.send(LAUNCH.local, { payload: Buffer.from('doctor leaves out plugins that are broken: they are not to be broken here') });
           return;
@@ -173,27 +184,30 @@ export function createServer(options: ServerOptions): Server {
           await channel.send(LAUNCH.done, { argument: 0 });
           return;
         }
-        const { flags } = takeFlags(request.argv);
-        const resolving = instances.resolve({ cwd: request.cwd, env: request.env, flags });
+        // below another engine the folder is a container's: no configuration is looked for in it
+        const resolving = instances.resolve(oci ? { cwd: '/', env: request.env, flags: {} } : { cwd: request.cwd, env: request.env, flags: takeFlags(request.argv).flags });
         // what is wrong with it is told when it is needed: help must work
         const resolved = await resolving.catch(() => undefined);
-        if (resolved?.config.value.resident === 'off') {
+        if (resolved?.config.value.resident === 'off' && !options.alone) {
           await channel.send(LAUNCH.local, { payload: Buffer.from('its configuration says resident: off') });
           return;
         }
         await serve(channel, peer, request, resolving, (made) => (remote = made));
       } catch (error) {
         if (!isEngineError(error)) log.error({ err: error }, 'a request failed');
-        if (!channel.gone) await refuse(channel, describeError(error), exitCodeOf(error));
+        if (!channel.gone) await refuse(channel, describeError(error), oci ? 1 : exitCodeOf(error), oci ? 'engine-oci' : 'engine');
       } finally {
         channel.end();
         active.delete(entry);
         lastRequest = Date.now();
       }
     },
+    async settled() {
+      while (running.size > 0) await Promise.all(running);
+    },
     async cancel(reason) {
-      await Promise.all([...active].filter(({ remote, channel }) => !remote()?.relayed && !channel.gone).map(({ channel }) => refuse(channel, reason)));
-      // those whose session is relayed need nothing of us
+      await Promise.all([...active].filter(({ remote, channel }) => !remote()?.relayed && !remote()?.waiting && !channel.gone).map(({ channel }) => refuse(channel, reason)));
+      // those whose session is relayed, or who wait for a process, need nothing of us
       for (const { channel } of active) channel.end();
     },
   };

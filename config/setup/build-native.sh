@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the static shim, its test build, the launcher and libengine.so into dist/bin, when a source is newer; the launcher is installed as bin/engine. Needs gcc (musl-gcc where there is one).
+# Build the static shim, its test build, the launcher and libengine.so into dist/bin, when a source is newer; the launcher is installed as bin/engine and, for its other command line, as bin/engine-oci. Needs gcc (musl-gcc where there is one).
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -71,9 +71,11 @@ if stale "$out/engine-launcher" native/src/launcher native/src/gen; then
 	# shellcheck disable=SC2086
 	build "$out/engine-launcher" $static $warnings $hardening $small $kernel_headers -static -s native/src/launcher/*.c
 fi
-# renamed over the old one, which may be running
-if ! cmp -s "$out/engine-launcher" bin/engine; then
-	mkdir -p bin
-	cp "$out/engine-launcher" "bin/.engine-$$"
-	mv "bin/.engine-$$" bin/engine
-fi
+# renamed over the old one, which may be running; files of their own, as the name of what runs decides which of the two it is
+for name in engine engine-oci; do
+	if ! cmp -s "$out/engine-launcher" "bin/$name"; then
+		mkdir -p bin
+		cp "$out/engine-launcher" "bin/.$name-$$"
+		mv "bin/.$name-$$" "bin/$name"
+	fi
+done

@@ -1,10 +1,11 @@
 import { fail } from '@engine/core/errors';
+import { FRONTEND } from './launch.ts';
 
 /** What the launcher hands over. Lists of strings in the payload: u32 count, then u32 length + bytes each (no NUL, no padding). */
 export interface LaunchRequest {
   readonly argv: readonly string[];
   readonly cwd: string;
-  /** Only what can matter: ENGINE_*, HOME, XDG_*, PATH, TERM, NO_COLOR, TMPDIR, and variables whose name the command line mentions. */
+  /** For an OCI runtime all of it (a hook may inherit it); else only what can matter: ENGINE_*, HOME, XDG_*, PATH, TERM, NO_COLOR, TMPDIR, and variables whose name the command line mentions. */
   readonly env: Readonly<Record<string, string>>;
   /** Bits of TERMINALS. */
   readonly terminals: number;
@@ -15,9 +16,11 @@ export interface LaunchRequest {
   readonly umask: number;
   /** Folder of the launcher's own installation (that of `bin/`): another one than engined's may be another version. Empty when it is not told. */
   readonly home: string;
+  /** A value of FRONTEND. */
+  readonly frontend: number;
 }
 
-/** Payload: u32 terminals, u16 rows, u16 cols, u32 umask, str world, str cwd, strs argv, strs env, str home. Errors: ERR_SHIM_PROTOCOL. */
+/** Payload: u32 terminals, u16 rows, u16 cols, u32 umask, str world, str cwd, strs argv, strs env, str home, u32 frontend. Errors: ERR_SHIM_PROTOCOL. */
 export function decodeRequest(payload: Buffer): LaunchRequest {
   let at = 0;
   const number = (bytes: 2 | 4): number => {
@@ -51,11 +54,12 @@ export function decodeRequest(payload: Buffer): LaunchRequest {
     if (equals > 0) env[entry.slice(0, equals)] = entry.slice(equals + 1);
   }
   const home = at < payload.length ? text() : '';
-  return { argv, cwd, env, terminals, rows, cols, world, umask, home };
+  const frontend = at < payload.length ? number(4) : FRONTEND.cli;
+  return { argv, cwd, env, terminals, rows, cols, world, umask, home, frontend };
 }
 
 /** The payload of a request, for clients in TypeScript. */
-export function encodeRequest(request: LaunchRequest): Buffer {
+export function encodeRequest(request: Omit<LaunchRequest, 'frontend'> & { readonly frontend?: number }): Buffer {
   const u32 = (value: number): Buffer => {
     const bytes = Buffer.alloc(4);
     bytes.writeUInt32LE(value >>> 0);
@@ -67,5 +71,5 @@ export function encodeRequest(request: LaunchRequest): Buffer {
   size.writeUInt16LE(request.rows, 0);
   size.writeUInt16LE(request.cols, 2);
   const env = Object.entries(request.env).map(([name, value]) => `${name}=${value}`);
-  return Buffer.concat([u32(request.terminals), size, u32(request.umask), text(request.world), text(request.cwd), texts(request.argv), texts(env), text(request.home)]);
+  return Buffer.concat([u32(request.terminals), size, u32(request.umask), text(request.world), text(request.cwd), texts(request.argv), texts(env), text(request.home), u32(request.frontend ?? FRONTEND.cli)]);
 }

@@ -1,5 +1,5 @@
 /**
- * Frames between the launcher (`bin/engine`, C) and the resident engine, over `engined.sock`; their form is that of core/plan/protocol.ts:
+ * Frames between the launcher (`bin/engine` and `bin/engine-oci`, C) and the resident engine, over `engined.sock`, or a process of the launcher's own, over the socket that this is born with (fd SERVE_FD); their form is that of core/plan/protocol.ts:
  *
  *     u32 payloadLength, u16 type, u16 session (0), u32 argument, payload      (little-endian, 12 bytes of head)
  *
@@ -19,9 +19,9 @@ export const LAUNCH = {
   resize: 5,
   /** The relay has ended. argument: 0 its session has exited, 1 detached by the keys, 2 its connection was lost, 3 the caller's output is gone (EPIPE), 4 cut off. */
   relayed: 6,
-  /** Answer to `spawn`. argument: the pid, or with payload u32 errno: it could not be started. */
+  /** Answer to `spawn`, in the same order. argument: the pid; or payload: u32 errno, str what failed. */
   spawned: 7,
-  /** Answer to `wait`. argument: the exit code, 128 + n for signals. */
+  /** Answer to `wait`. argument: the exit code, 128 + n for signals; or payload: u32 errno (ECHILD: it never was its child). */
   exited: 8,
   /** Answer to `pidfd`. argument: 0 or errno. */
   pidfdSent: 9,
@@ -47,7 +47,7 @@ export const LAUNCH = {
    * byte for each fd from 3 on: 0 closed, 1 the next one that came along. Fds 0 to 2 are the launcher's own. Answered by `spawned`.
    */
   spawn: 72,
-  /** Wait for the process with pid `argument`, which was orphaned to the launcher (SPAWN.adopt), pass signals on to it, relay its terminal. Answered by `exited`. */
+  /** Wait for the process with pid `argument`, which was orphaned to the launcher (SPAWN.adopt), pass signals on to it (all but KILL, STOP, CHLD, PIPE, URG, WINCH and those of faults), relay its terminal. Answered by `exited`. */
   wait: 73,
   /** Send a pidfd of process `argument` to the unix socket whose path is the payload. Answered by `pidfdSent`. */
   pidfd: 74,
@@ -56,6 +56,9 @@ export const LAUNCH_VERSION = 2;
 
 /** Which frontend serves a request: by the launcher's own name. */
 export const FRONTEND = { cli: 0, oci: 1 } as const;
+
+/** Fd of the connection that a process serves with the word --serve-one. */
+export const SERVE_FD = 3;
 
 export const SPAWN = {
   /** Become a subreaper first: what the child leaves behind is ours to wait for. */

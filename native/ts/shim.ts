@@ -175,7 +175,7 @@ export function connectShim(path: string, calls: () => SendFd): Promise<ShimConn
 
 /**
  * Start the shim. It inherits nothing but what is named here: the fds of SHIM_FD, client and streams, and `env`. `client` is closed in any case.
- * `later`: on another thread; a failure is told by the connection. The lock must then stay open until its `closed` or first frame: see `holdWhile`.
+ * `later`: on another thread; with `by` it is somebody else's child; a failure is told by the connection then. The lock must then stay open until its `closed` or first frame: see `holdWhile`.
  * Errors: ERR_NATIVE; ERR_STATE-free: the plan must exist.
  */
 export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShim, later = false): ShimConnection {
@@ -196,6 +196,7 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     if (ours !== undefined) closeSync(ours);
   };
   let pending: Promise<unknown> | undefined;
+  const { handOver } = request;
   try {
     const plan = open(request.plan, constants.O_RDONLY);
     const folder = request.runFolder === undefined ? -1 : open(request.runFolder, constants.O_RDONLY | constants.O_DIRECTORY);
@@ -204,6 +205,10 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     opened.push(theirs);
     // in the order of core/plan/protocol.ts: `wake` takes all that follows
     const options = [
+      ...(handOver ? ['hand-over'] : []),
+      ...(handOver?.console === undefined ? [] : ['console']),
+      ...(handOver && handOver.preserve > 0 ? [`preserve=${handOver.preserve}`] : []),
+      ...(request.ignorePaused ? ['ignore-paused'] : []),
       ...(request.client === undefined ? [] : ['client']),
       ...(request.pool === undefined ? [] : [`pool=${request.pool}`]),
       ...(request.trace ? ['trace'] : []),
@@ -213,7 +218,8 @@ export function spawnShim(syscalls: Syscalls, program: number, request: SpawnShi
     const env = Object.entries(request.env ?? {}).map(([key, value]) => `${key}=${value}`);
     const argv = ['engine-shim', request.mode, ...options];
     const fds = [theirs, request.lock?.fd ?? -1, folder, plan, ...extra];
-    if (later) pending = syscalls.spawnLater(program, argv, env, fds);
+    if (request.by) pending = request.by.spawn({ program, argv, env, fds, callerFds: handOver ?? { preserve: 0 } });
+    else if (later) pending = syscalls.spawnLater(program, argv, env, fds);
     else syscalls.spawn(program, argv, env, fds);
     const socket = new Socket({ fd: mine, readable: true, writable: true });
     ours = undefined;

@@ -14,6 +14,8 @@ export interface Syscalls {
   socketPair(): readonly [number, number];
   /** sendmsg of `bytes` on `socket` with `fd` by SCM_RIGHTS; how many bytes went. Never waits: ERR_NATIVE with EAGAIN when the socket is full and nothing has gone. */
   sendWithFd(socket: number, bytes: Uint8Array, fd: number): number;
+  /** The same with several fds (at most 32), which all come along with the first byte. Less than all bytes may go. */
+  sendWithFds(socket: number, bytes: Uint8Array, fds: readonly number[]): number;
   /** An fd that can be executed but not written to by anyone: a sealed memfd, or a detached read-only mount of the file. */
   executable(path: string): number;
   /** Start `program` with `fds[i]` as fd 3+i (-1: none). It is nobody's child. Returns its pid. */
@@ -31,7 +33,7 @@ export interface Syscalls {
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 6;
+const ABI = 7;
 const EAGAIN = 11;
 const ENOENT = 2;
 const ESRCH = 3;
@@ -51,7 +53,7 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_lock: { args: ['str', 'int', 'int', 'i64'], result: 'int' },
     engine_pipe: { args: ['bytes'], result: 'int' },
     engine_socketpair: { args: ['bytes'], result: 'int' },
-    engine_send_fd: { args: ['int', 'bytes', 'int', 'int'], result: 'int' },
+    engine_send_fds: { args: ['int', 'bytes', 'int', 'bytes', 'int'], result: 'int' },
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int', later: true },
     engine_peer: { args: ['int', 'bytes'], result: 'int' },
@@ -88,7 +90,8 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
       return { read, write };
     },
     socketPair: () => pair(library.engine_socketpair, 'socketpair'),
-    sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fd(socket, bytes, bytes.byteLength, fd).value),
+    sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fds(socket, bytes, bytes.byteLength, Int32Array.of(fd), 1).value),
+    sendWithFds: (socket, bytes, fds) => checked('send file descriptors', library.engine_send_fds(socket, bytes, bytes.byteLength, Int32Array.from(fds), fds.length).value),
     executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
     spawn: (program, argv, env, fds) => checked('spawn', library.engine_spawn(program, argv, env, Int32Array.from(fds), fds.length).value),
     spawnLater: async (program, argv, env, fds) => checked('spawn', await library.engine_spawn.later(program, argv, env, Int32Array.from(fds), fds.length)),
@@ -143,6 +146,7 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     pipe: () => ({ read: fd(), write: fd() }),
     socketPair: () => [fd(), fd()],
     sendWithFd: (_socket, bytes) => bytes.byteLength,
+    sendWithFds: (_socket, bytes) => bytes.byteLength,
     executable: () => fd(),
     spawn: () => 4242,
     spawnLater: () => Promise.resolve(4242),

@@ -42,6 +42,8 @@ export interface CallerProcess extends Spawner {
   adopt(): void;
   /** Wait for a process that became its child; its terminal is relayed and signals are passed on meanwhile. Resolves with the exit code, 128 + n for signals. */
   wait(pid: number): Promise<number>;
+  /** What a path of its own (`/proc/self/…`, `/dev/fd/…`, `/dev/stdin`) has to be called by any other process; other paths stay as they are. */
+  path(path: string): string;
   /** Send a pidfd to a unix socket (`--pidfd-socket`). Errors: ERR_NATIVE with errno. */
   sendPidfd(pid: number, socket: string): Promise<void>;
 }

@@ -1,7 +1,9 @@
 /* The way to engined: nothing is sent before it is clear whom we speak to. */
 #include "launcher.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,4 +26,27 @@ int connect_engined(const struct place *place, int *folder, const char **why) {
 	}
 	close(fd);
 	return -1;
+}
+
+#define BACKLOG_MS 10000 /* for somebody who is slow to accept */
+
+int connect_path(const char *path) {
+	char folder[PATH_MAX];
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	size_t length = slash == path ? 1 : slash ? (size_t)(slash - path) : 1;
+	if (!*name || length >= sizeof folder) return *name ? -ENAMETOOLONG : -ENOENT;
+	memcpy(folder, slash ? path : ".", length);
+	folder[length] = 0;
+	int where = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (where < 0) return -errno;
+	struct sockaddr_un address;
+	socklen_t size = socket_address(&address, folder, where, name);
+	int fd = size ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0) : -1, error = size ? fd < 0 ? errno : 0 : ENAMETOOLONG;
+	/* a full backlog is EAGAIN, and nothing to poll for */
+	for (int64_t until = now_ms() + BACKLOG_MS; !error && connect(fd, (struct sockaddr *)&address, size); poll(NULL, 0, 10))
+		if (errno != EINTR && (errno != EAGAIN || now_ms() > until)) error = errno;
+	if (!error && fcntl(fd, F_SETFL, 0)) error = errno;
+	close(where);
+	if (error && fd >= 0) close(fd);
+	return error ? -error : fd;
 }

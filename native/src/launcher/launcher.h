@@ -1,5 +1,5 @@
 /*
- * The launcher (`bin/engine`): hands a command to the resident engine and relays, or runs it with Node in its own process.
+ * The launcher (`bin/engine`, and `bin/engine-oci` with the command line of an OCI runtime): hands a command to the resident engine and relays, or runs it with Node in its own process.
  * Every command pays for it: no stdio, no allocator, no locale; nothing is done before it is needed.
  */
 #ifndef ENGINE_LAUNCHER_H
@@ -18,15 +18,16 @@
 
 #define FRAME_HEAD 12
 #define CHUNK (64u << 10)
-/* exit code of the engine's own failures, as Docker's */
+/* exit code of the engine's own failures, as Docker's; as an OCI runtime, as runc's */
 #define EXIT_ENGINE 125
+#define EXIT_OCI 1
 
 extern char **environ;
 
 /* -- text.c -- */
 /* Parts up to NULL, as one line on standard error. */
 void say(const char *part, ...) __attribute__((sentinel));
-/* The same, with "engine: " before it, and exit code 125. The terminal is put back first. */
+/* The same, with "engine: " (or "engine-oci: ") before it, and exit code 125 (or 1). The terminal is put back first. */
 void die(const char *part, ...) __attribute__((sentinel, noreturn));
 /* Decimal; the result ends at the end of `to` (21 bytes) and begins at what is returned. */
 char *decimal(uint64_t value, char to[21]);
@@ -52,7 +53,17 @@ struct sockaddr_un;
 /* Address of a name in a folder; longer ones than sun_path go through /proc/self/fd. Returns the length for bind and connect. */
 unsigned socket_address(struct sockaddr_un *address, const char *path, int folder, const char *name);
 
+/* -- oci.c -- */
+/* Are we an OCI runtime? */
+extern bool oci;
+bool called_oci(const char *word);
+bool oci_only_reads(int argc, char **argv);
+/* Fork Node, which serves one connection: our end of it. */
+int own_engine(void);
+
 /* -- connect.c -- */
+/* A connection with a unix socket of the caller's; -errno. */
+int connect_path(const char *path);
 /* A connection with an engined of our own uid or root; -1, and `why`. `folder`: the socket's, an O_PATH fd that stays open. */
 int connect_engined(const struct place *place, int *folder, const char **why);
 
@@ -111,7 +122,7 @@ struct conn {
 	bool asked;                  /* something was sent by conn_send */
 	bool spoke;                  /* it has sent something */
 	bool broken;                 /* it doesn't keep to the protocol */
-	int fds[4], fd_count;        /* that came along */
+	int fds[64], fd_count;       /* that came along, in order */
 	/* A complete frame. */
 	void (*frame)(struct conn *c, const struct head *head, const uint8_t *payload);
 	/* Is it output, and for which sink? Its payload is passed on as it comes. */
@@ -138,6 +149,10 @@ void signals_job_control(void);
 bool signal_forwardable(int number);
 /* 0: there is none. */
 int signals_next(void);
+/* Also the end of children. */
+void signals_children(void);
+/* Also all that are passed on to a process that we wait for. */
+void signals_await(void);
 /* As they were when we started. */
 void signals_restore(void);
 /* End, or stop, as a program does that knows nothing of the signal. */
@@ -171,6 +186,39 @@ void relay_resize(void);
 /* Its connection has ended by itself. */
 void relay_closed(void);
 bool relay_passes_signals(void);
+
+/* -- children.c -- */
+/* Frames `spawn` and `pidfd`: do it and answer. */
+void spawn_child(struct conn *c, const struct head *head, const uint8_t *payload);
+void send_pidfd(const struct head *head, const uint8_t *payload);
+/* Children that end by themselves and that nobody asks after. */
+void child_add(pid_t pid);
+void child_ended(pid_t pid);
+void children_reap(void);
+bool children_left(void);
+
+/* -- await.c -- */
+struct pollfd;
+/* Frame `wait`. */
+void await_begin(uint32_t pid);
+bool await_active(void);
+/* A child has ended. */
+void await_reap(void);
+/* True: it is the process's that we wait for. */
+bool await_signal(int number);
+bool await_over(uint32_t *code, int *error);
+void await_tell(void);
+/* The terminal of the process: its master comes by this socket. */
+void console_open(int socket);
+void console_close(void);
+void console_resize(void);
+void console_read(void);
+bool console_takes_input(void);
+void console_input(void);
+struct pollfd console_poll(void);
+void console_attend(short events);
+/* Nobody has it open for the moment: to be looked at again soon. */
+bool console_hung(void);
 
 /* -- serve.c -- */
 extern struct conn engined;

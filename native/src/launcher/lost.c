@@ -27,7 +27,8 @@ static bool field(const char *json, const char *name, char *to, size_t size) {
 }
 
 void engined_lost(int folder, int argc, char **argv, bool untouched, int64_t asked_ns) {
-	if (untouched) run_local(argc, argv);
+	if (untouched && !oci) run_local(argc, argv);
+	if (folder < 0) die("its own process ended while it served this command; what was begun is undone by the next command", NULL);
 	char text[2048], reason[1024], plugin[256];
 	struct stat st;
 	/* the clock of file times is a tick behind */

@@ -1,4 +1,4 @@
-/* bin/engine */
+/* bin/engine, bin/engine-oci */
 #include "launcher.h"
 
 #include <fcntl.h>
@@ -24,8 +24,31 @@ static bool told_off(void) {
 	return resident && !strcmp(resident, "off");
 }
 
+static int64_t realtime(void) {
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* No word of the command line is ours. */
+static void oci_command(int argc, char **argv) {
+	static struct place place;
+	const char *why;
+	int folder = -1, fd = told_off() || !engined_place(&place) ? -1 : connect_engined(&place, &folder, &why);
+	int64_t asked = realtime();
+	uint32_t terminals = terminals_now();
+	if (fd >= 0 && !send_request(fd, argc, argv, terminals)) {
+		close(fd);
+		fd = -1;
+	}
+	bool own = fd < 0;
+	if (own && !send_request(fd = own_engine(), argc, argv, terminals)) die("its own process does not take the request: is /proc mounted?", NULL);
+	serve(fd, own ? -1 : folder, argc, argv, terminals, asked);
+}
+
 int main(int argc, char **argv) {
 	standard_files();
+	if ((oci = called_oci(argc < 1 ? NULL : argv[0]))) oci_command(argc, argv);
 	if (argc < 1) return EXIT_ENGINE;
 	/* its other words, --wake for example, are a command like any other */
 	if (argc > 1 && !strcmp(argv[1], "engined") && (argc == 2 || !strcmp(argv[2], "--start"))) engined_command(argc > 2);
@@ -41,12 +64,11 @@ int main(int argc, char **argv) {
 		if (level && !strcmp(level, "debug")) say("engine: no resident engine: ", why, NULL);
 		run_local(argc, argv);
 	}
-	struct timespec now;
-	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t asked = realtime();
 	uint32_t terminals = terminals_now();
 	if (!send_request(fd, argc, argv, terminals)) {
 		close(fd);
 		run_local(argc, argv);
 	}
-	serve(fd, folder, argc, argv, terminals, (int64_t)now.tv_sec * 1000000000 + now.tv_nsec);
+	serve(fd, folder, argc, argv, terminals, asked);
 }

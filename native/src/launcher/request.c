@@ -73,7 +73,7 @@ static bool always(const char *entry) {
 }
 
 static void put_environment(int argc, char **argv) {
-	bool all = false;
+	bool all = oci; /* a hook without an environment of its own has that of the runtime */
 	for (int i = 1; i < argc && !all; i++) all = strstr(argv[i], "env-file") != NULL;
 	size_t count_at = used;
 	uint32_t count = 0;
@@ -89,11 +89,14 @@ static void put_environment(int argc, char **argv) {
 }
 
 bool send_request(int fd, int argc, char **argv, uint32_t terminals) {
-	char cwd[PATH_MAX];
+	char cwd[PATH_MAX], number[21];
 	uint16_t rows = 0, columns = 0;
 	if (terminals & TERMINALS_STDOUT) window_size(&rows, &columns);
 	/* a folder that is gone has no name: Node says what it says of it */
-	if (!getcwd(cwd, sizeof cwd) || *cwd != '/') return false;
+	if (!getcwd(cwd, sizeof cwd) || *cwd != '/') {
+		if (!oci || !join(cwd, "/proc/", decimal((uint64_t)getpid(), number), "/cwd")) return false;
+	}
+	used = 0;
 	mode_t mask = umask(077);
 	umask(mask);
 	put_u32(0); /* the head comes here */
@@ -109,6 +112,7 @@ bool send_request(int fd, int argc, char **argv, uint32_t terminals) {
 	for (int i = 1; i < argc; i++) put_text(argv[i]);
 	put_environment(argc, argv);
 	put_text(home_folder());
+	put_u32(oci ? FRONTEND_OCI : FRONTEND_CLI);
 	uint32_t length = (uint32_t)(used - FRAME_HEAD);
 	uint16_t type = LAUNCH_REQUEST;
 	memcpy(payload, &length, 4);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#define CHILDREN_MS 5000 /* for our children to end when all is said */
 #define PATIENCE_MS 1000 /* for engined to end after a signal */
 
 static uint8_t in[2 * CHUNK], out[2 * CHUNK];
@@ -15,6 +16,8 @@ static struct {
 	int argc, folder;
 	char **argv;
 	int64_t asked_ns;
+	uint32_t terminals;
+	bool own; /* the other end is a process of ours */
 	uint64_t wanted; /* bytes of standard input that engined takes */
 	bool input_ended;
 	bool done;
@@ -23,6 +26,7 @@ static struct {
 	int64_t deadline;
 	int insisted; /* the last signal that was passed on */
 	bool told_gone;
+	int64_t parting; /* until then our children are waited for */
 } state;
 
 void finish(uint32_t code) {
@@ -50,6 +54,15 @@ static bool streams(struct conn *c, const struct head *head, struct sink **sink)
 	return true;
 }
 
+/* The rest of this command is with a process of our own. */
+static void be_own(void) {
+	conn_close(&engined);
+	state.own = true;
+	signals_children();
+	conn_open(&engined, own_engine());
+	if (!send_request(engined.fd, state.argc, state.argv, state.terminals)) die("its own process does not take the request", NULL);
+}
+
 static void become_local(const uint8_t *why, uint32_t length) {
 	const char *level = variable("ENGINE_LOG_LEVEL");
 	if (level && !strcmp(level, "debug")) {
@@ -58,6 +71,11 @@ static void become_local(const uint8_t *why, uint32_t length) {
 		memcpy(text, why, n);
 		text[n] = 0;
 		say("engine: the resident engine does not do this one: ", text, NULL);
+	}
+	if (oci) {
+		if (state.own) die("its own process does not take the request", NULL);
+		be_own();
+		return;
 	}
 	terminal_restore();
 	signals_restore();
@@ -81,6 +99,9 @@ static void frame(struct conn *c, const struct head *head, const uint8_t *payloa
 		state.done = true;
 		state.code = head->argument;
 		break;
+	case LAUNCH_SPAWN: spawn_child(c, head, payload); break;
+	case LAUNCH_WAIT: await_begin(head->argument); break;
+	case LAUNCH_PIDFD: send_pidfd(head, payload); break;
 	case LAUNCH_LOCAL: become_local(payload, head->length); break;
 	default: break; /* of a later version, and nothing that must be understood */
 	}
@@ -97,6 +118,11 @@ static void stop_and_continue(void) {
 }
 
 static void take_signal(int number) {
+	if (number == SIGCHLD) {
+		await_reap();
+		return;
+	}
+	if (await_signal(number)) return;
 	if (number == SIGWINCH) {
 		uint16_t size[2];
 		relay_resize();
@@ -166,6 +192,20 @@ static void end_when_ended(void) {
 	if (engined.ended) relay_begun();
 	if (relay.state == RELAY_ACTIVE) return;
 	if (conn_blocked(&engined) || sink_holds(&sinks[0]) || sink_holds(&sinks[1])) return;
+	if (engined.ended && await_active()) {
+		uint32_t code;
+		int error;
+		if (!await_over(&code, &error)) return;
+		terminal_restore();
+		say("engine-oci: the resident engine ended while the container ran: what is left of it is undone by delete", NULL);
+		finish(error ? EXIT_OCI : code);
+	}
+	/* a shim ends a moment after its last word; our parent is not to find it as its own child */
+	if (children_left() && (state.done || engined.ended)) {
+		children_reap();
+		if (!state.parting) state.parting = now_ms() + CHILDREN_MS;
+		if (children_left() && now_ms() < state.parting) return;
+	}
 	/* ended by the signal: who waits for us is to see it as such, a shell leaves its loop by that */
 	if (state.done && state.dying && state.code == 128u + (uint32_t)state.dying) end_by_signal(state.dying);
 	if (state.done) finish(state.code);
@@ -184,7 +224,11 @@ static void end_when_ended(void) {
 	if (relay.exited) finish(relay.code);
 	if (relay.detached) finish(0);
 	/* a request that was not read has not begun: engined left just as we came */
-	bool untouched = !engined.spoke && ((engined.reset && !engined.asked) || only_reads(state.argc, state.argv));
+	bool untouched = !engined.spoke && ((engined.reset && !engined.asked) || (oci ? oci_only_reads : only_reads)(state.argc, state.argv));
+	if (oci && untouched && !state.own) {
+		be_own();
+		return;
+	}
 	if (untouched) signals_restore();
 	engined_lost(state.folder, state.argc, state.argv, untouched, state.asked_ns);
 }
@@ -205,27 +249,34 @@ static void attend(struct conn *c, short events) {
 }
 
 void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_t asked_ns) {
-	enum { SIGNALS, ENGINED, RELAY, INPUT, OUTPUT, ERROR, COUNT };
+	enum { SIGNALS, ENGINED, RELAY, INPUT, OUTPUT, ERROR, CONSOLE, COUNT };
 	state.argc = argc;
 	state.argv = argv;
 	state.folder = folder;
 	state.asked_ns = asked_ns;
+	state.terminals = terminals;
+	state.own = oci && folder < 0;
 	conn_open(&engined, fd);
 	engined.frame = frame;
 	engined.streams = streams;
 	struct pollfd polled[COUNT];
 	polled[SIGNALS].fd = signals_open(terminals & TERMINALS_STDOUT);
+	if (state.own) signals_children();
 	for (;;) {
+		if (!engined.ended) await_tell();
 		end_when_ended();
 		tell_gone();
-		bool input = relay_takes_input() || engined_takes_input();
+		bool input = console_takes_input() || relay_takes_input() || engined_takes_input();
 		polled[SIGNALS].events = POLLIN;
 		polled[ENGINED] = (struct pollfd){ .fd = watched(&engined), .events = wish(&engined) };
 		polled[RELAY] = (struct pollfd){ .fd = watched(&relay.conn), .events = wish(&relay.conn) };
 		polled[INPUT] = (struct pollfd){ .fd = input ? 0 : -1, .events = POLLIN };
 		for (int i = 0; i < 2; i++) polled[OUTPUT + i] = (struct pollfd){ .fd = sinks[i].full || sink_holds(&sinks[i]) ? sinks[i].write_fd : -1, .events = POLLOUT };
+		polled[CONSOLE] = console_poll();
 		int64_t left = state.dying ? state.deadline - now_ms() : -1;
 		if (state.dying && left <= 0) end_by_signal(state.dying);
+		if (state.parting && left < 0) left = 10;
+		if (console_hung() && left < 0) left = 50;
 		if (poll(polled, COUNT, (int)left) < 0) continue;
 		for (int number; polled[SIGNALS].revents && (number = signals_next());) take_signal(number);
 		for (int i = 0; i < 2; i++) {
@@ -233,6 +284,7 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 			sinks[i].writable = true;
 			sink_flush(&sinks[i]);
 			sinks[i].full = false; /* whoever still has something for it says so again */
+			console_read();
 			conn_handle(&relay.conn);
 			conn_handle(&engined);
 		}
@@ -240,7 +292,9 @@ void serve(int fd, int folder, int argc, char **argv, uint32_t terminals, int64_
 		if (relay.conn.ended || relay.conn.broken) relay_closed();
 		/* engined has kept the signal for the session, which does with it what it likes */
 		if (state.dying && relay_passes_signals()) state.dying = 0;
+		if (polled[CONSOLE].revents) console_attend(polled[CONSOLE].revents);
 		if (polled[ENGINED].revents) attend(&engined, polled[ENGINED].revents);
-		if (polled[INPUT].revents && (relay_takes_input() || engined_takes_input())) take_input();
+		if (polled[INPUT].revents && console_takes_input()) console_input();
+		else if (polled[INPUT].revents && (relay_takes_input() || engined_takes_input())) take_input();
 	}
 }

@@ -43,6 +43,22 @@ void signals_forward(void) {
 	take();
 }
 
+void signals_children(void) {
+	sigaddset(&taken, SIGCHLD);
+	take();
+}
+
+/* As runc: all but those that are about us, or that a fault of ours would raise. */
+void signals_await(void) {
+	for (int number = 1; number < _NSIG - 1; number++) {
+		switch (number) {
+		case SIGKILL: case SIGSTOP: case SIGPIPE: case SIGURG: case SIGSEGV: case SIGBUS: case SIGILL: case SIGFPE: case SIGTRAP: case SIGSYS: continue;
+		default: sigaddset(&taken, number); /* libc keeps its own */
+		}
+	}
+	take();
+}
+
 void signals_job_control(void) {
 	sigaddset(&taken, SIGTSTP);
 	sigaddset(&taken, SIGCONT);

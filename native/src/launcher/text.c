@@ -31,9 +31,9 @@ void die(const char *part, ...) {
 	va_list more;
 	terminal_restore();
 	va_start(more, part);
-	write_line("engine: ", part, more);
+	write_line(oci ? "engine-oci: " : "engine: ", part, more);
 	va_end(more);
-	_exit(EXIT_ENGINE);
+	_exit(oci ? EXIT_OCI : EXIT_ENGINE);
 }
 
 char *decimal(uint64_t value, char to[21]) {
