@@ -19,7 +19,7 @@
 
 #define CONSOLE_NAME "/dev/ptmx" /* what comes with a terminal's fd, as runc sends it; receivers show it at most */
 
-static struct { int go, status; bool ready, freed; } over = { .go = -1, .status = -1 };
+static struct { int go, status, missing; bool ready, freed; } over = { .go = -1, .status = -1, .missing = -1 };
 
 static uint32_t first_preserved(void) { return SHIM_FD_FIRST_EXTRA + options.console; }
 
@@ -38,17 +38,17 @@ void handover_fds(void) {
 	for (int fd = 0; fd < (int)SHIM_FD_FIRST_EXTRA; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && dup3(high, fd, fd < 3 ? 0 : O_CLOEXEC) < 0) _exit(1);
 	close(high);
+	/* said later: there is nobody to tell it yet, and others will stand there */
+	for (int fd = (int)(first_preserved() + options.preserve) - 1; fd >= (int)SHIM_FD_FIRST_EXTRA; fd--)
+		if (fcntl(fd, F_GETFD) < 0) over.missing = fd;
 }
 
 int handover_check(void) {
 	char number[16];
-	if (options.console && fcntl(SHIM_FD_FIRST_EXTRA, F_GETFD) < 0) return fail(EBADF, "%s", "there is no socket for the terminal");
-	for (uint32_t i = 0; i < options.preserve; i++) {
-		if (fcntl((int)(first_preserved() + i), F_GETFD) >= 0) continue;
-		snprintf(number, sizeof number, "%u", 3 + i);
-		return fail(EBADF, "file descriptor %s of the caller is not open", number);
-	}
-	return 0;
+	if (over.missing < 0) return 0;
+	if (options.console && over.missing == SHIM_FD_FIRST_EXTRA) return fail(EBADF, "%s", "there is no socket for the terminal");
+	snprintf(number, sizeof number, "%u", 3 + (uint32_t)over.missing - first_preserved());
+	return fail(EBADF, "file descriptor %s of the caller is not open", number);
 }
 
 static int open_fifo(const char *name) {
