@@ -80,13 +80,14 @@ describe('a container of a bundle', () => {
     const world = await start();
     const asked = async (spec: unknown, over = {}): Promise<unknown> => world.bundles.create(world.request('bad', { spec, ...over })).catch((error: unknown) => error);
     for (const [spec, field] of [
-      ['{"ociVersion": ', 'is not JSON'], ['[]', 'not a JSON object'], [{}, 'ociVersion'], [config({ ociVersion: '2.0.0' }), 'ociVersion'], [{ ...config(), root: {} }, 'root.path'], [{ ...config(), process: undefined }, 'process'],
+      ['{"ociVersion": ', 'is not JSON'], ['[]', 'not a JSON object'], [{}, 'ociVersion'], [config({ ociVersion: '2.0.0' }), 'ociVersion'], [{ ...config(), root: {} }, 'root.path'], [{ ...config(), root: undefined }, 'root'], [{ ...config(), process: undefined }, 'process'],
       [config({ args: [] }), 'process.args'], [config({ args: [''] }), 'process.args'], [{ ...config(), process: { ...config().process, cwd: 'tmp' } }, 'process.cwd'], [{ ...config(), process: { ...config().process, env: [1] } }, 'process.env'],
       [{ ...config(), mounts: [{ destination: 7 }] }, 'mounts[0].destination'], [{ ...config(), linux: { namespaces: [{ type: 1 }] } }, 'linux.namespaces[0].type'], [{ ...config(), annotations: { a: 1 } }, 'annotations'],
     ] as const) expect(await asked(spec)).toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining(field) as string });
     expect(await asked(config(), { bundle: 'relative' })).toMatchObject({ code: 'ERR_INVALID_VALUE', operation: 'bundle' });
     expect(await asked(config(), { config: 'other.json' })).toMatchObject({ code: 'ERR_INVALID_VALUE', errno: 'ENOENT' });
-    expect(await asked({ ...config(), linux: { ...config().linux, intelRdt: { closID: 'x' } } })).toMatchObject({ code: 'ERR_SECTION_UNOWNED', path: 'linux.intelRdt.closID' });
+    expect(await asked({ ...config(), linux: { ...config().linux, intelRdt: { closID: 'x' } } })).toMatchObject({ code: 'ERR_NOT_SUPPORTED', path: 'linux.intelRdt' });
+    expect(await asked({ ...config(), domainname: 'd', hooks: { poststop: [{ path: '/x' }] } })).toMatchObject({ code: 'ERR_SECTION_UNOWNED', path: 'hooks.poststop' });
     for (const id of ['', '.', '..', 'a/b', 'a b', 'x'.repeat(241)]) await expect(world.bundles.create(world.request(id))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', operation: 'id' });
     await expect(world.bundles.create({ ...world.request('one'), root: 'relative' })).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', operation: 'root' });
     expect(world.left()).toEqual([]);
@@ -96,8 +97,8 @@ describe('a container of a bundle', () => {
   it('has unknown fields, which are ignored and told', async () => {
     const world = await start();
     const told: string[] = [];
-    await world.bundles.create(world.request('one', { spec: { ...config({ ociVersion: '1.9.9-dev' }), vm: { kernel: {} }, hostname: null, process: { ...config().process, magic: 1 } }, onWarning: (text) => void told.push(text.replace(/^.*config.json: /, '')) }));
-    expect(told.sort()).toEqual(['process.magic is not known, and ignored', 'vm is not known, and ignored'].sort());
+    await world.bundles.create(world.request('one', { spec: { ...config({ ociVersion: '1.9.9-dev' }), more: { kernel: {} }, hostname: null, process: { ...config().process, magic: 1 } }, onWarning: (text) => void told.push(text.replace(/^.*config.json: /, '')) }));
+    expect(told.sort()).toEqual(['process.magic is not known, and ignored', 'more is not known, and ignored'].sort());
   });
 
   it('takes numbers of seccomp rules that no double holds', async () => {

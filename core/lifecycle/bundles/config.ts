@@ -3,16 +3,16 @@ import { open } from 'node:fs/promises';
 import path from 'node:path';
 import { fail } from '../../errors/index.ts';
 import { reach } from '../../contracts/common/index.ts';
+import { checkProcess as checkProcessFields, checkSpec } from '../../spec/check.ts';
 import { type Process, type Spec } from '../../spec/index.ts';
+import { invalid } from '../../spec/values.ts';
 
 /** Larger than any config.json that is one; its parse blocks everybody else. */
 const MAX_SIZE = 16 << 20;
 
-const invalid = (field: string, why: string): Error => fail('ERR_INVALID_VALUE', `${field}: ${why}`, { operation: 'config', path: field });
-
 /** Fields that the spec knows where a runtime for Linux looks. Others must be ignored (config.md, Extensibility), and are told. */
 const KNOWN: Readonly<Record<string, readonly string[]>> = {
-  '': ['ociVersion', 'process', 'root', 'hostname', 'domainname', 'mounts', 'hooks', 'annotations', 'linux'],
+  '': ['ociVersion', 'process', 'root', 'hostname', 'domainname', 'mounts', 'hooks', 'annotations', 'linux', 'vm', 'solaris', 'windows', 'zos'],
   process: ['terminal', 'consoleSize', 'cwd', 'env', 'args', 'rlimits', 'apparmorProfile', 'selinuxLabel', 'capabilities', 'noNewPrivileges', 'oomScoreAdj', 'scheduler', 'ioPriority', 'execCPUAffinity', 'user'],
   'process.user': ['uid', 'gid', 'umask', 'additionalGids', 'username'],
   root: ['path', 'readonly'],
@@ -34,51 +34,13 @@ function keepKnown(value: unknown, at: string, onUnknown: (field: string) => voi
   }));
 }
 
-type Kind = 'text' | 'texts' | 'flag' | 'integer' | 'integers' | 'fields' | 'list' | 'map';
-const isText = (value: unknown): boolean => typeof value === 'string' && !value.includes('\0');
-const isInteger = (value: unknown): boolean => typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
-const IS: Readonly<Record<Kind, (value: unknown) => boolean>> = {
-  text: isText,
-  texts: (value) => Array.isArray(value) && value.every(isText),
-  flag: (value) => typeof value === 'boolean',
-  integer: isInteger,
-  integers: (value) => Array.isArray(value) && value.every(isInteger),
-  fields: isFields,
-  list: (value) => Array.isArray(value) && value.every(isFields),
-  map: (value) => isFields(value) && Object.values(value).every(isText),
-};
-const WORDS: Readonly<Record<Kind, string>> = { text: 'not a text', texts: 'not a list of texts', flag: 'neither true nor false', integer: 'not an integer', integers: 'not a list of integers', fields: 'not an object', list: 'not a list of objects', map: 'not an object of texts' };
-
-/** Types that whoever compiles a section relies on; what the values mean is his. */
-const PROCESS: Readonly<Record<string, Kind>> = {
-  '': 'fields', terminal: 'flag', consoleSize: 'fields', 'consoleSize.height': 'integer', 'consoleSize.width': 'integer', cwd: 'text', env: 'texts', args: 'texts', rlimits: 'list', apparmorProfile: 'text', selinuxLabel: 'text', capabilities: 'fields', 'capabilities.bounding': 'texts', 'capabilities.effective': 'texts',
-  'capabilities.permitted': 'texts', 'capabilities.inheritable': 'texts', 'capabilities.ambient': 'texts', noNewPrivileges: 'flag', oomScoreAdj: 'integer', scheduler: 'fields', ioPriority: 'fields', execCPUAffinity: 'fields',
-  user: 'fields', 'user.uid': 'integer', 'user.gid': 'integer', 'user.umask': 'integer', 'user.additionalGids': 'integers', 'user.username': 'text',
-};
-const SPEC: Readonly<Record<string, Kind>> = {
-  ociVersion: 'text', root: 'fields', 'root.path': 'text', 'root.readonly': 'flag', hostname: 'text', domainname: 'text', mounts: 'list', hooks: 'fields', annotations: 'map', linux: 'fields', 'linux.namespaces': 'list', 'linux.uidMappings': 'list', 'linux.gidMappings': 'list', 'linux.timeOffsets': 'fields',
-  'linux.devices': 'list', 'linux.netDevices': 'fields', 'linux.cgroupsPath': 'text', 'linux.resources': 'fields', 'linux.resources.devices': 'list', 'linux.rootfsPropagation': 'text', 'linux.seccomp': 'fields', 'linux.seccomp.syscalls': 'list', 'linux.sysctl': 'map', 'linux.maskedPaths': 'texts', 'linux.readonlyPaths': 'texts', 'linux.mountLabel': 'text', 'linux.personality': 'fields',
-};
-function checkKinds(value: unknown, kinds: Readonly<Record<string, Kind>>, at: string): void {
-  for (const [name, kind] of Object.entries(kinds)) {
-    const parts = name === '' ? [] : name.split('.');
-    const found = parts.reduce<unknown>((from, part) => (isFields(from) ? from[part] : undefined), value);
-    if (found !== undefined && !IS[kind](found)) throw invalid([at, name].filter(Boolean).join('.'), WORDS[kind]);
-  }
-  for (const [name, kind] of [['mounts', { destination: 'text', type: 'text', source: 'text', options: 'texts', uidMappings: 'list', gidMappings: 'list' }], ['linux.namespaces', { type: 'text', path: 'text' }], ['linux.devices', { path: 'text', type: 'text', major: 'integer', minor: 'integer', fileMode: 'integer', uid: 'integer', gid: 'integer' }]] as const) {
-    const list = name.split('.').reduce<unknown>((from, part) => (isFields(from) ? from[part] : undefined), value);
-    if (at === '' && Array.isArray(list)) for (const [i, item] of list.entries()) checkKinds(item, kind, `${name}[${i}]`);
-  }
-}
-
 /** `process` of a container or a session, as it comes from outside. Errors: ERR_INVALID_VALUE names the field. */
 export function checkProcess(given: unknown, onUnknown: (field: string) => void = () => {}): Process {
-  const process = keepKnown(given, 'process', onUnknown) as Process;
-  checkKinds(process, PROCESS, 'process');
-  if (!process.cwd?.startsWith('/')) throw invalid('process.cwd', `not an absolute path: ${JSON.stringify(process.cwd ?? '')}`);
+  const process = keepKnown(given, 'process', onUnknown);
+  checkProcessFields(process);
   if (!process.args?.length) throw invalid('process.args', 'no command specified');
   if (process.args[0] === '') throw invalid('process.args', 'the name of the program is empty');
-  return { ...process, user: process.user ?? {} };
+  return { ...process, user: (process.user as Process['user'] | undefined) ?? {} };
 }
 
 const NUMBER = /[:[,]\s*-?\d{16,}/;
@@ -104,13 +66,14 @@ export function parseSpec(text: string, file: string, onUnknown: (field: string)
     throw fail('ERR_INVALID_VALUE', `${file} is not JSON: ${(cause as Error).message}`, { operation: 'config', path: file });
   }
   if (!isFields(value)) throw fail('ERR_INVALID_VALUE', `${file} is not a JSON object`, { operation: 'config', path: file });
-  const { process: given, ...known } = keepKnown(value, '', onUnknown) as Fields;
-  checkKinds(known, SPEC, '');
-  const spec = known as unknown as Spec;
+  const { process: given, ...rest } = keepKnown(value, '', onUnknown) as Fields;
+  const known: unknown = rest;
+  checkSpec(known);
+  const spec: Spec = known;
   const [, major] = /^(\d+)\.\d+(\.\d+|$)/.exec(spec.ociVersion ?? '') ?? [];
   if (major === undefined) throw invalid('ociVersion', `not a version: ${JSON.stringify(spec.ociVersion ?? '')}`);
   if (Number(major) > 1) throw invalid('ociVersion', `version ${spec.ociVersion} of the runtime spec is not known, 1.x is`);
-  if (!spec.root?.path) throw invalid('root.path', 'it is not set');
+  if (!spec.root) throw invalid('root', 'it is not set');
   if (given === undefined) throw invalid('process', 'it is not set');
   const annotations = Object.fromEntries(Object.entries(spec.annotations ?? {}).filter(([key]) => {
     // by these we tell ourselves things: nobody else may

@@ -114,7 +114,7 @@ export async function deleteBundle(core: Core, ref: BundleRef, { force = false, 
         if (started && isAlive(core, started)) core.parts.native.signalProcess(started.pid, started.startTime, SIGKILL);
       }
       // a process of this boot that has its pid is another one
-      if (found && found.stored.boot !== core.parts.native.bootId()) forgetProcess(folder);
+      if (found && found.stored.boot !== store.boot) forgetProcess(folder);
       ensureAside(store);
       const container = found && recordFrom(found, readSpecIfAny(found));
       const failures = await store.runs.clear(folder, lock, async () => {

@@ -24,8 +24,8 @@ function isZombie(pid: number): boolean {
 export const isAlive = ({ parts: { native } }: Core, { pid, startTime }: Init): boolean => native.processStartTime(pid) === startTime && !isZombie(pid);
 
 /** Init, when it is there and is the one that was started. */
-export function initOf(core: Core, { folder, stored }: Found): Init | undefined {
-  if (stored.boot !== core.parts.native.bootId()) return undefined;
+export function initOf(core: Core, { folder, stored, store }: Found): Init | undefined {
+  if (stored.boot !== store.boot) return undefined;
   const started = readStarted(folder);
   return started && isAlive(core, started) ? started : undefined;
 }
@@ -41,9 +41,8 @@ export function openGo(folder: string): number | undefined {
 }
 
 export async function statusOf(core: Core, found: Found): Promise<{ readonly status: BundleStatus; readonly init?: Init }> {
-  const { folder, stored } = found;
-  const { native } = core.parts;
-  if (stored.boot !== native.bootId()) return { status: 'stopped' };
+  const { folder, stored, store } = found;
+  if (stored.boot !== store.boot) return { status: 'stopped' };
   // asked first: what a shim wrote before it ended is then complete
   const held = !fs.existsSync(join(folder, RUN_FILES.started)) && isHeld(core, folder);
   const started = readStarted(folder);
@@ -78,7 +77,7 @@ export async function listBundles(core: Core, root: string, onWarning: (text: st
   for (const [i, id] of (store ? idsIn(store) : []).entries()) {
     if (i % 32 === 31) await breathe();
     try {
-      states.push(await stateNow(core, root, find(core, { root, id })));
+      states.push(await stateNow(core, root, find(core, { root, id }, store)));
     } catch (error) {
       if (!isEngineError(error)) throw error;
       if (error.code !== 'ERR_NO_SUCH_CONTAINER') onWarning(error.message);

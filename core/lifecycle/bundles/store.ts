@@ -44,6 +44,8 @@ export interface Store {
   /** `engine-` and 8 hex digits of its path: in the names of what its containers have on the host. */
   readonly instance: string;
   readonly runs: RunsBelow;
+  /** Of this machine now. */
+  readonly boot: string;
 }
 
 /** As runc takes them. Errors: ERR_INVALID_VALUE. */
@@ -66,7 +68,8 @@ export function openStore(core: Core, root: string, make = false): Store | undef
     if (make) fs.mkdirSync(root, { recursive: true, mode: 0o700 });
     checkRoot(root);
     const real = fs.realpathSync(root);
-    return { root: real, instance: instanceOf(real), runs: core.parts.state.runsIn(real) };
+    let runs: RunsBelow | undefined;
+    return { root: real, boot: core.parts.native.bootId(), get instance() { return instanceOf(real); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
   } catch (error) {
     const code = errorCode(error);
     if (code === undefined || code.startsWith('ERR_')) throw error;
@@ -89,9 +92,8 @@ function readStored(folder: string): Stored | undefined {
 }
 
 /** Errors: ERR_NO_SUCH_CONTAINER, ERR_STATE, ERR_INVALID_VALUE. */
-export function find(core: Core, { root, id }: BundleRef): Found {
+export function find(core: Core, { root, id }: BundleRef, store = openStore(core, root)): Found {
   checkId(id);
-  const store = openStore(core, root);
   const folder = store && join(store.root, id);
   if (!folder || !isFolder(folder)) throw noSuch(id);
   const stored = readStored(folder);
