@@ -69,10 +69,11 @@ static int fetch(const struct session *s, int number) {
 	struct pollfd p[] = { { .fd = s->sync.fd, .events = POLLIN }, { .fd = s->pidfd, .events = POLLIN } };
 	for (int wait = 0;; wait = wait < 4 ? wait + 1 : 4) {
 		int fd = (int)syscall(SYS_pidfd_getfd, s->pidfd, number, 0);
-		if (fd >= 0) return fd;
-		if (errno != EBADF) return -errno;
+		int failed = fd < 0 ? errno : 0;
+		if (!failed) return fd;
 		/* it says nothing before it has been answered, but that the filter was refused */
-		if (poll(p, 2, wait) > 0) return -ECANCELED;
+		if (poll(p, 2, failed == EBADF ? wait : 0) > 0) return -ECANCELED;
+		if (failed != EBADF) return -failed;
 	}
 }
 
