@@ -77,6 +77,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
 
   return {
     name: 'systemd',
+    ociFeatures: (enabled) => ({ linux: { cgroup: { systemd: enabled, systemdUser: false } } }),
     features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'slices']),
     get resources() {
       return honouredUnified(abilities);

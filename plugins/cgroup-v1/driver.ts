@@ -137,6 +137,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
   return {
     name: 'v1',
+    ociFeatures: (enabled) => ({ linux: { cgroup: { v1: enabled, rdma: false } } }),
     features: new Set(['oom-events', 'update', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
     resources,
 

@@ -38,6 +38,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
   return {
     name: 'v2',
+    ociFeatures: (enabled) => ({ linux: { cgroup: { v2: enabled, rdma: false } } }),
     features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure']),
     get resources() {
       return honouredUnified(abilities);

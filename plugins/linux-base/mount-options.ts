@@ -41,6 +41,12 @@ const propagations: Readonly<Record<string, number>> = { private: MS.private, sl
 const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', '_netdev', 'nofail', 'loud', 'silent', 'async', 'iversion', 'noiversion', 'notmpcopyup']);
 const idmaps: Readonly<Record<string, 'own' | 'recursive'>> = { idmap: 'own', ridmap: 'recursive' };
 
+/** All that are understood; those that only a filesystem knows are not among them. */
+export const mountOptionNames = (): string[] => {
+  const recursive = Object.keys(attributes).map((name) => `r${name}`);
+  return [...Object.keys(attributes), ...recursive, ...Object.keys(propagations).flatMap((name) => [name, `r${name}`]), ...ignored, ...Object.keys(idmaps), 'bind', 'rbind', 'tmpcopyup'].sort((a, b) => (a < b ? -1 : 1));
+};
+
 /**
  * Read the options of a mount. Of contradicting options the last one wins. Errors: ERR_INVALID_VALUE (a filesystem option on a bind mount,
  * which has none; idmap on anything else).

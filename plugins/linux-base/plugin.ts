@@ -1,5 +1,6 @@
 import { definePlugin } from '@engine/core/plugin';
 import { createLinuxBase } from './driver.ts';
+import { ociFeatures } from './features.ts';
 
 /** Taps only: it replaces no backend, it compiles sections of the spec. */
 export default definePlugin({
@@ -9,6 +10,6 @@ export default definePlugin({
     tap('createNamespaces', ({ plan, spec, run }) => base.planNamespaces(plan, spec, run));
     tap('applyLimits', ({ plan, spec, run }) => base.planProcess(plan, spec, run));
     tap('exec', ({ plan, spec, run }) => base.planExec(plan, spec, run));
-    return {};
+    return { ociFeatures };
   },
 });

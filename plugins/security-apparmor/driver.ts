@@ -99,6 +99,7 @@ export function createAppArmor(deps: AppArmorDeps, options: AppArmorOptions = {}
     name: 'apparmor',
     option: 'apparmor',
     features: new Set(['profile']),
+    ociFeatures: (enabled) => ({ linux: { apparmor: { enabled } } }),
 
     probe(on: Machine): Probe {
       const wanted = configured !== undefined && configured !== UNCONFINED ? { wanted: true } : {};

@@ -55,6 +55,7 @@ export function createCapabilities(deps: Pick<DriverDeps, 'machine' | 'log'>, op
     name: 'capabilities',
     option: OPTION,
     features: new Set(),
+    ociFeatures: () => ({ linux: { capabilities: capabilities.slice(0, 1 + Number(machine.read('/proc/sys/kernel/cap_last_cap') ?? capabilities.length)) } }),
 
     probe(on: Machine): Probe {
       const missing = capabilities.filter((name) => !on.capabilities.includes(name));

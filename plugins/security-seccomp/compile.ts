@@ -10,7 +10,7 @@ export const ARCHITECTURE: Readonly<Record<string, number>> = {
   SCMP_ARCH_MIPSEL64N32: 0xe0000008, SCMP_ARCH_PPC: 0x14, SCMP_ARCH_PPC64: 0x80000015, SCMP_ARCH_PPC64LE: 0xc0000015, SCMP_ARCH_S390: 0x16,
   SCMP_ARCH_S390X: 0x80000016, SCMP_ARCH_RISCV64: 0xc00000f3,
 };
-const OPERATOR: Readonly<Record<string, number>> = {
+export const OPERATOR: Readonly<Record<string, number>> = {
   SCMP_CMP_NE: 1, SCMP_CMP_LT: 2, SCMP_CMP_LE: 3, SCMP_CMP_EQ: 4, SCMP_CMP_GE: 5, SCMP_CMP_GT: 6, SCMP_CMP_MASKED_EQ: 7,
 };
 const ATTRIBUTE = { badArchitecture: 2, optimize: 8 } as const;
@@ -34,11 +34,11 @@ export function actionValue(action: string, errno: number | undefined): number {
   }
 }
 
+export const FLAGS: Readonly<Record<string, number>> = { SECCOMP_FILTER_FLAG_TSYNC: 1, SECCOMP_FILTER_FLAG_LOG: 2, SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4 };
 /** SECCOMP_FILTER_FLAG_* of the section's `flags`. */
 export function filterFlags(flags: readonly string[] = []): number {
-  const known: Readonly<Record<string, number>> = { SECCOMP_FILTER_FLAG_TSYNC: 1, SECCOMP_FILTER_FLAG_LOG: 2, SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4 };
   return flags.reduce((sum, flag) => {
-    const bit = known[flag];
+    const bit = FLAGS[flag];
     if (bit === undefined) throw fail('ERR_INVALID_VALUE', `seccomp: unknown flag ${flag}`);
     return sum | bit;
   }, 0);

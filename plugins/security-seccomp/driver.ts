@@ -9,6 +9,7 @@ import { actionValue, compileSeccomp, filterFlags } from './compile.ts';
 import { defaultProfile } from './default-profile.ts';
 import { type Libseccomp } from './libseccomp.ts';
 import { architectureOf, parseProfile, resolveProfile, type Profile } from './profile.ts';
+import { ociFeatures } from './features.ts';
 
 export interface SeccompOptions {
   /** `default`, `unconfined` or a path. */
@@ -111,6 +112,7 @@ export function createSeccomp(deps: SeccompDeps, options: SeccompOptions = {}): 
     name: 'seccomp',
     option: 'seccomp',
     features: new Set(['profile']),
+    ociFeatures,
 
     probe(on: Machine): Probe {
       if (on.read('/proc/sys/kernel/seccomp/actions_avail') === undefined) return { available: false, score: 0, reasons: ['this kernel has no seccomp filters'] };
