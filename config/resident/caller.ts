@@ -1,5 +1,6 @@
 import { errnoName } from '@engine/native';
-import { LAUNCH, SPAWN } from '@engine/native/launch';
+import { LAUNCH } from '@engine/native/launch';
+import { decodeAnswer, encodeSpawn } from '@engine/native/launch-spawn';
 import { type CallerProcess } from '@engine/core/contracts/frontend';
 import { fail } from '@engine/core/errors';
 import { type Frame } from '@engine/core/native';
@@ -11,31 +12,6 @@ export interface Caller {
   frame(frame: Frame): boolean;
   /** It waits for a process: if we end, it goes on by itself. */
   readonly waiting: boolean;
-}
-
-const u32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value >>> 0);
-  return bytes;
-};
-const text = (value: string): Buffer => Buffer.concat([u32(Buffer.byteLength(value)), Buffer.from(value)]);
-const texts = (values: readonly string[]): Buffer => Buffer.concat([u32(values.length), ...values.map(text)]);
-
-/** Argument and payload of a frame `spawn`, and the fds that come along. */
-export function encodeSpawn({ program, argv, env, fds, callerFds }: Parameters<CallerProcess['spawn']>[0], adopt: boolean): { readonly argument: number; readonly payload: Buffer; readonly fds: readonly number[] } {
-  const { console: terminal, preserve } = callerFds;
-  return {
-    argument: (adopt ? SPAWN.adopt : 0) | (terminal === undefined ? 0 : SPAWN.console),
-    payload: Buffer.concat([
-      u32(preserve),
-      text(terminal === undefined || terminal === 'relay' ? '' : terminal.socket),
-      texts(argv),
-      texts(env),
-      u32(fds.length),
-      Buffer.from(fds.map((fd) => (fd < 0 ? 0 : 1))),
-    ]),
-    fds: [program, ...fds.filter((fd) => fd >= 0)],
-  };
 }
 
 /** A path of the caller's own process, as any other process has to name it. */
@@ -71,17 +47,19 @@ export function createCaller(channel: Channel, pid: number): Caller {
       async spawn(request) {
         const { argument, payload, fds } = encodeSpawn(request, adopt);
         const frame = await ask(LAUNCH.spawned, () => channel.sendFds(LAUNCH.spawn, { argument, payload }, fds));
-        if (frame.payload.length < 8) return frame.argument;
+        const answer = decodeAnswer(frame);
+        if (typeof answer === 'number') return answer;
         const { console: terminal } = request.callerFds;
-        const operation = frame.payload.toString('utf8', 8, 8 + frame.payload.readUInt32LE(4));
-        throw failed(operation, frame.payload.readUInt32LE(0), typeof terminal === 'object' && operation.includes('console') ? terminal.socket : undefined);
+        const operation = answer.what;
+        throw failed(operation, answer.errno, typeof terminal === 'object' && operation.includes('console') ? terminal.socket : undefined);
       },
       async wait(awaited) {
         waiting++;
         try {
           const frame = await ask(LAUNCH.exited, () => channel.send(LAUNCH.wait, { argument: awaited }));
-          if (frame.payload.length >= 4) throw failed(`wait for process ${awaited}`, frame.payload.readUInt32LE(0));
-          return frame.argument;
+          const answer = decodeAnswer(frame);
+          if (typeof answer === 'number') return answer;
+          throw failed(`wait for process ${awaited}`, answer.errno);
         } finally {
           waiting--;
         }

@@ -5,11 +5,12 @@ import { createServer, Socket, type Server } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Frame } from '@engine/core/native';
+import { type Frame, type Spawner } from '@engine/core/native';
 import { FRAME } from '@engine/core/plan';
 import { encodeFrame, FrameReader } from './frames.ts';
 import { LAUNCH, RELAY } from './launch.ts';
 import { decodeRequest, type LaunchRequest } from './launch-request.ts';
+import { decodeAnswer, encodeSpawn } from './launch-spawn.ts';
 import { binaryFolder } from './binaries.ts';
 import { createSyscalls } from './syscalls.ts';
 
@@ -85,6 +86,14 @@ export class Call extends Peer {
   async relayed(): Promise<number> {
     return (await this.next(LAUNCH.relayed)).argument;
   }
+  /** Have it start something; its answer. */
+  async spawn(request: Parameters<Spawner['spawn']>[0], adopt = false): Promise<ReturnType<typeof decodeAnswer>> {
+    const { argument, payload, fds } = encodeSpawn(request, adopt);
+    const frame = encodeFrame(LAUNCH.spawn, { argument, payload });
+    const sent = syscalls.sendWithFds(this.fd, frame, fds);
+    if (sent < frame.length) this.socket.write(frame.subarray(sent));
+    return decodeAnswer(await this.next(LAUNCH.spawned));
+  }
   /** Hand over one end of a socket; gives the other, as a shim has it. */
   relay(bits: readonly (keyof typeof RELAY)[], options: { readonly session?: number; readonly keys?: readonly number[] } = {}): Shim {
     const [ours, theirs] = syscalls.socketPair();
@@ -126,6 +135,7 @@ export class Installation {
   readonly folder = realpathSync(mkdtempSync(join(tmpdir(), 'engine-launcher-')));
   readonly home = join(this.folder, 'home');
   readonly program = join(this.home, 'bin/engine');
+  readonly oci = join(this.home, 'bin/engine-oci');
   runRoot = join(this.folder, 'run');
   readonly calls: Call[] = [];
   readonly #runs: ChildProcess[] = [];
@@ -136,6 +146,7 @@ export class Installation {
     const node = join(this.home, `node_modules/node-linux-${process.arch}/bin`);
     for (const path of [join(this.home, 'bin'), node, join(this.home, 'dist'), this.runRoot]) mkdirSync(path, { recursive: true });
     copyFileSync(launcherBinary, this.program);
+    copyFileSync(launcherBinary, this.oci);
     // what it is given, as Node's program would get it
     writeFileSync(join(node, 'node'), '#!/bin/sh\necho "local: $*"\nexit ${LOCAL_CODE:-0}\n');
     chmodSync(join(node, 'node'), 0o755);
