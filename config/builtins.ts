@@ -8,6 +8,7 @@ import firewallIptables from '../plugins/firewall-iptables/package.json' with { 
 import firewallNftables from '../plugins/firewall-nftables/package.json' with { type: 'json' };
 import firewallNone from '../plugins/firewall-none/package.json' with { type: 'json' };
 import frontendCli from '../plugins/frontend-cli/package.json' with { type: 'json' };
+import frontendOci from '../plugins/frontend-oci/package.json' with { type: 'json' };
 import imageHost from '../plugins/image-host/package.json' with { type: 'json' };
 import imageOci from '../plugins/image-oci/package.json' with { type: 'json' };
 import ipamLocal from '../plugins/ipam-local/package.json' with { type: 'json' };
@@ -43,6 +44,7 @@ export const builtins: readonly Builtin[] = [
   { packageJson: firewallNftables, load: () => import('../plugins/firewall-nftables/plugin.ts') },
   { packageJson: firewallNone, load: () => import('../plugins/firewall-none/plugin.ts') },
   { packageJson: frontendCli, load: () => import('../plugins/frontend-cli/plugin.ts') },
+  { packageJson: frontendOci, load: () => import('../plugins/frontend-oci/plugin.ts') },
   { packageJson: imageHost, load: () => import('../plugins/image-host/plugin.ts') },
   { packageJson: imageOci, load: () => import('../plugins/image-oci/plugin.ts') },
   { packageJson: ipamLocal, load: () => import('../plugins/ipam-local/plugin.ts') },

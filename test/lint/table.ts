@@ -85,4 +85,4 @@ export const forbiddenInDrivers: readonly string[] = [
   'node:sqlite',
 ];
 /** Frontends answer the user, not the machine: they write the files that the user names (`--cidfile`). */
-export const writers: readonly string[] = ['plugins/frontend-cli'];
+export const writers: readonly string[] = ['plugins/frontend-cli', 'plugins/frontend-oci'];

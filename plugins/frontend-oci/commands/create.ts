@@ -1,0 +1,101 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type BundleRequest } from '@engine/core/api';
+import { isEngineError } from '@engine/core/errors';
+import { callerOf, command, type CommandContext } from '../command.ts';
+import { claimPidFile, reachable } from '../files.ts';
+import { messageOf } from '../phrases.ts';
+import { streamFlags, streamsOf, type StreamFlags } from '../streams.ts';
+
+export const bundleFlags = {
+  bundle: { type: 'string', short: 'b', value: 'DIR', help: 'folder of config.json and the root filesystem (default: where you are)' },
+  config: { type: 'string', short: 'f', value: 'FILE', help: 'another file than config.json, relative to the bundle' },
+  ...streamFlags,
+  'no-pivot': { type: 'boolean', help: 'do not use pivot_root: for a root filesystem on a ramdisk' },
+  'no-new-keyring': { type: 'boolean', help: "keep the caller's session keyring" },
+  'no-subreaper': { type: 'boolean', help: 'accepted: nothing of ours stays that could reap' },
+} as const;
+type BundleFlags = StreamFlags & { readonly bundle: string | undefined; readonly config: string | undefined; readonly 'no-pivot': boolean; readonly 'no-new-keyring': boolean };
+
+/** Has the bundle's process a terminal? What cannot be read is told by whoever reads it for good. */
+async function hasTerminal(file: string): Promise<boolean> {
+  try {
+    return (JSON.parse(await readFile(file, 'utf8')) as { process?: { terminal?: unknown } }).process?.terminal === true;
+  } catch {
+    return false;
+  }
+}
+
+async function requestOf(context: CommandContext, verb: string, id: string, flags: BundleFlags, detached: boolean): Promise<BundleRequest> {
+  const { invocation, globals } = context;
+  const bundle = reachable(invocation, flags.bundle || '.');
+  const file = resolve(bundle, flags.config || 'config.json');
+  const { streams, env } = streamsOf(context, verb, flags, { terminal: await hasTerminal(file), detached });
+  return { ...context.ref(id), ...streams, bundle, ...(flags.config && { config: file }), env, cgroupDriver: globals.cgroupDriver, noPivot: flags['no-pivot'], noNewKeyring: flags['no-new-keyring'] };
+}
+
+/** Made, with its pid told to whoever asked; nothing is left when that fails. */
+async function created(context: CommandContext, request: BundleRequest, flags: BundleFlags): Promise<number> {
+  const { invocation } = context;
+  const pidFile = claimPidFile(invocation, flags['pid-file']);
+  try {
+    const bundles = await context.bundles();
+    const { pid } = await bundles.create(request);
+    try {
+      pidFile?.write(pid);
+      if (flags['pidfd-socket']) await callerOf(context, 'pidfd-socket').sendPidfd(pid, reachable(invocation, flags['pidfd-socket']));
+    } catch (error) {
+      await bundles.delete(request, { force: true, onWarning: (text) => context.report.warn(text) });
+      throw error;
+    }
+    return pid;
+  } finally {
+    pidFile?.abandon();
+  }
+}
+
+const MORE = 'The id must not be in use below --root. The bundle is a folder with config.json, as the OCI runtime spec has it\n(https://github.com/opencontainers/runtime-spec), and the root filesystem that it names.';
+
+export const createCommand = command({
+  name: 'create', usage: '<container-id>', summary: 'make a container whose program waits for start', description: MORE, prefix: 'engine-oci create failed: ', flags: bundleFlags, args: [1, 1],
+  async run(context, flags, [id = '']) {
+    await created(context, await requestOf(context, 'create', id, flags, true), flags);
+    return 0;
+  },
+});
+
+export const runCommand = command({
+  name: 'run', usage: '<container-id>', summary: 'make a container and start it', description: `${MORE}\nWithout --detach it ends with the program, whose exit code it has (128 + n for signals), and the container is deleted.`, prefix: 'engine-oci run failed: ',
+  flags: {
+    ...bundleFlags,
+    detach: { type: 'boolean', short: 'd', help: 'do not wait for the program' },
+    keep: { type: 'boolean', help: 'do not delete the container after its end' },
+  },
+  args: [1, 1],
+  async run(context, flags, [id = '']) {
+    const request = await requestOf(context, 'run', id, flags, flags.detach);
+    const caller = callerOf(context, 'run');
+    const bundles = await context.bundles();
+    const onWarning = (text: string): void => context.report.warn(text);
+    if (!flags.detach) caller.adopt();
+    const pid = await created(context, request, flags);
+    let waiting: Promise<number> | undefined;
+    try {
+      if (!flags.detach) waiting = caller.wait(pid);
+      waiting?.catch(() => {}); // told below
+      await bundles.start(request, { onWarning });
+    } catch (error) {
+      await bundles.delete(request, { force: true, onWarning });
+      throw error;
+    }
+    if (!waiting) return 0;
+    const code = await waiting;
+    if (!flags.keep) {
+      // its own exit code says more than ours would
+      await bundles.delete(request, { force: true, onWarning }).catch((error: unknown) => {
+        if (!isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) onWarning(messageOf(error));
+      });
+    }
+    return code;
+  },
+});

@@ -1,0 +1,104 @@
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { visible } from '@engine/core/errors';
+import { fail } from '@engine/core/errors';
+import { type Invocation } from '@engine/core/contracts/frontend';
+import { reachable, streamOf } from './files.ts';
+
+export type Level = 'debug' | 'warning' | 'error';
+export interface Report {
+  /** Open the log. Errors: ERR_INVALID_VALUE. */
+  open(): Promise<void>;
+  debug(text: string): void;
+  warn(text: string): void;
+  /** What ended the command: in the log, and in plain words on standard error where that is not the log. */
+  error(text: string): Promise<void>;
+  /** Everything is written. */
+  close(): Promise<void>;
+}
+export interface ReportOptions {
+  readonly log?: string | undefined;
+  readonly json: boolean;
+  readonly debug: boolean;
+}
+
+/** Longest wait for a fifo's reader, or for room in it, ms. */
+const PATIENCE = 5000;
+
+/** As Go's %q does in logrus: only what needs quotes gets them. */
+const quote = (text: string): string => (/^[\w\-./@^+]+$/.test(text) ? text : JSON.stringify(text));
+const timeOf = (now: Date): string => now.toISOString().replace(/\.\d+Z$/, 'Z');
+
+/** One line of the log, as logrus writes it: containerd, podman and others parse it. */
+export function logLine(json: boolean, level: Level, text: string, now = new Date()): string {
+  const time = timeOf(now);
+  return json ? `${JSON.stringify({ level, msg: text, time })}\n` : `time=${quote(time).replace(/^(?!")(.*)$/, '"$1"')} level=${level} msg=${quote(text)}\n`;
+}
+
+/** A fifo is opened as soon as somebody reads it. */
+async function openLog(path: string, mode: number): Promise<number> {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    try {
+      return openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, mode);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== 'ENXIO' || Date.now() > end) throw fail('ERR_INVALID_VALUE', `cannot open the log ${path}`, { operation: '--log', path, errno: code ?? 'EIO', cause: error, hint: '', exitCode: 1 });
+      await sleep(10);
+    }
+  }
+}
+
+async function writeAll(fd: number, text: string): Promise<void> {
+  const bytes = Buffer.from(text);
+  const end = Date.now() + PATIENCE;
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || Date.now() > end) throw error;
+      await sleep(5);
+    }
+  }
+}
+
+export function createReport(invocation: Invocation, { log, json, debug }: ReportOptions): Report {
+  const { stderr } = invocation;
+  const stream = log === undefined || log === '' ? stderr : streamOf(invocation, log);
+  let fd: number | undefined;
+  let last: Promise<void> = Promise.resolve();
+  const print = (to: NodeJS.WriteStream, text: string): Promise<void> => new Promise((resolve) => void to.write(text, () => resolve()));
+  const line = (level: Level, text: string): void => {
+    const words = logLine(json, level, visible(text.replaceAll(/\s*\n\s*/g, ' ').trim()));
+    last = last.then(async () => {
+      if (stream) return print(stream, words);
+      if (fd === undefined) return level === 'error' ? undefined : print(stderr, words);
+      try {
+        await writeAll(fd, words);
+      } catch (error) {
+        await print(stderr, `engine-oci: cannot write to the log ${log}: ${(error as Error).message}: ${words}`);
+      }
+    });
+  };
+  return {
+    async open() {
+      if (stream || fd !== undefined) return;
+      fd = await openLog(reachable(invocation, log ?? ''), 0o644 & ~(invocation.umask ?? 0));
+      if (fstatSync(fd).isDirectory()) throw fail('ERR_INVALID_VALUE', `the log ${log} is a directory`, { operation: '--log', exitCode: 1 });
+    },
+    debug(text) {
+      if (debug) line('debug', text);
+    },
+    warn: (text) => line('warning', text),
+    async error(text) {
+      line('error', text);
+      if (stream !== stderr) last = last.then(() => print(stderr, `${visible(text.replaceAll(/\s*\n\s*/g, ' ').trim())}\n`));
+      await last;
+    },
+    async close() {
+      await last;
+      if (fd !== undefined) closeSync(fd);
+      fd = undefined;
+    },
+  };
+}
