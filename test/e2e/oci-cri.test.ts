@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ContainerdCaller, image } from '../helpers/callers-containerd.ts';
-import { makeFolder } from '../helpers/callers.ts';
+import { example, makeFolder } from '../helpers/callers.ts';
 import { Cri, CriError } from '../helpers/cri.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
@@ -43,7 +43,7 @@ class Pod {
       linux: { cgroup_parent: `/${machine.cgroup}/pod-${name}`, security_context: { namespace_options: { pid: 1 } }, ...more },
     };
   }
-  async start(handler = 'engine'): Promise<this> {
+  async start(handler = /^handler: (\w+)$/m.exec(example('runtimeclass.yaml'))?.[1]): Promise<this> {
     this.id = (await cri.call<{ pod_sandbox_id: string }>('RunPodSandbox', { config: this.config, runtime_handler: handler })).pod_sandbox_id;
     containerd.machine.watch(this.id);
     return this;

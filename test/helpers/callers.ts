@@ -5,7 +5,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { Running, TestEngine, type Result, type RunOptions } from './engine.ts';
+import { Running, type Result, type RunOptions, type TestEngine } from './engine.ts';
 import { openFiles } from './leaks.ts';
 import { endDaemon, untilUp } from './peers.ts';
 import { patience, until } from './wait.ts';
