@@ -59,7 +59,7 @@ function guardDriver(plugin: string, contract: string, driver: Driver, mark: Mar
  */
 export function guardInstance(manifest: Pick<PluginManifest, 'name' | 'provides'>, instance: PluginInstance, mark: Mark): PluginInstance {
   const { name } = manifest;
-  const { drivers, handlers, start, stop, needed, restarts } = instance;
+  const { drivers, handlers, start, stop, needed, restarts, ociFeatures } = instance;
   const contractOf = (driver: Driver, at: number): string => (manifest.provides?.[at]?.driver === driver.name ? manifest.provides[at] : manifest.provides?.find((p) => p.driver === driver.name))?.contract ?? '';
   return {
     ...(drivers && { drivers: drivers.map((driver, at) => (contractOf(driver, at) === 'frontend' ? driver : guardDriver(name, contractOf(driver, at), driver, mark))) }),
@@ -74,6 +74,7 @@ export function guardInstance(manifest: Pick<PluginManifest, 'name' | 'provides'
     ...(start && { start: (...args) => mark(name, 'start', () => start.apply(instance, args)) }),
     ...(stop && { stop: () => mark(name, 'stop', () => stop.call(instance)) }),
     ...(needed && { needed: () => mark(name, 'needed', () => needed.call(instance)) }),
+    ...(ociFeatures && { ociFeatures: () => mark(name, 'ociFeatures', () => ociFeatures.call(instance)) }),
     ...(restarts && { restarts: (...args) => mark(name, 'restarts', () => restarts.apply(instance, args)) }),
   };
 }

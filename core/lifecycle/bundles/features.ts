@@ -15,10 +15,9 @@ function joined(a: unknown, b: unknown): unknown {
 /** What plugins and the drivers that are available on this machine say of themselves. */
 export async function featuresOf(core: Core): Promise<BundleFeatures> {
   await core.request('bundle features', {});
-  const { registry, parts: { machine, version } } = core;
+  const { registry, parts: { machine } } = core;
   const own: Fields = {
     ociVersionMin: '1.0.0', ociVersionMax: '1.3.0',
-    annotations: { 'io.github.engine.version': version },
     potentiallyUnsafeConfigAnnotations: [],
   };
   const parts = registry.instances.flatMap((made): readonly Fields[] => (made.ociFeatures ? [made.ociFeatures()] : []));
