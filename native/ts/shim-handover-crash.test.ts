@@ -2,7 +2,7 @@ import { existsSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { decodePlan, op, step, type Step } from '@engine/core/plan';
+import { decodePlan, type Step } from '@engine/core/plan';
 import { binaryFolder } from './binaries.ts';
 import { HandOver, statusOf } from './handover-testing.ts';
 import { createNative } from './index.ts';
@@ -112,6 +112,8 @@ describe.skipIf(why !== undefined)(`a hand-over in which somebody goes${why ? ` 
         const joiner = await halted(halt, talk);
         if (victim === 'engine') talk.connection.close();
         else process.kill(victim === 'joiner' ? joiner : (b.children.at(-1)?.pid ?? 0), 'SIGKILL');
+        // what is halted is killed as it waits
+        if (victim === 'engine') await expect.poll(() => b.children.at(-1)?.exitCode, { timeout: 5000 }).toBe(0);
         rmSync(halt);
         if (victim === 'joiner') expect((await talk.frame('failed')).payload.toString()).toContain('it was killed');
         await talk.connection.closed;
