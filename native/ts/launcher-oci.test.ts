@@ -258,6 +258,13 @@ describe('a process that is waited for', () => {
     expect(await exited(both.call)).toBe(6);
     await end(both);
   });
+  it('tells its exit code to who was started with SIGCHLD ignored', async () => {
+    const run = home.exec('python3', ['-c', 'import os,signal,sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])', home.oci, 'run', 'x']);
+    const both = { run, call: await home.call() };
+    both.call.send(LAUNCH.wait, { argument: await orphan(both, 'exit 13') });
+    expect(await exited(both.call)).toBe(13);
+    await end(both, 13);
+  });
   it('that is not ours is an error', async () => {
     const both = await begin(['run', 'x']);
     both.call.send(LAUNCH.wait, { argument: process.pid });

@@ -230,7 +230,7 @@ static void end_when_ended(void) {
 		return;
 	}
 	if (untouched) signals_restore();
-	engined_lost(state.folder, state.argc, state.argv, untouched, state.asked_ns);
+	engined_lost(state.own ? -1 : state.folder, state.argc, state.argv, untouched, state.asked_ns);
 }
 
 static void tell_gone(void) {

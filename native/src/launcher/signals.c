@@ -44,13 +44,15 @@ void signals_forward(void) {
 }
 
 void signals_children(void) {
+	struct sigaction standard = { .sa_handler = SIG_DFL };
+	sigaction(SIGCHLD, &standard, NULL); /* who started us may ignore it: then nobody could ask how they ended */
 	sigaddset(&taken, SIGCHLD);
 	take();
 }
 
 /* As runc: all but those that are about us, or that a fault of ours would raise. */
 void signals_await(void) {
-	for (int number = 1; number < _NSIG - 1; number++) {
+	for (int number = 1; number < _NSIG; number++) {
 		switch (number) {
 		case SIGKILL: case SIGSTOP: case SIGPIPE: case SIGURG: case SIGSEGV: case SIGBUS: case SIGILL: case SIGFPE: case SIGTRAP: case SIGSYS: continue;
 		default: sigaddset(&taken, number); /* libc keeps its own */
