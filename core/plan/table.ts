@@ -229,6 +229,7 @@ export const operations = {
   setAffinity: { code: 114, changes: false, doc: 'sched_setaffinity of this process, and so of what it makes: CPU n is bit n % 8 of byte n / 8 of `mask`', fields: { mask: 'bytes' } },
   execLabel: { code: 115, changes: false, doc: 'write `label` to attr/exec of this thread through the procfs in `proc`: the SELinux context of the program', fields: { proc: 'reg', label: 'str' } },
   moveRoot: { code: 116, changes: false, doc: 'where pivot_root(2) cannot be used (the old root is a ramfs): MS_MOVE of the mount in `root` over `/`, then chroot into it. What was mounted before stays below, out of sight', fields: { root: 'reg' } },
+  copyMode: { code: 117, changes: false, doc: 'give the root folder of the mount in `to` the mode of the folder `path` below `root`, which it will cover; a missing path, or one that is no folder, is success', fields: { root: 'reg', path: 'str', to: 'reg' } },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;
 

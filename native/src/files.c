@@ -243,6 +243,10 @@ int do_mknod(struct machine *m, const struct op_mknod *o)
 	mode_t saved = umask(0);
 	int r = mknodat(parent, name, o->mode, makedev(o->major, o->minor)) ? -errno : 0;
 	umask(saved);
+	struct stat st;
+	/* the very node is there already: of an earlier container with this rootfs */
+	if (r == -EEXIST && !fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) && (st.st_mode & S_IFMT) == (o->mode & S_IFMT) && (S_ISFIFO(st.st_mode) || st.st_rdev == makedev(o->major, o->minor)))
+		return fchownat(parent, name, o->uid, o->gid, AT_SYMLINK_NOFOLLOW) ? -errno : chmod_at(parent, name, o->mode);
 	if (r == -EPERM && o->bind.n)
 		return bind_node(m, parent, name, o->bind.p, makedev(o->major, o->minor));
 	if (r || !(o->uid || o->gid))

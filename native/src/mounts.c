@@ -289,6 +289,20 @@ int do_move_root(struct machine *m, const struct op_move_root *o)
 	return chroot(".") || chdir("/") ? -errno : 0;
 }
 
+int do_copy_mode(struct machine *m, const struct op_copy_mode *o)
+{
+	int root = register_fd(m, o->root), to = register_fd(m, o->to);
+	if (root < 0 || to < 0)
+		return root < 0 ? root : to;
+	AUTO_CLOSE int from = resolve_open(root, o->path.p, O_PATH, 0);
+	struct stat st;
+	if (from < 0)
+		return from == -ENOENT || from == -ENOTDIR ? 0 : from;
+	if (fstat(from, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) && fchmodat(to, ".", st.st_mode & 07777, 0) ? -errno : 0;
+}
+
 int do_mask(struct machine *m, const struct op_mask *o)
 {
 	int root = register_fd(m, o->root), empty = register_fd(m, o->empty);

@@ -65,7 +65,7 @@ describe.skipIf(netnsUnable !== undefined)('links, addresses and routes of the k
     change(setLink({ index }, { addressGeneration: 'none' }), setLink({ index }, { up: true }), newAddress(index, '10.9.0.2', 24, { broadcast: '10.9.0.255' }), newAddress(index, 'fd00::2', 64), newAddress(index, 'fd01::2', 64, { noPrefixRoute: true }),
       newRoute({ gateway: '10.9.0.1', index }), newRoute({ gateway: 'fd00::1', index }), newRoute({ destination: '10.77.0.0', prefix: 16, type: 'blackhole', table: 1000 }),
       newRoute({ destination: '10.78.0.0', prefix: 16, gateway: '11.0.0.1', index, onlink: true, metric: 5 }));
-    expect(read.addresses().filter((one) => one.index === index)).toEqual(expect.arrayContaining([{ index, family: 4, address: '10.9.0.2', prefix: 24 }, { index, family: 6, address: 'fd00::2', prefix: 64 }, { index, family: 6, address: 'fd01::2', prefix: 64 }]));
+    expect(read.addresses().filter((one) => one.index === index)).toEqual(expect.arrayContaining([{ family: 4, address: '10.9.0.2', prefix: 24, broadcast: '10.9.0.255' }, { family: 6, address: 'fd00::2', prefix: 64 }, { family: 6, address: 'fd01::2', prefix: 64 }].map((one) => ({ index, scope: 0, permanent: true, ...one }))));
     // neither a link-local address nor duplicate address detection
     expect(read.addresses().some(({ address }) => address.startsWith('fe80'))).toBe(false);
     const routes = read.routes();

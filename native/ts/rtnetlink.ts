@@ -1,6 +1,6 @@
 import { addressText, macText, type Family } from './addresses.ts';
 import { attribute, decodeAttributes, encodeMessage, NETLINK_ROUTE, numberOf, textOf, withNumber } from './netlink-codec.ts';
-import { AF, IFA, IFF, IFLA, IFLA_INFO, ifinfomsg, RTA, RTM, RTN, type RouteType } from './netlink-route.ts';
+import { AF, IFA, IFA_F, IFF, IFLA, IFLA_INFO, ifinfomsg, RTA, RTM, RTN, type RouteType } from './netlink-route.ts';
 import { openNetlink } from './netlink-socket.ts';
 import { ERRNO } from './netlink-wire.ts';
 
@@ -28,6 +28,11 @@ export interface InterfaceAddress {
   readonly family: Family;
   readonly address: string;
   readonly prefix: number;
+  /** RT_SCOPE_*; 0: it means the same everywhere. */
+  readonly scope?: number;
+  /** Does it have no end of life (IFA_F_PERMANENT)? */
+  readonly permanent?: boolean;
+  readonly broadcast?: string;
 }
 export interface Route {
   readonly family: Family;
@@ -89,7 +94,9 @@ export function decodeInterfaceAddress(body: Buffer): InterfaceAddress | undefin
   const found = decodeAttributes(body, 8);
   // of a point-to-point link ADDRESS is the other end's
   const address = text(family, found.get(IFA.LOCAL) ?? found.get(IFA.ADDRESS));
-  return address === undefined ? undefined : { index: body.readUInt32LE(4), family, address, prefix: body.readUInt8(1) };
+  if (address === undefined) return undefined;
+  const permanent = ((numberOf(found.get(IFA.FLAGS)) ?? body.readUInt8(2)) & IFA_F.PERMANENT) !== 0;
+  return { index: body.readUInt32LE(4), family, address, prefix: body.readUInt8(1), scope: body.readUInt8(3), permanent, ...given('broadcast', text(family, found.get(IFA.BROADCAST))) };
 }
 /** Body of an RTM_NEWROUTE message; undefined for a damaged one, and for other families. */
 export function decodeRoute(body: Buffer): Route | undefined {

@@ -59,7 +59,7 @@ export function planDevices(plan: PlanWriter, spec: Spec, machine: Pick<Machine,
     const node = device.type === 'p' ? {} : { major: device.major ?? 0, minor: device.minor ?? 0 };
     // a user namespace may not mknod: the host's node stands in
     const bind = device.type === 'p' ? {} : { bind: hostPath(device, machine) };
-    writer.add('init.devices', op.mknod({ root, path: device.path, mode: format | ((device.fileMode ?? 0o660) & 0o7777), ...node, uid: device.uid ?? 0, gid: device.gid ?? 0, ...bind }));
+    writer.add('init.devices', op.mknod({ root, path: device.path, mode: format | ((device.fileMode ?? 0o666) & 0o7777), ...node, uid: device.uid ?? 0, gid: device.gid ?? 0, ...bind }));
   }
   if (!own) return;
   const writer = plan.at('/linux/devices');

@@ -66,7 +66,7 @@ describe('mounts', () => {
   it('CVE-2019-16884: nothing hides /proc', () => {
     for (const bad of [mount('/proc', 'tmpfs'), mount('/proc/self', 'bind'), mount('/x/../proc/sys', 'bind'), mount('/proc/1/attr', 'tmpfs')]) expect(() => plan({ mounts: [bad] }), bad.destination).toThrow(/nothing may hide/);
     expect(() => plan({ mounts: [mount('/proc/cpuinfo', 'bind'), mount('/proc', 'bind', ['rbind'], '/proc')] })).not.toThrow();
-    for (const bad of ['relative', '/', '/..']) expect(() => plan({ mounts: [mount(bad, 'tmpfs')] }), bad).toThrow();
+    for (const bad of ['/', '/..']) expect(() => plan({ mounts: [mount(bad, 'tmpfs')] }), bad).toThrow();
   });
   it('are cloned before the host\'s tree is left when they stay shared with it', () => {
     const steps = plan({ mounts: [mount('/s', 'bind', ['rbind', 'rshared']), mount('/m', 'bind', ['rbind', 'rslave']), mount('/p', 'bind', ['rbind'])] });
@@ -154,8 +154,8 @@ describe('devices', () => {
     const nodes = args(plan({ linux: { namespaces: own('mount'), devices: [{ type: 'c', path: '/dev/null', major: 1, minor: 3, fileMode: 0o600, uid: 5 }, { type: 'b', path: '/dev/a/b', major: 8, minor: 1 }, { type: 'p', path: '/dev/pipe' }] } }), 'mknod');
     expect(nodes.filter(({ path }) => path === '/dev/null')).toEqual([expect.objectContaining({ mode: 0o020600, uid: 5 })]);
     expect(nodes.map(({ path }) => path)).toEqual(expect.arrayContaining(['/dev/zero', '/dev/full', '/dev/random', '/dev/urandom', '/dev/tty', '/dev/a/b']));
-    expect(nodes.find(({ path }) => path === '/dev/a/b')).toMatchObject({ mode: 0o060660, bind: '/dev/a/b' });
-    expect(nodes.find(({ path }) => path === '/dev/pipe')).toMatchObject({ mode: 0o010660 });
+    expect(nodes.find(({ path }) => path === '/dev/a/b')).toMatchObject({ mode: 0o060666, bind: '/dev/a/b' });
+    expect(nodes.find(({ path }) => path === '/dev/pipe')).toMatchObject({ mode: 0o010666 });
   });
   it('are left alone in a /dev of somebody else', () => {
     expect(named(plan({ mounts: [mount('/dev', 'bind', ['rbind'], '/dev')] }), 'mknod', 'symlink')).toEqual([]);
@@ -225,8 +225,9 @@ describe('process', () => {
     }
   });
   it('has scheduler, priority and personality as numbers', () => {
-    const [attributes] = args(plan({ process: { oomScoreAdj: -5, scheduler: { policy: 'SCHED_IDLE', nice: 3 }, ioPriority: { class: 'IOPRIO_CLASS_BE', priority: 4 } }, linux: { namespaces: own('mount'), personality: { domain: 'LINUX32' } } }), 'processAttributes');
-    expect(attributes).toMatchObject({ what: 63, umask: 0o22, oomScoreAdj: -5, proc: 'proc', nice: 3, schedPolicy: 5, ioPriority: (2 << 13) | 4, personality: 8 });
+    const steps = plan({ process: { oomScoreAdj: -5, scheduler: { policy: 'SCHED_IDLE', nice: 3 }, ioPriority: { class: 'IOPRIO_CLASS_BE', priority: 4 } }, linux: { namespaces: own('mount'), personality: { domain: 'LINUX32' } } });
+    expect(args(steps, 'setScheduler')).toEqual([{ policy: 5, flags: 0n, nice: 3, priority: 0, runtime: 0n, deadline: 0n, period: 0n }]);
+    expect(args(steps, 'processAttributes')[0]).toMatchObject({ what: 43, umask: 0o22, oomScoreAdj: -5, proc: 'proc', ioPriority: (2 << 13) | 4, personality: 8 });
     for (const process of [{ oomScoreAdj: 1001 }, { scheduler: { policy: 'SCHED_X' } }, { ioPriority: { class: 'IOPRIO_CLASS_BE', priority: 8 } }]) expect(() => plan({ process })).toThrow();
   });
   it('makes its working directory as root, enters it as its user, and closes what it does not need first', () => {

@@ -19,6 +19,8 @@ export interface MountOptions {
   readonly copyUp: boolean;
   /** Show a bind's files with other owners, or those of all below it too. */
   readonly idmap: false | 'own' | 'recursive';
+  /** What is mounted there gets these attributes; nothing new is mounted. */
+  readonly remount: boolean;
   /** For the filesystem itself. */
   readonly data: readonly string[];
 }
@@ -38,7 +40,9 @@ const attributes: Readonly<Record<string, Attribute>> = {
 };
 const propagations: Readonly<Record<string, number>> = { private: MS.private, slave: MS.slave, shared: MS.shared, unbindable: MS.unbindable };
 /** What mount(8) knows and means nothing here. */
-const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', '_netdev', 'nofail', 'loud', 'silent', 'async', 'iversion', 'noiversion', 'notmpcopyup']);
+const ignored = new Set(['defaults', 'auto', 'noauto', 'user', 'nouser', 'users', '_netdev', 'nofail', 'loud', 'silent', 'iversion', 'noiversion', 'acl', 'noacl', 'notmpcopyup']);
+/** Of a filesystem as a whole: a bind is one more view of it, and changes none of it. */
+const superblock = new Set(['sync', 'async', 'dirsync', 'lazytime', 'nolazytime', 'mand', 'nomand']);
 const idmaps: Readonly<Record<string, 'own' | 'recursive'>> = { idmap: 'own', ridmap: 'recursive' };
 
 /** All that are understood; those that only a filesystem knows are not among them. */
@@ -61,7 +65,9 @@ export function readMountOptions(mount: Mount): MountOptions {
   let bind = mount.type === 'bind' || mount.type === 'rbind';
   let recursive = mount.type === 'rbind';
   let copyUp = false;
-  let idmap: MountOptions['idmap'] = false;
+  let remount = false;
+  // with maps of its own it is meant, whether the option is there or not (config.md, Linux mount options)
+  let idmap: MountOptions['idmap'] = mount.uidMappings?.length || mount.gidMappings?.length ? 'own' : false;
   const data: string[] = [];
   for (const option of mount.options ?? []) {
     const plain = attributes[option];
@@ -80,13 +86,16 @@ export function readMountOptions(mount: Mount): MountOptions {
     } else if (option === 'bind' || option === 'rbind') {
       bind = true;
       recursive = option === 'rbind';
-    } else if (option === 'tmpcopyup') copyUp = true;
+    } else if (option === 'remount') remount = true;
+    else if (option === 'tmpcopyup') copyUp = true;
     else if (idmaps[option]) idmap = idmaps[option];
     else if (option !== '' && !ignored.has(option)) data.push(option);
   }
-  if (bind && data.length > 0) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: option ${data[0]} means nothing for a bind mount`, { path: mount.destination });
+  const foreign = bind || remount ? data.find((option) => !superblock.has(option)) : undefined;
+  if (foreign !== undefined) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: option ${foreign} means nothing for a ${bind ? 'bind mount' : 'remount'}`, { path: mount.destination });
+  if (copyUp && (bind || remount || mount.type !== 'tmpfs')) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: tmpcopyup is for tmpfs only`, { path: mount.destination });
   if (idmap && !bind) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: idmap is for bind mounts only`, { path: mount.destination });
-  return { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, bind, recursive, copyUp, idmap, data };
+  return { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive, bind, recursive, copyUp, idmap, remount, data: bind || remount ? [] : data };
 }
 
 /** MS_* of `rootfsPropagation` (`rshared`, `slave` …); 0 when absent. Errors: ERR_INVALID_VALUE. */

@@ -1,9 +1,10 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { BITS, op } from '@engine/core/plan';
-import { idMapText, REGISTER } from '@engine/core/contracts/common';
+import { idMapText, REGISTER, type Machine, type RunContext } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
 import { type IdMapping, type Mount, type Spec } from '@engine/core/spec';
+import { planGroups } from './group-mounts.ts';
 import { MOUNT_ATTR, MS, O, type NamespaceType } from './kernel.ts';
 import { readMountOptions, type MountOptions } from './mount-options.ts';
 import { hostPropagation, readNamespaces, type NamespacePlan } from './namespaces.ts';
@@ -18,11 +19,10 @@ const procFiles = new Set([
   '/proc/cpuinfo', '/proc/diskstats', '/proc/meminfo', '/proc/stat', '/proc/swaps', '/proc/uptime', '/proc/loadavg', '/proc/slabinfo', '/proc/net/dev', '/proc/sys/kernel/ns_last_pid',
 ]);
 
-/** Where a mount goes, cleaned. Errors: ERR_INVALID_VALUE: relative, `/`, or something hiding /proc (CVE-2019-16884). */
+/** Where a mount goes, cleaned; a relative one is taken from the root (config.md, mounts). Errors: ERR_INVALID_VALUE: `/`, or something hiding /proc (CVE-2019-16884). */
 export function mountTarget(mount: Mount): string {
   const { destination } = mount;
-  if (!posix.isAbsolute(destination)) throw fail('ERR_INVALID_VALUE', `mount destination ${JSON.stringify(destination)} is not absolute`, { path: destination });
-  const target = posix.normalize(destination).replace(/(.)\/+$/, '$1');
+  const target = posix.normalize(`/${destination}`).replace(/(.)\/+$/, '$1');
   if (target === '/') throw fail('ERR_INVALID_VALUE', 'a mount cannot replace the root itself', { path: destination });
   if (target === '/proc' || target.startsWith('/proc/')) {
     const bind = readMountOptions(mount).bind;
@@ -56,8 +56,8 @@ function setBindAttributes(plan: PlanWriter, options: MountOptions, index: numbe
   // `rw` is what a bind is anyway; clearing read-only would undo what the host's mount says
   const clear = options.clear & ~MOUNT_ATTR.rdonly;
   if (options.set || clear) plan.add(slot, op.setMountAttributes({ mount, set: options.set, clear }));
-  const recursiveClear = options.recursiveClear & ~MOUNT_ATTR.rdonly;
-  if (options.recursiveSet || recursiveClear) plan.add(slot, op.setMountAttributes({ mount, set: options.recursiveSet, clear: recursiveClear, recursive: 1 }));
+  const { recursiveSet, recursiveClear } = options;
+  if (recursiveSet || recursiveClear) plan.add(slot, op.setMountAttributes({ mount, set: recursiveSet, clear: recursiveClear, recursive: 1 }));
 }
 
 /** Propagation can be set once the mount has a place: a detached mount is private. */
@@ -74,7 +74,7 @@ function makeFilesystem(plan: PlanWriter, spec: Spec, mount: Mount, options: Mou
   if (!/^[a-z0-9_.-]+$/i.test(type)) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: bad filesystem type ${JSON.stringify(type)}`, { path: mount.destination });
   const namespaces = readNamespaces(spec);
   const slot = isHosts(type, namespaces) ? 'stage.mounts' : 'init.mounts';
-  const data = ownedOptions(spec, mount, options.data.filter((option) => type !== 'devpts' || option !== 'newinstance'));
+  const data = [...ownedOptions(spec, mount, options.data.filter((option) => type !== 'devpts' || option !== 'newinstance')), ...labelOption(spec, type, options.data)];
   const asked = type === 'sysfs' && slot === 'stage.mounts' ? options.set | MOUNT_ATTR.rdonly | MOUNT_ATTR.nosuid | MOUNT_ATTR.nodev | MOUNT_ATTR.noexec : options.set;
   const attributes = (late ? asked & ~MOUNT_ATTR.rdonly : asked) | options.recursiveSet;
   plan.add(slot, op.mountFs({ type, source: mount.source ?? type, options: data, attributes, out }));
@@ -87,6 +87,10 @@ function isHosts(type: string, { user, own }: NamespacePlan): boolean {
   const shown = shows[type];
   return user && shown !== undefined && !own.has(shown);
 }
+
+/** Files of these get the SELinux context of `linux.mountLabel`. */
+const labelled = new Set(['tmpfs', 'devpts', 'ramfs']);
+const labelOption = ({ linux }: Spec, type: string, data: readonly string[]): string[] => (linux?.mountLabel && labelled.has(type) && !data.some((option) => option.startsWith('context=')) ? [`context=${linux.mountLabel}`] : []);
 
 /** Is this id one of the container's? */
 function isMapped(mappings: readonly IdMapping[] | undefined, id: number): boolean {
@@ -108,6 +112,7 @@ function mapOwners(plan: PlanWriter, spec: Spec, mount: Mount, options: MountOpt
   const { uidMappings, gidMappings } = mount;
   const { own, user } = readNamespaces(spec);
   let userns: string = own.has('user') ? REGISTER.userns : 'linux-base.ns.user';
+  if (!uidMappings?.length !== !gidMappings?.length) throw fail('ERR_INVALID_VALUE', `mount ${mount.destination}: uidMappings and gidMappings belong together`, { path: mount.destination });
   if (uidMappings?.length && gidMappings?.length) {
     userns = `linux-base.idmap.${index}`;
     plan.add(slot, op.makeUserNamespace({ uidMap: idMapText(uidMappings, 'uidMappings'), gidMap: idMapText(gidMappings, 'gidMappings'), out: userns }));
@@ -115,10 +120,29 @@ function mapOwners(plan: PlanWriter, spec: Spec, mount: Mount, options: MountOpt
   plan.add(slot, op.idmapMount({ mount: registerOf(index), userns, recursive: options.idmap === 'recursive' ? 1 : 0 }));
 }
 
-function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): string | undefined {
+/** Attributes of what is mounted there already. */
+function planRemount(plan: PlanWriter, options: MountOptions, target: string, index: number): void {
+  const out = registerOf(index);
+  plan.add('init.mounts', op.open({ root: REGISTER.rootfs, path: target, flags: O.path | O.nofollow | O.cloexec, out }));
+  const { set, clear, recursiveSet, recursiveClear, propagation, propagationRecursive } = options;
+  if (set || clear) plan.add('init.mounts', op.setMountAttributes({ mount: out, set, clear }));
+  if (recursiveSet || recursiveClear) plan.add('init.mounts', op.setMountAttributes({ mount: out, set: recursiveSet, clear: recursiveClear, recursive: 1 }));
+  if (propagation) plan.add('init.mounts', op.setMountAttributes({ mount: out, propagation, recursive: propagationRecursive ? 1 : 0 }));
+}
+
+/** What of a run matters to its mounts. */
+export type MountRun = Pick<RunContext, 'bundle'>;
+
+function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number, run: MountRun, machine: Pick<Machine, 'mounts'>): string | undefined {
   const target = mountTarget(mount);
   const options = readMountOptions(mount);
   const root = REGISTER.rootfs;
+  if (options.remount) {
+    planRemount(plan, options, target, index);
+    return undefined;
+  }
+  // one hierarchy of v1 is named by its options
+  if (mount.type === 'cgroup' && options.data.length === 0) return planGroups(plan, spec, options, { target, register: registerOf(index), refuse: refuseOf(target) }, machine);
   if (options.bind) {
     const slot = readNamespaces(spec).user ? 'stage.mounts' : 'init.mounts';
     if (options.propagation !== MS.shared) openSource(plan, mount, options, index, slot);
@@ -134,6 +158,8 @@ function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): s
   // mount points are still to be made inside a tmpfs, so it becomes read-only last
   const late = mount.type === 'tmpfs' && (options.set & MOUNT_ATTR.rdonly) !== 0;
   makeFilesystem(plan, spec, mount, options, late, out);
+  // as every runtime does: a tmpfs without a mode takes over that of the folder which it covers
+  if (run.bundle && mount.type === 'tmpfs' && !options.data.some((option) => option.startsWith('mode='))) plan.add('init.mounts', op.copyMode({ root, path: target, to: out }));
   if (options.copyUp) plan.add('init.mounts', op.copyTree({ fromRoot: root, from: target, toRoot: out, to: '.' }, { okMissing: true }));
   plan.add('init.mounts', op.moveMount({ mount: out, root, target, refuse: refuseOf(target) }));
   if (options.propagation) plan.add('init.mounts', op.setMountAttributes({ mount: out, propagation: options.propagation, recursive: options.propagationRecursive ? 1 : 0 }));
@@ -144,14 +170,15 @@ function planMount(plan: PlanWriter, spec: Spec, mount: Mount, index: number): s
  * All mounts of the spec, in its order, into the tree below `rootfs`; registers `proc` and `devpts` are set here. Slot `init.mounts`,
  * and the read-only last step of tmpfs in `init.mask`.
  */
-export function planMounts(plan: PlanWriter, spec: Spec): void {
+export function planMounts(plan: PlanWriter, given: Spec, run: MountRun, machine: Pick<Machine, 'mounts'>): void {
+  const spec = withSources(given, run);
   const namespaces = readNamespaces(spec);
   // the root is attached at a path of the host: from here on nothing of the host is looked up any more
   if (namespaces.user) plan.add('init.mounts', op.becomeRoot({}));
   plan.add(isHosts('proc', namespaces) ? 'stage.mounts' : 'init.mounts', op.procHandle({ out: REGISTER.proc }));
   (spec.mounts ?? []).forEach((mount, index) => {
     const writer = plan.at(`/mounts/${index}`);
-    const late = planMount(writer, spec, mount, index);
+    const late = planMount(writer, spec, mount, index, run, machine);
     if (late) writer.add('init.mask', op.setMountAttributes({ mount: late, set: MOUNT_ATTR.rdonly }));
   });
   const own = (spec.mounts ?? []).some((mount) => mount.type === 'devpts' && mountTarget(mount) === '/dev/pts');
@@ -159,12 +186,18 @@ export function planMounts(plan: PlanWriter, spec: Spec): void {
   if (spec.process?.terminal && !own) plan.add('init.devices', op.open({ root: REGISTER.rootfs, path: '/dev/pts', flags: O.path | O.directory | O.cloexec, out: REGISTER.devpts }));
 }
 
+/** Relative sources of binds lie in the bundle. */
+export function withSources(spec: Spec, { bundle }: MountRun): Spec {
+  if (!bundle || !spec.mounts) return spec;
+  return { ...spec, mounts: spec.mounts.map((mount) => (mount.source && readMountOptions(mount).bind ? { ...mount, source: posix.resolve(bundle.path, mount.source) } : mount)) };
+}
+
 /** Masks, read-only paths, then the root itself. Slots `init.mask` and `init.pivot`. */
-export function planRoot(plan: PlanWriter, spec: Spec, propagation: { readonly flags: number; readonly recursive: boolean }): void {
+export function planRoot(plan: PlanWriter, spec: Spec, propagation: { readonly flags: number; readonly recursive: boolean }, { bundle }: MountRun): void {
   const linux = spec.linux ?? {};
   (linux.readonlyPaths ?? []).forEach((path, index) => plan.at(`/linux/readonlyPaths/${index}`).add('init.mask', op.readonly({ root: REGISTER.rootfs, path })));
   (linux.maskedPaths ?? []).forEach((path, index) => plan.at(`/linux/maskedPaths/${index}`).add('init.mask', op.mask({ root: REGISTER.rootfs, path, empty: 'linux-base.empty' })));
-  plan.at('/root').add('init.pivot', op.pivotRoot({ root: REGISTER.rootfs }));
+  plan.at('/root').add('init.pivot', bundle?.noPivot ? op.moveRoot({ root: REGISTER.rootfs }) : op.pivotRoot({ root: REGISTER.rootfs }));
   if (propagation.flags) plan.at('/linux/rootfsPropagation').add('init.pivot', op.setPropagation({ path: '/', flags: propagation.flags | (propagation.recursive ? MS.rec : 0) }));
   if (spec.root?.readonly) plan.at('/root/readonly').add('init.pivot', op.setMountAttributes({ mount: REGISTER.rootfs, set: MOUNT_ATTR.rdonly }));
 }

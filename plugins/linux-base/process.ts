@@ -1,16 +1,19 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
 import { BITS, op, type Arguments } from '@engine/core/plan';
-import { REGISTER, type Machine } from '@engine/core/contracts/common';
+import { REGISTER, type Machine, type RunContext } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
 import { type Process, type Spec } from '@engine/core/spec';
 import { readNamespaces, type NamespacePlan } from './namespaces.ts';
-import { IOPRIO_CLASS, IOPRIO_CLASS_SHIFT, O, MAGIC, PERSONALITY, RLIM_INFINITY, RLIMIT, SCHED } from './kernel.ts';
+import { planStartHooks } from './hooks.ts';
+import { IOPRIO_CLASS, IOPRIO_CLASS_SHIFT, O, MAGIC, PERSONALITY, RLIM_INFINITY, RLIMIT } from './kernel.ts';
+import { affinityMask, planScheduler } from './scheduling.ts';
 
 /** Annotations by which the core hands over what the OCI spec has no word for. Images and users can't set this namespace. */
 export const ANNOTATION = { init: 'engine.internal/init', groupAdd: 'engine.internal/group-add' } as const;
 
 type Part = 'init' | 'exec';
+export type ProcessRun = Pick<RunContext, 'container' | 'runFolder' | 'bundle'>;
 /** Permitted set of the engine: what a process that nobody restricts gets. */
 function ownCapabilities(machine: Machine): bigint {
   const hex = /^CapPrm:\s*([0-9a-f]+)$/m.exec(machine.read('/proc/self/status') ?? '')?.[1];
@@ -24,9 +27,10 @@ function id(value: number, name: string): number {
   return value;
 }
 
-/** `user[:group]` for resolveUser, and groups on top of it. Errors: ERR_INVALID_VALUE. */
-export function userOf(process: Process, annotations: Readonly<Record<string, string>> | undefined): { readonly user: string; readonly extra: readonly string[] } {
-  const { username, uid = 0, gid, additionalGids = [] } = process.user;
+/** `user[:group]` for resolveUser, and groups on top of it. A bundle's are numbers, as `username` is for Windows there (config.md), and 0 when not said. Errors: ERR_INVALID_VALUE. */
+export function userOf(process: Process, annotations: Readonly<Record<string, string>> | undefined, isBundle = false): { readonly user: string; readonly extra: readonly string[] } {
+  const { uid = 0, additionalGids = [] } = process.user;
+  const [username, gid] = isBundle ? [undefined, process.user.gid ?? 0] : [process.user.username, process.user.gid];
   const user = username !== undefined && username !== '' ? username : `${id(uid, 'uid')}${gid === undefined ? '' : `:${id(gid, 'gid')}`}`;
   const extra = additionalGids.map((group) => String(id(group, 'additionalGids')));
   const added = annotations?.[ANNOTATION.groupAdd];
@@ -35,8 +39,8 @@ export function userOf(process: Process, annotations: Readonly<Record<string, st
 }
 
 /** Registers `uid gid groups`, then the standard streams, owned by that user. */
-function planStreams(plan: PlanWriter, spec: Spec, process: Process, part: Part): void {
-  const { user, extra } = userOf(process, spec.annotations);
+function planStreams(plan: PlanWriter, spec: Spec, process: Process, part: Part, run: ProcessRun): void {
+  const { user, extra } = userOf(process, spec.annotations, run.bundle !== undefined);
   plan.at('/process/user').add(`${part}.terminal`, op.resolveUser({ root: REGISTER.rootfs, user, extra, uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups }));
   const streams = plan.at('/process/terminal');
   if (!process.terminal) streams.add(`${part}.terminal`, op.pipes({ uid: REGISTER.uid }));
@@ -66,7 +70,7 @@ function ownHardLimit(machine: Machine, type: string): bigint {
  * In a user namespace nobody may raise a hard limit: the stage does it, and init then lowers its own. A session has init's (joinContainer).
  * Errors: ERR_INVALID_VALUE: unknown name, the same twice, soft above hard.
  */
-function planRlimits(plan: PlanWriter, { user }: NamespacePlan, process: Process, part: Part, machine: Machine): void {
+function planRlimits(plan: PlanWriter, { user }: NamespacePlan, process: Process, part: Part, machine: Machine, isBundle: boolean): void {
   const seen = new Set<string>();
   (process.rlimits ?? []).forEach(({ type, soft, hard }, index) => {
     const resource = RLIMIT[type];
@@ -76,15 +80,15 @@ function planRlimits(plan: PlanWriter, { user }: NamespacePlan, process: Process
     const low = limit(soft, type);
     const high = limit(hard, type);
     if (low > high) throw fail('ERR_INVALID_VALUE', `rlimit ${type}: the soft limit is above the hard one`);
-    // raising a hard limit needs CAP_SYS_RESOURCE; where the engine itself lacks it the user learns so and the container still runs
-    const optional = !machine.capabilities.includes('CAP_SYS_RESOURCE');
+    // raising a hard limit needs CAP_SYS_RESOURCE; where the engine itself lacks it the user learns so and the container still runs. Not so whose caller relies on it
+    const optional = !isBundle && !machine.capabilities.includes('CAP_SYS_RESOURCE');
     const writer = plan.at(`/process/rlimits/${index}`);
     if (user && part === 'init' && !optional && high > ownHardLimit(machine, type)) writer.add('stage.mounts', op.rlimit({ resource, soft: high, hard: high }));
     writer.add(`${part}.limits`, op.rlimit({ resource, soft: low, hard: high }, optional ? { optional: true } : undefined));
   });
 }
 
-function known(table: Readonly<Record<string, number>>, name: string, field: string): number {
+export function known(table: Readonly<Record<string, number>>, name: string, field: string): number {
   const value = table[name];
   if (value === undefined) throw fail('ERR_INVALID_VALUE', `${field}: unknown value ${name}`, { hint: `known are ${Object.keys(table).join(', ')}` });
   return value;
@@ -102,17 +106,9 @@ function planAttributes(plan: PlanWriter, { user }: NamespacePlan, spec: Spec, p
     if (user && part === 'init') plan.at('/process/oomScoreAdj').add('stage.mounts', op.processAttributes({ what: BITS.PROCESS.oomScoreAdj, oomScoreAdj: process.oomScoreAdj }));
   }
   // init has one from its mounts
-  if (part === 'exec' && (process.oomScoreAdj !== undefined || process.apparmorProfile)) plan.at('/process').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
+  if (part === 'exec' && (process.oomScoreAdj !== undefined || process.apparmorProfile || process.selinuxLabel)) plan.at('/process').add('exec.limits', op.procHandle({ out: REGISTER.proc }));
   const { scheduler, ioPriority } = process;
-  if (scheduler) {
-    args.what |= BITS.PROCESS.scheduler;
-    args.schedPolicy = known(SCHED, scheduler.policy, 'process.scheduler.policy');
-    args.schedPriority = scheduler.priority ?? 0;
-    if (scheduler.nice !== undefined) {
-      args.what |= BITS.PROCESS.nice;
-      args.nice = scheduler.nice;
-    }
-  }
+  if (scheduler) planScheduler(plan, scheduler, part);
   if (ioPriority) {
     if (!Number.isInteger(ioPriority.priority) || ioPriority.priority < 0 || ioPriority.priority > 7) throw fail('ERR_INVALID_VALUE', 'process.ioPriority.priority is not in 0..7');
     args.what |= BITS.PROCESS.ioPriority;
@@ -127,7 +123,7 @@ function planAttributes(plan: PlanWriter, { user }: NamespacePlan, spec: Spec, p
 }
 
 /** Working directory, program, exec: the end of both parts. */
-function planProgram(plan: PlanWriter, process: Process, part: Part): void {
+function planProgram(plan: PlanWriter, spec: Spec, process: Process, part: Part, run: ProcessRun): void {
   const { args = [], env = [] } = process;
   const name = args[0];
   if (name === undefined) throw fail('ERR_INVALID_VALUE', 'no command to run', { hint: 'give one after the image, or use an image that has one' });
@@ -138,17 +134,28 @@ function planProgram(plan: PlanWriter, process: Process, part: Part): void {
   plan.at('/process').add(`${part}.bounds`, op.closeFds({ from: 3 }));
   plan.at('/process/cwd').add(`${part}.workdir`, op.chdir({ path: process.cwd }));
   plan.at('/process/args').add(`${part}.workdir`, op.resolveExec({ name, env, out: 'linux-base.program' }));
+  if (part === 'init') planStartHooks(plan, spec, run);
   plan.at('/process/args').add(`${part}.exec`, op.exec({ program: 'linux-base.program', argv: args, env }));
 }
 
+/** Where a session's process may run, before it is in the container's group and after. */
+function planAffinity(plan: PlanWriter, { execCPUAffinity: affinity }: Process, run: ProcessRun): void {
+  const [initial, final] = (['initial', 'final'] as const).map((name) => affinityMask(affinity?.[name], `process.execCPUAffinity.${name}`));
+  const writer = plan.at('/process/execCPUAffinity');
+  if (initial && run.bundle) writer.add('shim.limits', op.setAffinity({ mask: initial }));
+  const last = final ?? (run.bundle ? undefined : initial);
+  if (last) writer.add('exec.limits', op.setAffinity({ mask: last }));
+}
+
 /** Slots `terminal keyring limits reaper identity workdir exec` of `init` or `exec`. */
-export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container: string, machine: Machine): void {
+export function planProcess(plan: PlanWriter, spec: Spec, part: Part, run: ProcessRun, machine: Machine): void {
   const process = spec.process;
   if (!process) throw fail('ERR_INVALID_VALUE', 'the spec has no process');
-  planStreams(plan, spec, process, part);
-  plan.at('/process').add(`${part}.keyring`, op.sessionKeyring({ name: `_ses.${container}` }, { optional: true }));
+  planStreams(plan, spec, process, part, run);
+  if (!run.bundle?.noNewKeyring) plan.at('/process').add(`${part}.keyring`, op.sessionKeyring({ name: `_ses.${run.container}` }, { optional: true }));
+  if (part === 'exec') planAffinity(plan, process, run);
   const namespaces = readNamespaces(spec);
-  planRlimits(plan, namespaces, process, part, machine);
+  planRlimits(plan, namespaces, process, part, machine, run.bundle !== undefined);
   planAttributes(plan, namespaces, spec, process, part);
   if (part === 'init' && spec.annotations?.[ANNOTATION.init] === '1') {
     const { apparmorProfile: label } = process;
@@ -156,11 +163,18 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, container:
     if (label && label !== 'unconfined') plan.at('/process/apparmorProfile').add('init.reaper', op.reaperArmor({ proc: REGISTER.proc, label }));
     plan.at(`/annotations/${ANNOTATION.init.replace('/', '~1')}`).add('init.reaper', op.reaper({}));
   }
-  planProgram(plan, process, part);
+  planProgram(plan, spec, process, part, run);
+  if (process.selinuxLabel) plan.at('/process/selinuxLabel').add(`${part}.label`, op.execLabel({ proc: REGISTER.proc, label: process.selinuxLabel }));
   // with process.capabilities in the spec its owner writes the identity
   if (process.capabilities) return;
   const all = ownCapabilities(machine);
   plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: all, permitted: all, rootOnly: 1 }));
+}
+
+/** SELinux contexts are of no use without it: as every runtime does, refused. Errors: ERR_NOT_SUPPORTED names the field. */
+export function checkLabels({ process, linux }: Spec, machine: Pick<Machine, 'read'>): void {
+  const asked = [['process.selinuxLabel', process?.selinuxLabel], ['linux.mountLabel', linux?.mountLabel]].find(([, label]) => label);
+  if (asked && machine.read('/sys/fs/selinux/enforce') === undefined) throw fail('ERR_NOT_SUPPORTED', `${asked[0]}: SELinux is not enabled on this machine`, { path: String(asked[0]) });
 }
 
 /** What an exec plan has after the core's joinContainer: root and terminals of the container, found again from inside. */

@@ -209,7 +209,7 @@ describe.skipIf(unable !== undefined)(`linux-base through the shim${unable ? ` (
     await talk.frame('started');
     const session = async (number: number, spec: Spec, stdio: number): Promise<string> => {
       const plan = createPlanCollector();
-      base.planExec(plan.writer('linux-base', 'exec'), spec, { container: 'c0ffee' });
+      base.planExec(plan.writer('linux-base', 'exec'), spec, { container: 'c0ffee', runFolder: b.run });
       await talk.send('exec', { session: number, argument: stdio, payload: bytesOf([step('exec.join', op.joinContainer({})), ...plan.steps()]) });
       const end = await talk.until((f) => f.session === number && (f.type === FRAME.exit || f.type === FRAME.failed), 'the end of the session');
       if (end.type === FRAME.failed) throw new Error(JSON.stringify(decodeFailure(end.payload)));

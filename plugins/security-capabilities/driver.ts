@@ -3,7 +3,7 @@ import { op, step, type Step } from '@engine/core/plan';
 import { REGISTER, type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { type SecurityDriver, type SecurityRequest } from '@engine/core/contracts/security';
 import { type Process, type Spec } from '@engine/core/spec';
-import { canonicalName, capabilities, chooseCapabilities, defaultCapabilities, inOrder, maskOf } from './names.ts';
+import { canonicalName, capabilities, isKnown, chooseCapabilities, defaultCapabilities, inOrder, maskOf } from './names.ts';
 
 export interface CapabilityOptions {
   /** What a container has when nothing is asked for; Docker's 14 when absent. */
@@ -43,6 +43,13 @@ export function createCapabilities(deps: Pick<DriverDeps, 'machine' | 'log'>, op
     return given;
   }
 
+  /** What this engine has no bit for is told and left out, as the spec has it for what cannot be mapped (config.md, capabilities). */
+  function knownOf(names: readonly string[], quiet: boolean): string[] {
+    const unknown = names.filter((name) => !isKnown(name));
+    if (unknown.length > 0 && !quiet) log.warn({ unknown }, `process.capabilities: left out ${unknown.join(', ')}, which nobody knows`);
+    return names.filter(isKnown).map(canonicalName);
+  }
+
   function wanted(request: SecurityRequest): string[] {
     const isAll = (text: string): boolean => /^(CAP_)?ALL$/i.test(text.trim());
     const chosen = request.privileged ? [...capabilities] : chooseCapabilities(options.default ?? defaultCapabilities, request.capAdd, request.capDrop);
@@ -78,7 +85,7 @@ export function createCapabilities(deps: Pick<DriverDeps, 'machine' | 'log'>, op
       const early = noNewPrivileges || process.noNewPrivileges === true ? [step(`${part}.identity`, op.noNewPrivileges({}))] : [];
       const asked = process.capabilities;
       if (!asked && !privilegedExec) return early;
-      const can = (names: readonly string[] | undefined, quiet = true): string[] => grantable((names ?? []).map(canonicalName), 'process.capabilities', quiet);
+      const can = (names: readonly string[] | undefined, quiet = true): string[] => grantable(knownOf(names ?? [], quiet), 'process.capabilities', quiet);
       const all = privilegedExec ? can(capabilities) : undefined;
       const bounding = maskOf(all ?? can(asked?.bounding, false));
       const none = isSurelyNotRoot(process);

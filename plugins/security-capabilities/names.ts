@@ -23,6 +23,12 @@ export function canonicalName(text: string): string {
   return name;
 }
 
+/** Of a name as {@link canonicalName} takes it. */
+export function isKnown(text: string): boolean {
+  const upper = text.trim().toUpperCase();
+  return bits.has(upper.startsWith('CAP_') ? upper : `CAP_${upper}`);
+}
+
 /** A set as the kernel's bit mask. Errors: as of canonicalName. */
 export function maskOf(names: readonly string[] | undefined): bigint {
   let mask = 0n;

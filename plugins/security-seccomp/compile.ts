@@ -18,7 +18,7 @@ const BINARY_TREE = 2;
 const ENOSYS = 38;
 const EPERM = 1;
 
-/** A return value of the filter. Errors: ERR_NOT_SUPPORTED for a listener. */
+/** A return value of the filter. Errors: ERR_INVALID_VALUE. */
 export function actionValue(action: string, errno: number | undefined): number {
   const data = (errno ?? EPERM) & 0xffff;
   switch (action) {
@@ -29,12 +29,12 @@ export function actionValue(action: string, errno: number | undefined): number {
     case 'SCMP_ACT_TRACE': return 0x7ff00000 + data;
     case 'SCMP_ACT_LOG': return 0x7ffc0000;
     case 'SCMP_ACT_ALLOW': return 0x7fff0000;
-    case 'SCMP_ACT_NOTIFY': throw fail('ERR_NOT_SUPPORTED', 'seccomp: a profile with a listener (SCMP_ACT_NOTIFY) cannot be used yet');
+    case 'SCMP_ACT_NOTIFY': return 0x7fc00000;
     default: throw fail('ERR_INVALID_VALUE', `seccomp: unknown action ${action}`);
   }
 }
 
-export const FLAGS: Readonly<Record<string, number>> = { SECCOMP_FILTER_FLAG_TSYNC: 1, SECCOMP_FILTER_FLAG_LOG: 2, SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4 };
+export const FLAGS: Readonly<Record<string, number>> = { SECCOMP_FILTER_FLAG_TSYNC: 1, SECCOMP_FILTER_FLAG_LOG: 2, SECCOMP_FILTER_FLAG_SPEC_ALLOW: 4, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: 32 };
 /** SECCOMP_FILTER_FLAG_* of the section's `flags`. */
 export function filterFlags(flags: readonly string[] = []): number {
   return flags.reduce((sum, flag) => {
@@ -70,7 +70,6 @@ function alternatives(rule: SeccompRule): readonly (readonly Comparison[])[] {
  * Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED, ERR_DRIVER_UNAVAILABLE (no libseccomp), ERR_NATIVE.
  */
 export function compileSeccomp(seccomp: Seccomp, native: string, library: Libseccomp): Uint8Array {
-  if (seccomp.listenerPath) throw fail('ERR_NOT_SUPPORTED', 'seccomp: a listener cannot be used yet', { path: seccomp.listenerPath });
   const nativeToken = tokenOf(native);
   const tokens = seccomp.architectures?.length ? seccomp.architectures.map(tokenOf) : [nativeToken];
   const fallback = actionValue(seccomp.defaultAction, seccomp.defaultErrnoRet);

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fail } from '@engine/core/errors';
-import { op, step, type Step } from '@engine/core/plan';
-import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
+import { op, step, type Operation, type Step } from '@engine/core/plan';
+import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
 import { type SecurityDriver, type SecurityRequest } from '@engine/core/contracts/security';
-import { type Seccomp, type Spec } from '@engine/core/spec';
+import { splitState, type Seccomp, type Spec } from '@engine/core/spec';
 import { actionValue, compileSeccomp, filterFlags } from './compile.ts';
 import { defaultProfile } from './default-profile.ts';
 import { type Libseccomp } from './libseccomp.ts';
@@ -20,7 +20,7 @@ export interface SeccompDeps extends Pick<DriverDeps, 'machine' | 'state' | 'log
 }
 
 /** Changes whenever the compiler does: filters made by an older one are not used. */
-const COMPILER = 1;
+const COMPILER = 2;
 /** Filters kept; a filter is 4 KB, and a machine has a handful of profiles. */
 const KEPT = 32;
 
@@ -59,6 +59,38 @@ function permits(seccomp: Seccomp, name: string): boolean {
   const passes = (action: string): boolean => action === 'SCMP_ACT_ALLOW' || action === 'SCMP_ACT_LOG';
   if (rules.some(({ action, args }) => passes(action) && !args?.length)) return true;
   return passes(seccomp.defaultAction) && !rules.some(({ action }) => !passes(action));
+}
+
+const NOTIFY = 'SCMP_ACT_NOTIFY';
+/** Does it ask an agent? */
+const asksAgent = ({ defaultAction, syscalls = [] }: Seccomp): boolean => defaultAction === NOTIFY || syscalls.some(({ action }) => action === NOTIFY);
+/** `flags` that a filter without a listener must not have. */
+const WAIT_KILLABLE = 32;
+
+/**
+ * The filter's operation. With a listener its agent gets the container's process state (config-linux.md, Containerprocess State) with the fd. As runc: a listener that
+ * nothing asks is not made. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED.
+ */
+function loadOperation(seccomp: Seccomp, filter: Uint8Array, spec: Spec, part: 'init' | 'exec', run: Pick<RunContext, 'container' | 'bundle'>): Operation {
+  const flags = filterFlags(seccomp.flags);
+  if (!asksAgent(seccomp)) {
+    if (flags & WAIT_KILLABLE) throw fail('ERR_INVALID_VALUE', 'linux.seccomp.flags: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is for filters with SCMP_ACT_NOTIFY', { path: 'linux.seccomp.flags' });
+    return op.seccomp({ filter, flags });
+  }
+  const { listenerPath, listenerMetadata, defaultAction } = seccomp;
+  if (!run.bundle) throw fail('ERR_NOT_SUPPORTED', 'seccomp: a profile with a listener (SCMP_ACT_NOTIFY) is for OCI bundles');
+  if (!listenerPath) throw fail('ERR_INVALID_VALUE', 'linux.seccomp.listenerPath: a filter with SCMP_ACT_NOTIFY needs the socket of an agent', { path: 'linux.seccomp.listenerPath' });
+  if (!listenerPath.startsWith('/') || Buffer.byteLength(listenerPath) > 107) throw fail('ERR_INVALID_VALUE', 'linux.seccomp.listenerPath: not the absolute path of a socket', { path: 'linux.seccomp.listenerPath' });
+  // until the agent has the listener, nobody answers: what sends it there would wait for itself
+  if (defaultAction === NOTIFY) throw fail('ERR_INVALID_VALUE', 'linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default', { path: 'linux.seccomp.defaultAction' });
+  if ((seccomp.syscalls ?? []).some(({ names, action }) => action === NOTIFY && names.includes('write'))) throw fail('ERR_INVALID_VALUE', 'linux.seccomp.syscalls: SCMP_ACT_NOTIFY cannot be used for write', { path: 'linux.seccomp.syscalls' });
+  const status = part === 'init' ? 'creating' : 'running';
+  const { stateHead, stateTail } = splitState({ ociVersion: spec.ociVersion, id: run.container, status, bundle: run.bundle.path, ...(spec.annotations && { annotations: spec.annotations }) });
+  const metadata = listenerMetadata === undefined ? '' : `"metadata":${JSON.stringify(listenerMetadata)},`;
+  return op.seccompNotify({
+    filter, flags, socket: listenerPath,
+    stateHead: `{"ociVersion":${JSON.stringify(spec.ociVersion)},"fds":["seccompFd"],"pid":`, stateMiddle: `,${metadata}"state":${stateHead}`, stateTail: `${stateTail}}`,
+  });
 }
 
 /** Values that JSON can't hold as numbers. */
@@ -134,7 +166,7 @@ export function createSeccomp(deps: SeccompDeps, options: SeccompOptions = {}): 
       return { ...spec, linux };
     },
 
-    planProcess(spec, { part, noNewPrivileges }): readonly Step[] {
+    planProcess(spec, { part, noNewPrivileges }, run): readonly Step[] {
       const seccomp = spec.linux?.seccomp;
       if (!seccomp) return [];
       const last = noNewPrivileges || spec.process?.noNewPrivileges === true;
@@ -145,7 +177,7 @@ export function createSeccomp(deps: SeccompDeps, options: SeccompOptions = {}): 
         throw fail('ERR_INVALID_VALUE', `the seccomp profile refuses ${missing.join(', ')}, which are needed to start the program`, { operation: 'seccomp', hint: `allow them${early}` });
       }
       actionValue(seccomp.defaultAction, seccomp.defaultErrnoRet);
-      return [step(last ? `${part}.seccomp` : `${part}.seccomp-early`, op.seccomp({ filter: filterOf(seccomp), flags: filterFlags(seccomp.flags) }))];
+      return [step(last ? `${part}.seccomp` : `${part}.seccomp-early`, loadOperation(seccomp, filterOf(seccomp), spec, part, run))];
     },
   };
 }

@@ -1,9 +1,7 @@
 import path from 'node:path';
 import { type BundleRequest, type ContainerRecord, type ContainerRequest } from '../../api/index.ts';
 import { type RunContext } from '../../contracts/common/index.ts';
-import { type CgroupDriver } from '../../contracts/cgroup/index.ts';
-import { type Mount, type Spec } from '../../spec/index.ts';
-import { groupRequest } from '../adapters.ts';
+import { type Spec } from '../../spec/index.ts';
 import { type Core } from '../core.ts';
 import { choicesOf, type ContainerDrivers } from '../drivers.ts';
 import { type Found, type Store } from './store.ts';
@@ -31,19 +29,11 @@ export async function chooseDrivers({ registry }: Core, spec: Spec, cgroup: stri
 }
 export { choicesOf };
 
-/** A mount of type `cgroup` is all that there is on this machine, below its destination; read-only when it is. */
-function cgroupMounts({ destination, options = [] }: Mount, shown: ReturnType<CgroupDriver['mounts']>): Mount[] {
-  const isReadonly = options.includes('ro');
-  return shown.map((mount) => ({ ...mount, destination: path.posix.join(destination, path.posix.relative('/sys/fs/cgroup', mount.destination)), options: mount.options.filter((option) => option !== 'ro' || isReadonly || mount.type === 'tmpfs') }));
-}
-
 /** The spec with what is a runtime's to say: where its group is, when nobody has named one, and what the environment gets. */
 export function completed(spec: Spec, request: BundleRequest, { instance }: Store, { cgroup }: ContainerDrivers): Spec {
   const { process } = spec;
   const group = spec.linux?.cgroupsPath || (cgroup?.driver.features.has('slices') ? `system.slice:${instance}:${request.id}` : `/${instance}-${request.id}`);
-  const full: Spec = { ...spec, linux: { ...spec.linux, cgroupsPath: group }, ...(process && { process: { ...process, env: [...(process.env ?? []), ...request.env] } }) };
-  const run = { bundle: { path: request.bundle, noPivot: request.noPivot, noNewKeyring: request.noNewKeyring } };
-  return { ...full, ...(spec.mounts && { mounts: spec.mounts.flatMap((mount) => (cgroup && mount.type === 'cgroup' ? cgroupMounts(mount, cgroup.driver.mounts(groupRequest({ request: { ...NOTHING, bundle: request.bundle } }, full, run))) : [mount])) }) };
+  return { ...spec, linux: { ...spec.linux, cgroupsPath: group }, ...(process && { process: { ...process, env: [...(process.env ?? []), ...request.env] } }) };
 }
 
 export function contextOf(found: { readonly store: Store; readonly folder: string }, id: string, run: string, bundle: Pick<BundleRequest, 'bundle' | 'noPivot' | 'noNewKeyring'>, execCgroups: readonly string[] = []): RunContext {
