@@ -26,6 +26,12 @@ struct machine run_machine;
 void reap(void) {
 	int status;
 	pid_t pid;
+	/* what is handed over is for its next parent to wait for, also when it has ended before us */
+	if (options.hand_over && run.init && run.init->started) {
+		for (struct session *s = sessions; s; s = s->next)
+			if (s->joiner > 0 && (pid = waitpid(s->joiner, &status, WNOHANG | __WALL)) > 0) exec_joiner_ended(pid, status);
+		return;
+	}
 	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
 		ports_reaped(pid);
 		exec_joiner_ended(pid, status);
@@ -285,9 +291,11 @@ int mode_run(void) {
 		ports_close();
 		report_failed();
 	} else if (options.hand_over) {
-		/* no undo, and nothing more to do: the lock is free when this process is gone */
+		/* no undo; who sees the connection end finds the lock free */
 		report_started();
 		clients_drain();
+		close(run.lock);
+		clients_close_all();
 		return 0;
 	} else {
 		run.init->started = true;
