@@ -81,8 +81,8 @@ export const FRAME = {
  * and oom_score_adj as the caller has them: so has the container what its plan does not set.
  *
  * `run`, handed over: the plan has `awaitStart` in part `init`. The shim makes the fifos `go` and `status` in the run's folder. When init waits, it writes
- * `started`, tells init to live without it, sends the frame `started` and ends without an undo: folder and plan stay, the lock is free once it has ended (the
- * connection may end a moment before). A failure before that, or the end of the control connection, is undone as ever (`failed`, `gone`). Where the connection ends
+ * `started`, tells init to live without it, sends the frame `started` and ends without an undo: folder and plan stay, the lock is free when the
+ * connection ends. A failure before that, or the end of the control connection, is undone as ever (`failed`, `gone`). Where the connection ends
  * without `started` and without `gone`, the shim was killed: take the lock, and run the undo, which kills the init that `started` names.
  * From then on: whoever starts it opens `status` for reading and then `go` for writing (both O_NONBLOCK; ENXIO of `go`: nobody waits any more), writes one byte, and reads
  * `status` to its end: nothing when the program was exec'd (or init was killed), else JSON as in the file `failed`, written at once, and init has ended with 1. Nobody but the reader

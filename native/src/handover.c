@@ -130,16 +130,6 @@ void handover_child(void) {
 	run_machine.preserved = options.preserve;
 }
 
-int handover_let_go(int sync) {
-	if (let_go) return 0;
-	if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)) return -errno;
-	let_go = true;
-	/* it may have died a moment before */
-	char byte;
-	if (recv(sync, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) _exit(1);
-	return 0;
-}
-
 static void end_by(int number) { _exit(128 + number); }
 static void live_on(int number) { (void)number; }
 
@@ -149,6 +139,17 @@ static void end_by_signals(void) {
 	struct sigaction end = { .sa_handler = end_by }, live = { .sa_handler = live_on };
 	for (size_t i = 0; i < sizeof ending; i++) sigaction(ending[i], &end, NULL);
 	for (size_t i = 0; i < sizeof others; i++) sigaction(others[i], &live, NULL);
+}
+
+int handover_let_go(int sync) {
+	if (let_go) return 0;
+	if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)) return -errno;
+	let_go = true;
+	if (over.go >= 0) end_by_signals();
+	/* it may have died a moment before */
+	char byte;
+	if (recv(sync, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) _exit(1);
+	return 0;
 }
 
 int handover_await_start(struct machine *m, int *sync) {
@@ -162,7 +163,6 @@ int handover_await_start(struct machine *m, int *sync) {
 	if (n <= 0 || message.kind != SYNC_LEAVE) _exit(1);
 	int failed = handover_let_go(*sync);
 	if (failed) return machine_fail(m, -failed, "this process cannot be handed over");
-	end_by_signals();
 	/* without a shim that hears it, it is as if it had died before */
 	if (sync_send(*sync, SYNC_FREE, 0, NULL, -1)) _exit(1);
 	close(*sync);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BITS, op, step, type Step } from '@engine/core/plan';
-import { CLONE_NEWUSER } from './constants.ts';
+import { CLONE_NEWPID, CLONE_NEWUSER } from './constants.ts';
 import { decodeFailure } from './frames.ts';
 import { HandOver, statusOf } from './handover-testing.ts';
 import { createNative } from './index.ts';
@@ -14,6 +14,8 @@ import { bytesOf, namespaces, unable } from './testing.ts';
 
 const native = createNative();
 const freezer = '/sys/fs/cgroup/freezer';
+const unified = existsSync('/sys/fs/cgroup/cgroup.procs') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/unified';
+const noUnified = unable ?? (existsSync(`${unified}/cgroup.procs`) ? undefined : 'no cgroup v2');
 const noFreezer = unable ?? (existsSync(`${freezer}/tasks`) ? undefined : 'no freezer of cgroup v1');
 
 describe.skipIf(unable !== undefined)(`a hand-over${unable ? ` (skipped: ${unable})` : ''}`, () => {
@@ -225,6 +227,45 @@ describe.skipIf(unable !== undefined)(`a hand-over${unable ? ` (skipped: ${unabl
     } finally {
       writeFileSync(`${group}/freezer.state`, 'THAWED');
       await expect.poll(() => readFileSync(`${group}/tasks`, 'utf8') + readFileSync(`${group}/below/tasks`, 'utf8'), { timeout: 10_000 }).toBe('');
+      rmdirSync(`${group}/below`);
+      rmdirSync(group);
+    }
+  });
+
+  it('works in the pid namespace of the host too', async () => {
+    const b = bench();
+    const pid = await b.create({ argv: ['sleep', '100'], flags: namespaces & ~CLONE_NEWPID });
+    expect(statusOf(pid, 'NSpid')).toBe(String(pid));
+    const waiting = (await b.spawn('exec', b.session(['sleep', '99'])).frame('started')).argument;
+    expect(readlinkSync(`/proc/${waiting}/ns/mnt`)).toBe(readlinkSync(`/proc/${pid}/ns/mnt`));
+    expect(await b.begin()).toBe('');
+    process.kill(waiting, 'SIGKILL');
+    const other = bench();
+    const second = await other.create({ argv: ['sleep', '100'], flags: namespaces & ~CLONE_NEWPID });
+    process.kill(second, 'SIGTERM');
+    await expect.poll(() => statusOf(second, 'Name'), { timeout: 5000 }).toBe(undefined);
+  });
+
+  it.skipIf(noUnified !== undefined)(`is born in groups of cgroup v2, init's or one below${noUnified ? ` (skipped: ${noUnified})` : ''}`, async () => {
+    const b = bench();
+    const group = `${unified}/engine-handover-${process.pid}`;
+    mkdirSync(`${group}/below`, { recursive: true });
+    try {
+      const born = (path: string): Step[] => [step('shim.cgroup', op.open({ path, flags: 0o200000, out: 'group' })), step('shim.cgroup', op.cloneInto({ cgroup: 'group' }))];
+      const pid = (await b.spawn('run', bytesOf([...born(group), ...b.handedSteps({ argv: ['sleep', '100'] })])).frame('started')).argument;
+      expect(await b.begin()).toBe('');
+      const groupOf = (of: number): string => /^0::(.*)/m.exec(readFileSync(`/proc/${of}/cgroup`, 'utf8'))?.[1] ?? '';
+      expect(groupOf(pid)).toBe(group.slice(unified.length));
+      const session = [
+        step('exec.join', op.joinContainer({})), step('exec.terminal', op.pipes({})), step('exec.exec', op.closeFds({ from: 3 })),
+        step('exec.exec', op.resolveExec({ name: 'sleep', env: ['PATH=/bin'], out: 'program' })), step('exec.exec', op.exec({ program: 'program', argv: ['sleep', '99'], env: [] })),
+      ];
+      const beside = (await b.spawn('exec', bytesOf(session)).frame('started')).argument;
+      const lower = (await b.spawn('exec', bytesOf([...born(`${group}/below`), ...session])).frame('started')).argument;
+      expect([groupOf(beside), groupOf(lower)]).toEqual([groupOf(pid), `${groupOf(pid)}/below`]);
+      for (const one of [beside, lower, pid]) process.kill(one, 'SIGKILL');
+    } finally {
+      await expect.poll(() => readFileSync(`${group}/cgroup.events`, 'utf8'), { timeout: 10_000 }).toContain('populated 0');
       rmdirSync(`${group}/below`);
       rmdirSync(group);
     }
