@@ -200,7 +200,7 @@ export const operations = {
   seccomp: { code: 99, changes: false, doc: 'load a BPF filter (array of struct sock_filter) with SECCOMP_FILTER_FLAG_* `flags`', fields: { filter: 'bytes', flags: 'u32?' } },
   identity: {
     code: 100, changes: false, fields: { uid: 'reg', gid: 'reg', groups: 'reg', effective: 'u64', permitted: 'u64', inheritable: 'u64?', ambient: 'u64?', rootOnly: 'u32?' },
-    doc: 'setgroups, setresgid, setresuid from registers, keeping capabilities over the change, then capset and ambient: sets as bit masks. `inheritable` must be 0 outside engine-oci (CVE-2022-29162). `rootOnly` 1: effective and permitted are empty unless the uid is 0 (a user by name is known only inside the rootfs)',
+    doc: 'setgroups, setresgid, setresuid from registers, keeping capabilities over the change, then capset and ambient: sets as bit masks. `ambient`: of these what is permitted and inheritable too. `inheritable` must be 0 outside engine-oci (CVE-2022-29162). `rootOnly` 1: effective and permitted are empty unless the uid is 0 (a user by name is known only inside the rootfs)',
   },
   chdir: { code: 101, changes: false, doc: 'chdir, as the final user; then check that the cwd lies inside the root (CVE-2024-21626)', fields: { path: 'str' } },
   resolveExec: { code: 102, changes: false, doc: 'find argv[0] by PATH of `env`; ENOENT not found (127), EACCES not executable (126), ENOEXEC/EISDIR', fields: { name: 'str', env: 'strs', out: 'out' } },

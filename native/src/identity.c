@@ -259,14 +259,11 @@ int do_identity(struct machine *m, const struct op_identity *o)
 		return machine_fail(m, -r, "capset");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) && errno != EINVAL)
 		return machine_fail(m, errno, "ambient capabilities");
-	for (int cap = 0; cap <= last_capability(); cap++) {
-		if (none || !(o->ambient >> cap & 1) || !prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
-			continue;
-		/* the kernel's own rule: only what is permitted and inheritable can be ambient */
-		if (errno != EPERM)
+	/* The kernel's own rule is that only what is permitted and inheritable can be ambient. Specs name others too (runc's own template does), which mean nothing. */
+	const uint64_t ambient = none ? 0 : o->ambient & o->permitted & o->inheritable;
+	for (int cap = 0; cap <= last_capability(); cap++)
+		if (ambient >> cap & 1 && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
 			return machine_fail(m, errno, "ambient capability %d", cap);
-		machine_warn(m, EPERM, "ambient capability %d is left out: it is not both permitted and inheritable", cap);
-	}
 	return 0;
 }
 
