@@ -70,7 +70,7 @@ export const FRAME = {
  *
  * Fds the shim is born with. How it is started: `run` (a container), `undo` (the after part of fd 6, with the run's folder and lock), `helper` (the helper
  * part, in a private mount namespace; extra fds 7.. are preset in registers `fd0`.. which the encoder numbers 0..7), `host` (as `helper`, but in the caller's mount
- * namespace: hooks of the OCI spec), `exec` (only with `hand-over`: see below). In `undo`, `helper` and `host` the control socket carries warning/failed frames and
+ * namespace, and going on to its end when the control connection ends: hooks of the OCI spec), `exec` (only with `hand-over`: see below). In `undo`, `helper` and `host` the control socket carries warning/failed frames and
  * a last `ok` or `error`.
  *
  * `hand-over` (modes `run`, `exec`): the shim is a child of the caller's own process, and what it starts is to become that one's: an orphan that goes to the caller

@@ -42,6 +42,7 @@ void child_begin(const struct session *s, int sync) {
 	self.sync = sync;
 	self.session = s;
 	events_forget();
+	watch_forget();
 	clients_forget();
 	sessions_forget(s);
 	ports_forget();

@@ -38,6 +38,8 @@ void handover_fds(void) {
 	for (int fd = 0; fd < (int)SHIM_FD_FIRST_EXTRA; fd++)
 		if (fcntl(fd, F_GETFD) < 0 && dup3(high, fd, fd < 3 ? 0 : O_CLOEXEC) < 0) _exit(1);
 	close(high);
+	/* what else the caller has is not for init, which waits without an exec */
+	sys_close_range(first_preserved() + options.preserve, ~0u, 0);
 	/* said later: there is nobody to tell it yet, and others will stand there */
 	for (int fd = (int)(first_preserved() + options.preserve) - 1; fd >= (int)SHIM_FD_FIRST_EXTRA; fd--)
 		if (fcntl(fd, F_GETFD) < 0) over.missing = fd;
@@ -157,6 +159,9 @@ int handover_await_start(struct machine *m, int *sync) {
 	char byte;
 	ssize_t n;
 	if (!options.hand_over || over.go < 0) return machine_fail(m, ENOTSUP, "this run is not handed over");
+	/* It may wait for long. Whoever could look into it (a session with CAP_SYS_PTRACE) is to find nothing of the host's; hooks and exec need none of it. */
+	for (uint32_t r = 0; r < MAX_REGISTERS; r++)
+		if (m->registers[r].kind == REGISTER_FD) register_clear(m, r);
 	/* write and read alone: a filter may be in force that knows nothing of us */
 	if (sync_send(*sync, SYNC_READY, 0, NULL, -1)) _exit(1);
 	while ((n = read(*sync, &message, sizeof message)) < 0 && errno == EINTR) {}

@@ -100,6 +100,8 @@ void kill_init(void);
 void reap(void);
 /* Reap whenever one ends, in events_run. */
 bool watch_children(void);
+/* In a child: close the fd for that. */
+void watch_forget(void);
 
 /* -- pool.c: all up to init's exec. 0 or -errno, with *f or run.failure. */
 int pool_start(struct failure *f);

@@ -59,6 +59,10 @@ bool watch_children(void) {
 	return child_signals.fd >= 0;
 }
 
+void watch_forget(void) {
+	if (child_signals.fd >= 0) close(child_signals.fd);
+}
+
 static void reap_until(const struct session *s, int64_t deadline) {
 	while (!s->exited && now_ms() < deadline) {
 		reap();

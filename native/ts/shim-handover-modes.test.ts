@@ -187,6 +187,16 @@ describe.skipIf(unable !== undefined)(`a hand-over${unable ? ` (skipped: ${unabl
     expect(text(b, 'helper').trim()).not.toBe(readlinkSync('/proc/self/ns/mnt'));
   });
 
+  it('lets a hook of mode host run to its end when its engine goes', async () => {
+    const b = bench();
+    const hook = hookStep('shim.attach', `sleep 0.3; echo done >${b.folder}/late`);
+    const talk = b.spawn('host', bytesOf([step('helper.main', hook.operation)]));
+    await sleep(100);
+    talk.connection.close();
+    await expect.poll(() => existsSync(join(b.folder, 'late')), { timeout: 5000 }).toBe(true);
+    await expect.poll(() => b.children[0]?.exitCode, { timeout: 5000 }).toBe(0);
+  });
+
   it.skipIf(noFreezer !== undefined)(`joins the groups of init, or one below, and not while it is paused${noFreezer ? ` (skipped: ${noFreezer})` : ''}`, async () => {
     const b = bench();
     const group = `${freezer}/engine-handover-${process.pid}`;

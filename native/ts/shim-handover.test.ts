@@ -1,4 +1,4 @@
-import { existsSync, fstatSync, openSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, fstatSync, openSync, readFileSync, readdirSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BITS, op, parts, step, type Part, type Step } from '@engine/core/plan';
@@ -33,6 +33,9 @@ describe.skipIf(unable !== undefined)(`a run that is handed over${unable ? ` (sk
     expect(existsSync(join(b.run, 'shim.sock'))).toBe(false);
     expect(readdirSync(b.run).sort()).toEqual(['go', 'lock', 'plan', 'rootfs', 'started', 'status']);
     expect(text(b, 'out')).toBe('');
+    // nothing of the host's is there to be found while it waits
+    const held = (): string[] => readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`)).sort();
+    await expect.poll(held).toEqual(['/dev/null', join(b.folder, 'out'), join(b.folder, 'out'), join(b.run, 'go'), join(b.run, 'status')]);
     expect(await b.begin()).toBe('');
     await expect.poll(() => text(b, 'out')).toMatch(/^1\n/);
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('sleep');
