@@ -22,8 +22,15 @@ export function readBarrier(payload: Buffer): { readonly index: number; readonly
   return { index: payload.readUInt32LE(0), pid: payload.readUInt32LE(4), handler: payload.toString('utf8', 12, at), input: payload.toString('utf8', at + 4, at + 4 + payload.readUInt32LE(at)) };
 }
 
+/** One run may have many warnings. */
+const decoded = new WeakMap<Uint8Array, readonly DecodedStep[]>();
+function stepsIn(plan: Uint8Array): readonly DecodedStep[] {
+  const known = decoded.get(plan) ?? decodePlan(plan).steps;
+  decoded.set(plan, known);
+  return known;
+}
 export function stepOf(plan: Uint8Array, failure: Failure): DecodedStep | undefined {
-  return decodePlan(plan).steps.find((s) => s.index === failure.index);
+  return stepsIn(plan).find((s) => s.index === failure.index);
 }
 
 const execReasons: Readonly<Record<string, string>> = { EACCES: 'permission denied', EPERM: 'permission denied', EISDIR: 'is a directory', ENOEXEC: 'exec format error', ENOTDIR: 'not a directory', ETXTBSY: 'text file busy', E2BIG: 'argument list too long', ELOOP: 'too many levels of symbolic links' };
@@ -32,7 +39,7 @@ const IN_USER_NAMESPACE = 'in a user namespace, folders of the host belong to no
 /** For what is forbidden to a container in a user namespace, and why a mount has no other owners. */
 function ownersHint(plan: Uint8Array, step: DecodedStep | undefined, errno: string, storage: string | undefined): { readonly path?: string; readonly hint?: string } {
   if (step === undefined || !['EACCES', 'EPERM', 'EINVAL', 'EOVERFLOW'].includes(errno)) return {};
-  const { steps } = decodePlan(plan);
+  const steps = stepsIn(plan);
   if (step.operation.name === 'idmapMount') {
     const source = steps.findLast(({ index, operation }) => index < step.index && operation.name === 'openTree' && operation.args['out'] === step.operation.args['mount']);
     const path = String(source?.operation.args['source'] ?? '');
