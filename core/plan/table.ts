@@ -230,6 +230,7 @@ export const operations = {
   execLabel: { code: 115, changes: false, doc: 'write `label` to attr/exec of this thread through the procfs in `proc`: the SELinux context of the program', fields: { proc: 'reg', label: 'str' } },
   moveRoot: { code: 116, changes: false, doc: 'where pivot_root(2) cannot be used (the old root is a ramfs): MS_MOVE of the mount in `root` over `/`, then chroot into it. What was mounted before stays below, out of sight', fields: { root: 'reg' } },
   copyMode: { code: 117, changes: false, doc: 'give the root folder of the mount in `to` the mode of the folder `path` below `root`, which it will cover; a missing path, or one that is no folder, is success', fields: { root: 'reg', path: 'str', to: 'reg' } },
+  idList: { code: 118, changes: false, doc: 'the group list in `out` is exactly `ids` (u32 each, little-endian): a bundle says all of its groups, and the primary one is not among them by itself', fields: { ids: 'bytes', out: 'out' } },
   joinContainer: { code: 107, changes: false, doc: 'first operation of an exec plan: enter all namespaces and cgroups of init (the shim knows them), chroot included', fields: { privileged: 'u32?' } },
 } as const satisfies Record<string, OperationEntry>;
 

@@ -88,6 +88,16 @@ int do_resolve_user(struct machine *m, const struct op_resolve_user *o)
 	return 0;
 }
 
+int do_id_list(struct machine *m, const struct op_id_list *o)
+{
+	uint32_t *ids = o->ids.n % sizeof *ids ? NULL : malloc(o->ids.n ? o->ids.n : 1);
+	if (!ids)
+		return o->ids.n % sizeof *ids ? -EINVAL : -ENOMEM;
+	memcpy(ids, o->ids.p, o->ids.n);
+	register_set_data(m, o->out, REGISTER_IDS, o->ids.n / sizeof *ids, ids);
+	return 0;
+}
+
 int do_rlimit(struct machine *m, const struct op_rlimit *o)
 {
 	struct { uint64_t soft, hard; } limit = { o->soft, o->hard };

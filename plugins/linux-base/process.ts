@@ -42,6 +42,11 @@ export function userOf(process: Process, annotations: Readonly<Record<string, st
 function planStreams(plan: PlanWriter, spec: Spec, process: Process, part: Part, run: ProcessRun): void {
   const { user, extra } = userOf(process, spec.annotations, run.bundle !== undefined);
   plan.at('/process/user').add(`${part}.terminal`, op.resolveUser({ root: REGISTER.rootfs, user, extra, uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups }));
+  if (run.bundle) {
+    // resolveUser counts the primary group among them
+    const ids = new Uint8Array(Uint32Array.from(process.user.additionalGids ?? []).buffer);
+    plan.at('/process/user/additionalGids').add(`${part}.terminal`, op.idList({ ids, out: REGISTER.groups }));
+  }
   const streams = plan.at('/process/terminal');
   if (!process.terminal) streams.add(`${part}.terminal`, op.pipes({ uid: REGISTER.uid }));
   else if (part === 'init') streams.add('init.terminal', op.terminal({ devpts: REGISTER.devpts, root: REGISTER.rootfs, uid: REGISTER.uid, console: 1 }));
@@ -167,7 +172,9 @@ export function planProcess(plan: PlanWriter, spec: Spec, part: Part, run: Proce
   if (process.selinuxLabel) plan.at('/process/selinuxLabel').add(`${part}.label`, op.execLabel({ proc: REGISTER.proc, label: process.selinuxLabel }));
   // with process.capabilities in the spec its owner writes the identity
   if (process.capabilities) return;
-  const all = ownCapabilities(machine);
+  // whose bundle names none has none (config.md, capabilities)
+  if (run.bundle) plan.at('/process/capabilities').add(`${part}.bounds`, op.capabilityBounds({ bounding: 0n }));
+  const all = run.bundle ? 0n : ownCapabilities(machine);
   plan.at('/process/user').add(`${part}.identity`, op.identity({ uid: REGISTER.uid, gid: REGISTER.gid, groups: REGISTER.groups, effective: all, permitted: all, rootOnly: 1 }));
 }
 

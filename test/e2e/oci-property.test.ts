@@ -1,0 +1,158 @@
+/**
+ * The same config.json under engine-oci and under runc: what a process finds inside must be the same. FUZZ_SEED chooses other random ones, FUZZ_RUNS how many
+ * (`FUZZ_RUNS=2000 vitest run --project e2e test/e2e/oci-property.test.ts` soaks). What differs for a reason is in DIFFERENCES, and in docs/engine-oci-differences.md.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readlinkSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TestEngine } from '../helpers/engine.ts';
+import { which } from '../helpers/peers.ts';
+import { chosenConfigs, random, randomConfig, type Config } from './oci-property-specs.ts';
+
+const seed = Number(process.env['FUZZ_SEED'] ?? 6);
+const runs = Number(process.env['FUZZ_RUNS'] ?? 40);
+const runc = which('runc');
+const missing = runc === undefined ? 'runc is not installed' : process.getuid?.() !== 0 ? 'needs root' : process.arch !== 'x64' ? 'the filters name calls of x86-64' : undefined;
+const ours = join(import.meta.dirname, '..', '..', 'bin', 'engine-oci');
+const source = join(import.meta.dirname, '..', 'helpers', 'programs', 'oci-probe.c');
+
+/** Compiled once per machine. */
+function probe(): string {
+  const path = join(tmpdir(), `engine-test-oci-probe-${createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 8)}`);
+  if (!existsSync(path)) {
+    execFileSync('gcc', ['-std=gnu11', '-static', '-O2', '-Wall', '-Wextra', '-o', `${path}.${process.pid}`, source], { stdio: ['ignore', 'ignore', 'pipe'] });
+    renameSync(`${path}.${process.pid}`, path);
+  }
+  return path;
+}
+
+interface Seen { readonly code: number; readonly lines: readonly string[]; readonly stderr: string }
+const TYPES = ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'time', 'user', 'uts'];
+const own = Object.fromEntries(TYPES.map((type) => [`ns.${type}`, existsSync(`/proc/self/ns/${type}`) ? readlinkSync(`/proc/self/ns/${type}`) : '']));
+
+/** Superblock options that say how the runtime mounts, not what one may do there. */
+const words = (text: string): string => text.split(',').sort().join(',');
+interface MountLine { readonly target: string; readonly text: string }
+function mountsIn(lines: readonly string[], config: Config, replaced: (text: string) => string): readonly MountLine[] {
+  const found = lines.map((line) => {
+    const [head = '', tail = ''] = line.split(' - ');
+    const [id = '', parent = '', , root = '', target = '', options = '', ...propagation] = head.split(' ');
+    const [type = '', , superOptions = ''] = tail.split(' ');
+    return { id, parent, root, target, options, propagation: propagation.map((text) => text.replace(/:\d+$/, '')), type, superOptions };
+  });
+  const targetOf = new Map(found.map(({ id, target }) => [id, target]));
+  const masked = new Set(((config.linux['maskedPaths'] ?? []) as string[]));
+  return found.map(({ parent, root, target, options, propagation, type, superOptions }): MountLine => {
+    if (masked.has(target)) return { target, text: `${target} masked` };
+    const top = target === '/sys/fs/cgroup' && type === 'tmpfs';
+    const settings = ['tmpfs', 'devpts', 'proc'].includes(type) ? words(superOptions.split(',').filter((word) => !['ro', 'rw', 'inode64'].includes(word)).join(',')) : '';
+    return { target, text: [target, 'in', target === '/' ? '' : targetOf.get(parent) ?? 'outside', replaced(root), top ? '' : words(options), propagation.join(','), type, settings].join(' ') };
+  });
+}
+
+/**
+ * What is not the same, each for a reason (docs/engine-oci-differences.md tells them all): the line of either side as it is compared.
+ */
+const DIFFERENCES: readonly { readonly why: string; readonly edit: (line: string, config: Config) => string | undefined }[] = [
+  { why: 'the caller\'s streams are handed in; runc run copies them through pipes', edit: (line) => (line.startsWith('fd\t') ? line.split(' ')[0] : line) },
+  { why: 'a process without a pid namespace of its own has another number each time', edit: (line, config) => (line.startsWith('pid\t') && !(config.linux['namespaces'] as { type: string }[]).some(({ type }) => type === 'pid') ? line.replace(/\d+ /, 'N ') : line) },
+  { why: 'on a hybrid machine runc makes a group on v2 too, in which nothing is limited', edit: (line) => (line.startsWith('cgroup\t0::') ? undefined : line) },
+  { why: '/dev/core is made whether this kernel has /proc/kcore or not', edit: (line) => (line.startsWith('dev\tcore ') ? undefined : line) },
+  { why: 'runc 1.1 lets containers make and use /dev/net/tun without being asked (1.2 does not)', edit: (line) => (line.endsWith('devices.list\tc 10:200 rwm') ? undefined : line) },
+  { why: 'runc 1.1 does not know linux.personality', edit: (line, config) => (config.linux['personality'] && /^(machine|personality)\t/.test(line) ? undefined : line) },
+  { why: 'an ipc namespace is born by the host\'s root, whose mqueue then is nobody\'s in a user namespace; neither lets anybody make one in its folder', edit: (line) => line.replace(/^((?:dev\tmqueue|path\t\/dev\/mqueue) \d+) (?:0|65534):65534/, '$1 OWNER') },
+  { why: 'runc lets others of the same user look at the session keyring', edit: (line) => (line.startsWith('keyring\t') ? line.replace(/;[0-9a-f]{8};_ses\..*$/, ';PERM;_ses.ID') : line) },
+  { why: 'a masked file is the host\'s checked null device, a masked folder one empty tmpfs for all', edit: (line, config) => {
+    const path = /^path\t(\S+) /.exec(line)?.[1];
+    return path !== undefined && ((config.linux['maskedPaths'] ?? []) as string[]).includes(path) ? `path\t${path} masked` : line;
+  } },
+];
+
+function normalised(output: string, config: Config, id: string, folder: string): readonly string[] {
+  const replaced = (text: string): string => text.replaceAll(`/${id}`, '/GROUP').replace(/\/GROUP\/engine-[0-9a-f-]+/, '/GROUP').replaceAll(folder, 'FOLDER');
+  const lines = output.split('\n').filter(Boolean);
+  const of = (name: string): string[] => lines.filter((line) => line.startsWith(`${name}\t`)).map((line) => line.slice(name.length + 1));
+  const others = lines.filter((line) => !line.startsWith('mount\t')).map((line) => {
+    const [name = '', value = ''] = line.split('\t');
+    if (name.startsWith('ns.')) return `${name}\t${value === own[name] ? 'host' : 'own'}`;
+    return replaced(`${name}\t${value.replaceAll(/\s+/g, ' ').trim()}`);
+  });
+  const edited = others.map((line) => DIFFERENCES.reduce<string | undefined>((text, { edit }) => (text === undefined ? undefined : edit(text, config)), line)).filter((line) => line !== undefined);
+  return [...edited, ...mountsIn(of('mount'), config, replaced).map(({ text }) => `mount\t${text}`)].sort();
+}
+
+describe.skipIf(missing !== undefined)(`a config.json means the same to engine-oci and to runc${missing ? ` (skipped: ${missing})` : ''}`, () => {
+  let engine: TestEngine;
+  let folder: string;
+  let counter = 0;
+
+  beforeAll(async () => {
+    engine = new TestEngine({ resident: 'auto' });
+    folder = realpathSync(mkdtempSync('/var/tmp/engine-property-'));
+    chmodSync(folder, 0o755); // runc looks into it as the container's root
+    for (const path of ['source/folder', 'source/tree/sub', 'state', 'runc']) mkdirSync(join(folder, path), { recursive: true });
+    writeFileSync(join(folder, 'source/folder/seed'), 'seed\n');
+    writeFileSync(join(folder, 'source/file'), 'file\n');
+    // below it another mount, so that what is said of all below shows
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k,nosuid', 'below', join(folder, 'source/tree/sub')]);
+    writeFileSync(join(folder, 'source/tree/sub/seed'), 'below\n');
+    await engine.startEngined();
+  });
+  afterAll(async () => {
+    execFileSync('umount', [join(folder, 'source/tree/sub')]);
+    rmSync(folder, { recursive: true });
+    expect(await engine.close()).toEqual([]);
+  });
+
+  /** A rootfs of its own for each: what one leaves the other must not find. */
+  function bundle(config: Config, id: string): string {
+    const path = join(folder, id);
+    for (const name of ['proc', 'sys', 'dev', 'tmp', 'data', 'full', 'real', 'work', 'bin']) mkdirSync(join(path, 'rootfs', name), { recursive: true });
+    chmodSync(join(path, 'rootfs/tmp'), 0o1777);
+    chmodSync(join(path, 'rootfs/full'), 0o751);
+    writeFileSync(join(path, 'rootfs/full/seed'), 'full\n');
+    writeFileSync(join(path, 'rootfs/file'), 'own\n');
+    symlinkSync('/real', join(path, 'rootfs/link'));
+    copyFileSync(probe(), join(path, 'rootfs/probe'));
+    chmodSync(join(path, 'rootfs/probe'), 0o755);
+    chmodSync(path, 0o755);
+    writeFileSync(join(path, 'config.json'), JSON.stringify({ ...config, linux: { ...config.linux, cgroupsPath: `/${id}` } }));
+    return path;
+  }
+  async function seenBy(runtime: 'ours' | 'runc', config: Config): Promise<Seen> {
+    const id = `prop-${process.pid}-${++counter}`;
+    const path = bundle(config, id);
+    const [program, ...args] = runtime === 'ours' ? [ours, '--root', join(folder, 'state')] : [runc as string, '--root', join(folder, 'runc')];
+    const child = spawn(program, [...args, 'run', '--bundle', path, id], { env: { ...process.env, ...engine.env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.on('data', (data: Buffer) => (stdout += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
+    const timer = setTimeout(() => child.kill('SIGKILL'), 30_000);
+    const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? 255)));
+    clearTimeout(timer);
+    rmSync(path, { recursive: true });
+    return { code, stderr, lines: normalised(stdout, config, id, path) };
+  }
+  async function compare(config: Config, name: string): Promise<void> {
+    const [theirs, mine] = [await seenBy('runc', config), await seenBy('ours', config)];
+    const where = `${name}\n${JSON.stringify(config)}\nrunc: ${theirs.stderr}\nengine-oci: ${mine.stderr}`;
+    expect(mine.code === 0, where).toBe(theirs.code === 0);
+    const [only, lacking] = [mine.lines.filter((line) => !theirs.lines.includes(line)), theirs.lines.filter((line) => !mine.lines.includes(line))];
+    if (only.length + lacking.length > 0) throw new Error(`${where}\nengine-oci has:\n  ${only.join('\n  ')}\nrunc has:\n  ${lacking.join('\n  ')}`);
+    if (theirs.code === 0) expect(mine.lines.length, where).toBeGreaterThan(50);
+  }
+
+  const chosen = Object.keys(chosenConfigs('/'));
+  it.each(chosen)('chosen: %s', async (name) => {
+    await compare(chosenConfigs(join(folder, 'source'))[name] as Config, name);
+  });
+
+  it(`random: ${runs} from seed ${seed}`, async () => {
+    const failures: string[] = [];
+    for (let i = 0; i < runs; i++) await compare(randomConfig(random(seed * 100_003 + i), join(folder, 'source')), `seed ${seed}, number ${i}`).catch((error: Error) => failures.push(error.message));
+    expect(failures.length, failures.slice(0, 5).join('\n\n')).toBe(0);
+  }, 60_000 + runs * 5000);
+});
