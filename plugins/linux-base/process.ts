@@ -127,9 +127,13 @@ function planAttributes(plan: PlanWriter, { user }: NamespacePlan, spec: Spec, p
   plan.at('/process').add(`${part}.limits`, op.processAttributes(args));
 }
 
+/** Of a variable that is there twice the last one counts: getenv(3) would find the first. */
+const lastOfEach = (env: readonly string[]): readonly string[] => [...new Map(env.map((item) => [item.slice(0, item.indexOf('=') < 0 ? item.length : item.indexOf('=')), item])).values()];
+
 /** Working directory, program, exec: the end of both parts. */
 function planProgram(plan: PlanWriter, spec: Spec, process: Process, part: Part, run: ProcessRun): void {
-  const { args = [], env = [] } = process;
+  const { args = [] } = process;
+  const env = lastOfEach(process.env ?? []);
   const name = args[0];
   if (name === undefined) throw fail('ERR_INVALID_VALUE', 'no command to run', { hint: 'give one after the image, or use an image that has one' });
   if (!posix.isAbsolute(process.cwd)) throw fail('ERR_INVALID_VALUE', `the working directory ${JSON.stringify(process.cwd)} is not absolute`, { path: process.cwd });

@@ -81,7 +81,6 @@ const filters = (r: Random): unknown => {
   if (!allow) return undefined;
   return {
     defaultAction: pick(r, ['SCMP_ACT_ALLOW', 'SCMP_ACT_LOG']), architectures: chance(r, 0.5) ? ['SCMP_ARCH_X86_64'] : ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
-    ...(chance(r, 0.3) && { flags: some(r, ['SECCOMP_FILTER_FLAG_LOG', 'SECCOMP_FILTER_FLAG_SPEC_ALLOW'], 0.6) }),
     syscalls: [
       { names: some(r, names, 0.4).concat('rename'), action: 'SCMP_ACT_ERRNO', ...(chance(r, 0.5) && { errnoRet: pick(r, [1, 5, 13, 38]) }) },
       ...(chance(r, 0.5) ? [{ names: ['socket'], action: 'SCMP_ACT_ERRNO', errnoRet: 97, args: [{ index: 0, value: pick(r, [16, 38, 40]), op: 'SCMP_CMP_EQ' }] }] : []),
@@ -112,7 +111,7 @@ export function randomConfig(r: Random, source: string): Config {
     linux: {
       namespaces: types.map((type) => ({ type })), ...(user && { uidMappings: maps, gidMappings: maps }), ...(Object.keys(sysctl).length > 0 && { sysctl }),
       maskedPaths: some(r, ['/proc/kcore', '/proc/timer_list', '/sys/firmware', '/proc/no-such', '/full', '/file'], 0.6), readonlyPaths: some(r, ['/proc/sys', '/proc/sysrq-trigger', '/data', '/tmp', '/no/such'], 0.6),
-      ...(chance(r, 0.4) && !user && { devices: some(r, [{ path: '/dev/fuse', type: 'c', major: 10, minor: 229, fileMode: 0o600, uid: 1000, gid: 5 }, { path: '/dev/sub/zero2', type: 'c', major: 1, minor: 5 }, { path: '/dev/pipe', type: 'p', fileMode: 0o644 }, { path: '/dev/null', type: 'c', major: 1, minor: 3, fileMode: 0o640 }, { path: '/other/null', type: 'c', major: 1, minor: 3, fileMode: 0o600 }], 0.5) }),
+      ...(chance(r, 0.4) && !user && { devices: some(r, [{ path: '/dev/fuse', type: 'c', major: 10, minor: 229, fileMode: 0o600, uid: 1000, gid: 5 }, { path: '/dev/sub/zero2', type: 'c', major: 1, minor: 5 }, { path: '/dev/pipe', type: 'p', fileMode: 0o644 }, { path: '/other/null', type: 'c', major: 1, minor: 3, fileMode: 0o600 }], 0.5) }),
       ...(chance(r, 0.3) && { rootfsPropagation: pick(r, ['private', 'rprivate', 'slave', 'rslave']) }),
       ...(seccomp !== undefined && { seccomp }),
       resources: {
