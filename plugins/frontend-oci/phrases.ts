@@ -21,7 +21,7 @@ export const errnoWords = (errno: string): string => WORDS[errno] ?? errno;
 const PHRASES: Partial<Record<ErrorCode, string | Readonly<Record<string, string>>>> = {
   ERR_NO_SUCH_CONTAINER: 'container does not exist',
   ERR_NAME_TAKEN: 'container with given ID already exists',
-  ERR_NOT_RUNNING: { exec: 'cannot exec in a stopped container', kill: 'container not running', pause: 'container not running', resume: 'container not paused', update: 'container not running', checkpoint: 'container not running', '': 'container not running' },
+  ERR_NOT_RUNNING: { exec: 'cannot exec in a stopped container', kill: 'container not running', pause: 'container not running', resume: 'container not paused', update: 'container not running', checkpoint: 'container not running' },
   ERR_PAUSED: { exec: 'cannot exec in a paused container (use --ignore-paused to override)', pause: 'container not running', start: 'cannot start a container in the paused state' },
   ERR_NOT_PAUSED: 'container not paused',
   ERR_EXEC_NOT_FOUND: 'unable to start container process',
@@ -39,6 +39,8 @@ function phraseOf({ code, operation = '' }: EngineError): string | undefined {
 function words(error: EngineError): string {
   let text = error.message;
   const { errno } = error;
+  // a folder is not permitted to runc, which is exit code 126 of docker run
+  if (LEADING.has(error.code)) return errno === 'EISDIR' ? `${text}: ${errnoWords('EACCES')}` : text;
   if (errno !== undefined && !text.includes(errnoWords(errno))) text = text.includes(errno) ? text.replace(errno, errnoWords(errno)) : `${text}: ${errnoWords(errno)}`;
   if (error.plugin !== undefined && !text.includes(`plugin ${error.plugin}`)) text += ` [plugin ${error.plugin}]`;
   if (error.cause !== undefined) {
@@ -52,7 +54,7 @@ function words(error: EngineError): string {
 export function messageOf(error: unknown): string {
   if (!isEngineError(error)) return error instanceof Error ? error.message : String(error);
   const phrase = phraseOf(error);
-  let text = words(error);
+  let text = error.code === 'ERR_NO_SUCH_CONTAINER' && error.path !== undefined ? `${phrase}: ${error.path}` : words(error);
   if (phrase !== undefined && !text.includes(phrase)) text = LEADING.has(error.code) ? `${phrase}: ${text}` : `${text}: ${phrase}`;
   const own = error.hint !== '' && error.hint !== (catalogue as Readonly<Record<string, { readonly hint: string } | undefined>>)[error.code]?.hint;
   return own ? `${text}; ${error.hint}` : text;

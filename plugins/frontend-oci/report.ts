@@ -1,7 +1,6 @@
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { visible } from '@engine/core/errors';
-import { fail } from '@engine/core/errors';
+import { fail, visible } from '@engine/core/errors';
 import { type Invocation } from '@engine/core/contracts/frontend';
 import { reachable, streamOf } from './files.ts';
 
@@ -10,7 +9,9 @@ export interface Report {
   /** Open the log. Errors: ERR_INVALID_VALUE. */
   open(): Promise<void>;
   debug(text: string): void;
+  /** Kept until the command succeeds, or goes on for long ({@link settle}): podman reads a log with an error as one JSON document. */
   warn(text: string): void;
+  settle(): void;
   /** What ended the command: in the log, and in plain words on standard error where that is not the log. */
   error(text: string): Promise<void>;
   /** Everything is written. */
@@ -67,9 +68,11 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
   const stream = log === undefined || log === '' ? stderr : streamOf(invocation, log);
   let fd: number | undefined;
   let last: Promise<void> = Promise.resolve();
+  const held: string[] = [];
+  const plain = (text: string): string => visible(text.replaceAll(/\s*\n\s*/g, ' ').trim());
   const print = (to: NodeJS.WriteStream, text: string): Promise<void> => new Promise((resolve) => void to.write(text, () => resolve()));
   const line = (level: Level, text: string): void => {
-    const words = logLine(json, level, visible(text.replaceAll(/\s*\n\s*/g, ' ').trim()));
+    const words = logLine(json, level, plain(text));
     last = last.then(async () => {
       if (stream) return print(stream, words);
       if (fd === undefined) return level === 'error' ? undefined : print(stderr, words);
@@ -80,22 +83,29 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
       }
     });
   };
+  const settle = (): void => {
+    for (const text of held.splice(0)) line('warning', text);
+  };
   return {
     async open() {
       if (stream || fd !== undefined) return;
-      fd = await openLog(reachable(invocation, log ?? ''), 0o644 & ~(invocation.umask ?? 0));
-      if (fstatSync(fd).isDirectory()) throw fail('ERR_INVALID_VALUE', `the log ${log} is a directory`, { operation: '--log', exitCode: 1 });
+      const opened = await openLog(reachable(invocation, log ?? ''), 0o644 & ~(invocation.umask ?? 0));
+      fd = opened;
     },
     debug(text) {
       if (debug) line('debug', text);
     },
-    warn: (text) => line('warning', text),
+    warn: (text) => void held.push(text),
+    settle,
     async error(text) {
+      if (stream) settle();
+      for (const warning of held.splice(0)) last = last.then(() => print(stderr, `warning: ${plain(warning)}\n`));
       line('error', text);
-      if (stream !== stderr) last = last.then(() => print(stderr, `${visible(text.replaceAll(/\s*\n\s*/g, ' ').trim())}\n`));
+      if (stream !== stderr) last = last.then(() => print(stderr, `${plain(text)}\n`));
       await last;
     },
     async close() {
+      settle();
       await last;
       if (fd !== undefined) closeSync(fd);
       fd = undefined;

@@ -11,6 +11,7 @@ export function statsJson({ group, interfaces }: BundleStats): unknown {
     },
     memory: { usage: entry(group.memoryLimitBytes, group.memoryBytes, group.memoryPeakBytes), swap: entry(group.swapLimitBytes, group.swapBytes) },
     pids: some({ current: group.pids, limit: group.pidsLimit }),
-    network_interfaces: interfaces,
+    // without names of their own in runc's JSON, they are Go's
+    network_interfaces: interfaces.length === 0 ? null : interfaces.map((one) => ({ Name: one.name, RxBytes: one.rxBytes, RxPackets: one.rxPackets, RxErrors: one.rxErrors, RxDropped: one.rxDropped, TxBytes: one.txBytes, TxPackets: one.txPackets, TxErrors: one.txErrors, TxDropped: one.txDropped })),
   };
 }

@@ -89,6 +89,7 @@ export const runCommand = command({
       throw error;
     }
     if (!waiting) return 0;
+    context.report.settle();
     const code = await waiting;
     if (!flags.keep) {
       // its own exit code says more than ours would

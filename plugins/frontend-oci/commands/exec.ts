@@ -68,6 +68,7 @@ export const execCommand = command({
       waiting?.catch(() => {}); // told below
       pidFile?.write(pid);
       if (flags['pidfd-socket']) await caller.sendPidfd(pid, reachable(invocation, flags['pidfd-socket']));
+      context.report.settle();
       return waiting ? await waiting : 0;
     } finally {
       pidFile?.abandon();

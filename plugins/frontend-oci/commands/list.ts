@@ -2,10 +2,13 @@ import { fail } from '@engine/core/errors';
 import { type BundleState } from '@engine/core/api';
 import { command } from '../command.ts';
 
+/** Go counts code points. */
+const charactersIn = (text: string): number => Array.from(text).length;
+
 /** Columns as Go's tabwriter makes them with a least width of 12 and 3 blanks between; the last is as wide as it is. */
 function columns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, i) => Math.max(12, ...rows.map((row) => [...(row[i] ?? '')].length + 3)));
-  return rows.map((row) => `${row.map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - [...cell].length))).join('')}\n`).join('');
+  const widths = (rows[0] ?? []).map((_, i) => Math.max(12, ...rows.map((row) => charactersIn(row[i] ?? '') + 3)));
+  return rows.map((row) => `${row.map((cell, i) => (i === row.length - 1 ? cell : cell + ' '.repeat((widths[i] ?? 0) - charactersIn(cell)))).join('')}\n`).join('');
 }
 
 const jsonOf = ({ ociVersion, id, pid, status, bundle, rootfs, created, annotations, owner }: BundleState): unknown => ({ ociVersion, id, pid, status, bundle, rootfs, created, ...(Object.keys(annotations).length > 0 && { annotations }), owner });
