@@ -84,6 +84,10 @@ const tried: Readonly<Record<string, (line: string) => Promise<void>>> = {
   },
   'bin/engine network why 5000': (line) => succeeds(line, /127\.0\.0\.1/),
   'bin/engine doctor': (line) => succeeds(line, /storage[^]*overlay/),
+  'bin/engine-oci --help': (line) => {
+    expect(execFileSync(join(home, words(line)[0] ?? ''), words(line).slice(1), { encoding: 'utf8', env: { ...process.env, ...engine.env } })).toMatch(/COMMANDS:[^]*create[^]*--systemd-cgroup/);
+    return Promise.resolve();
+  },
   'bin/engine import rootfs.tar mine': (line) => succeeds(line, /^sha256:[0-9a-f]{64}\n$/),
   'bin/engine run --rm mine echo hello': (line) => succeeds(line, /^hello\n$/),
   // apt-get may not be on this machine, and must not change it: the script ends well in any case

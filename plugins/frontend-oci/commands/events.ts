@@ -33,8 +33,10 @@ async function follow(context: CommandContext, id: string, interval: number): Pr
   };
   const watching = kills().catch((error: unknown) => {
     // a driver that cannot tell of kills still counts
-    if (isEngineError(error, 'ERR_FEATURE_MISSING')) context.report.warn(error.message), context.report.settle();
-    else if (!isEngineError(error, 'ERR_NOT_RUNNING') && !isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) throw error;
+    if (isEngineError(error, 'ERR_FEATURE_MISSING')) {
+      context.report.warn(error.message);
+      context.report.settle();
+    } else if (!isEngineError(error, 'ERR_NOT_RUNNING') && !isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) throw error;
   });
   try {
     while (!over.signal.aborted) {

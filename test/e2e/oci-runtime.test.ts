@@ -1,0 +1,209 @@
+import { existsSync, openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hasBusybox, OciRuntime, runc } from '../helpers/oci.ts';
+import { until } from '../helpers/wait.ts';
+
+/** Phrases of runc that ours must have in it; the rest of our words says more. */
+const phrase = (text: string): string => text.replace(/^time="[^"]*" level=error msg=/, '').trim().replace(/^"|"$/g, '').replaceAll('\\"', '"').replace(/^(?:runc|engine-oci) (create|run) failed: /, '$1 failed: ');
+
+describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, resident: %s', (resident) => {
+  let oci: OciRuntime;
+  beforeAll(async () => {
+    oci = new OciRuntime({ resident });
+    await oci.ok('list');
+    if (resident === 'auto') await oci.engine.startEngined();
+  });
+  afterAll(async () => expect(await oci.close()).toEqual([]));
+
+  it('goes through the whole life of a container', async () => {
+    const bundle = oci.bundle((spec) => (spec.annotations = { 'org.example': 'x' }), ['sleep', '1000']);
+    const pidFile = join(oci.folder, 'life.pid');
+    expect(await oci.call(['create', '--bundle', bundle, '--pid-file', pidFile, 'life'])).toMatchObject({ code: 0, stdout: '', stderr: '' });
+    const pid = Number(readFileSync(pidFile, 'utf8'));
+    expect(await oci.state('life')).toMatchObject({ id: 'life', status: 'created', pid, bundle, rootfs: join(bundle, 'rootfs'), annotations: { 'org.example': 'x' } });
+    // its caller is to wait for it
+    expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^State:\s+S/m);
+    await oci.ok('start', 'life');
+    expect(await oci.state('life')).toMatchObject({ status: 'running', pid });
+    expect(await oci.ids()).toContain('life');
+    expect(JSON.parse(await oci.ok('ps', '--format', 'json', 'life'))).toEqual([pid]);
+    expect(await oci.ok('ps', 'life')).toMatch(new RegExp(`^UID[^\\n]*\\n\\S+ +${pid} .*sleep 1000\\n$`));
+    await oci.ok('pause', 'life');
+    expect(await oci.state('life')).toMatchObject({ status: 'paused' });
+    await oci.ok('resume', 'life');
+    await oci.ok('update', '--memory', '32m', '--pids-limit', '9', 'life');
+    const stats = JSON.parse(await oci.ok('events', '--stats', 'life')) as { type: string; data: { memory: { usage: { limit: number } }; pids: object } };
+    expect(stats).toMatchObject({ type: 'stats', id: 'life', data: { memory: { usage: { limit: 32 << 20 } }, pids: { current: 1, limit: 9 } } });
+    await oci.ok('kill', 'life', 'KILL');
+    await oci.untilStatus('life', 'stopped');
+    expect(await oci.state('life')).toMatchObject({ pid: 0 });
+    await oci.ok('delete', 'life');
+    expect(await oci.ids()).not.toContain('life');
+  });
+
+  it('run has the exit code of its program, and passes its streams', async () => {
+    expect(await oci.call(['run', '-b', oci.bundle(undefined, ['sh', '-c', 'read a; echo out $a; echo error >&2; exit 7']), 'codes'], { input: 'word\n' })).toMatchObject({ code: 7, stdout: 'out word\n', stderr: 'error\n' });
+    expect(await oci.call(['run', '-b', oci.bundle(undefined, ['sh', '-c', 'kill -9 $$']), 'codes'])).toMatchObject({ code: 0 }); // init of a namespace cannot kill itself
+    const killed = oci.start(['run', '-b', oci.bundle(undefined, ['sleep', '1000']), 'codes']);
+    await until('codes to run', async () => (await oci.call(['state', 'codes'])).stdout.includes('"running"'));
+    await oci.ok('kill', 'codes', '9');
+    expect(await killed.answer).toMatchObject({ code: 137 });
+    expect(await oci.ids()).not.toContain('codes');
+    expect(await oci.call(['run', '--keep', '-b', oci.bundle(), 'kept'])).toMatchObject({ code: 0 });
+    expect(await oci.state('kept')).toMatchObject({ status: 'stopped' });
+    await oci.ok('delete', 'kept');
+  });
+
+  it('passes signals on to the program of run', async () => {
+    const started = oci.start(['run', '-b', oci.bundle(undefined, ['sh', '-c', 'trap "exit 3" TERM; echo ready; while :; do sleep 0.01; done']), 'signals']);
+    await until('the trap', () => started.output().includes('ready'));
+    started.child.kill('SIGTERM');
+    expect(await started.answer).toMatchObject({ code: 3 });
+  });
+
+  it('exec', async () => {
+    await oci.ok('run', '-d', '-b', oci.bundle((spec) => spec.process.env?.push('OWN=1'), ['sleep', '1000']), 'execs');
+    const exec = (...args: string[]) => oci.call(['exec', ...args]);
+    expect(await exec('execs', 'sh', '-c', 'echo $OWN; exit 4')).toMatchObject({ code: 4, stdout: '1\n' });
+    expect(await exec('execs', 'sh', '-c', 'kill -9 $$')).toMatchObject({ code: 137 });
+    expect(await exec('-e', 'MORE=2', '--cwd', '/etc', '-u', '1000:5', '-g', '7', 'execs', 'sh', '-c', 'echo $OWN$MORE $PWD $(id -u):$(id -g)')).toMatchObject({ code: 0, stdout: '12 /etc 1000:5\n' });
+    expect(await exec('--no-new-privs', 'execs', 'grep', 'NoNewPrivs', '/proc/self/status')).toMatchObject({ stdout: expect.stringMatching(/\t1\n/) });
+    expect((await exec('--cap', 'CAP_SYS_TIME', 'execs', 'grep', 'CapEff', '/proc/self/status')).stdout.trim()).toMatch(/0*22000420|0*2200420$|20000420|220(0)*420/);
+    writeFileSync(join(oci.folder, 'process.json'), JSON.stringify({ args: ['sh', '-c', 'echo $X; exit 6'], cwd: '/', env: ['PATH=/bin', 'X=y'], user: { uid: 0, gid: 0 } }));
+    expect(await exec('--process', 'process.json', 'execs')).toMatchObject({ code: 6, stdout: 'y\n' });
+    expect(await exec('-d', '--pid-file', 'exec.pid', 'execs', 'sleep', '1000')).toMatchObject({ code: 0 });
+    const pid = Number(readFileSync(join(oci.folder, 'exec.pid'), 'utf8'));
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toBe('sleep\x001000\0');
+    expect(JSON.parse(await oci.ok('ps', '-f', 'json', 'execs'))).toContain(pid);
+    await oci.ok('kill', '--all', 'execs', 'KILL');
+    await oci.ok('delete', '--force', 'execs');
+  });
+
+  it('passes preserved fds on', async () => {
+    const file = join(oci.folder, 'preserved');
+    writeFileSync(file, 'from outside\n');
+    const fds = [openSync(file, 'r'), openSync(file, 'r')];
+    expect(await oci.call(['run', '--preserve-fds', '2', '-b', oci.bundle(undefined, ['sh', '-c', 'cat <&4; ls /proc/self/fd | wc -l']), 'fds'], { fds })).toMatchObject({ code: 0, stdout: expect.stringContaining('from outside\n') });
+    for (const fd of fds) closeSync(fd);
+  });
+
+  it('hands a terminal to a console socket', async () => {
+    const path = join(oci.folder, 'console.sock');
+    const server = createServer((socket) => socket.resume()).listen(path);
+    await until('the socket', () => existsSync(path));
+    await oci.ok('create', '--console-socket', path, '-b', oci.bundle((spec) => (spec.process.terminal = true), ['tty']), 'terminal');
+    await oci.ok('delete', '--force', 'terminal');
+    server.close();
+  });
+
+  it('makes one container of many attempts at once', async () => {
+    const bundle = oci.bundle(undefined, ['sleep', '1000']);
+    const answers = await Promise.all(Array.from({ length: 4 }, () => oci.call(['create', '-b', bundle, 'once'])));
+    expect(answers.map(({ code }) => code).sort()).toEqual([0, 1, 1, 1]);
+    for (const { code, stderr } of answers) if (code !== 0) expect(stderr).toContain('container with given ID already exists');
+    await oci.ok('delete', 'once');
+  });
+
+  it('is cleaned up after whoever was killed on the way', { timeout: 240_000 }, async () => {
+    for (let at = 0; at < 12; at++) {
+      const { child, answer } = oci.start(['create', '-b', oci.bundle(undefined, ['sleep', '1000']), 'killed']);
+      await new Promise((resolve) => setTimeout(resolve, resident === 'auto' ? at : at * 25));
+      child.kill('SIGKILL');
+      await answer;
+      await until('delete --force', async () => (await oci.call(['delete', '--force', 'killed'])).code === 0);
+      expect(await oci.ids()).not.toContain('killed');
+    }
+  });
+
+  it('leaves nothing after many cycles', { timeout: 240_000 }, async () => {
+    const bundle = oci.bundle();
+    for (let i = 0; i < (resident === 'auto' ? 200 : 5); i++) {
+      await oci.ok('create', '-b', bundle, `cycle${i}`);
+      await oci.ok('start', `cycle${i}`);
+      await oci.ok('delete', '--force', `cycle${i}`);
+    }
+    expect(await oci.ids()).toEqual([]);
+  });
+});
+
+describe.skipIf(!hasBusybox || runc === undefined)('engine-oci and runc', () => {
+  let ours: OciRuntime;
+  let theirs: OciRuntime;
+  beforeAll(() => {
+    ours = new OciRuntime();
+    theirs = new OciRuntime({ program: runc ?? '' });
+  });
+  afterAll(async () => expect([...(await ours.close()), ...(await theirs.close())]).toEqual([]));
+
+  it('fail with the same exit codes, and have the same phrases', { timeout: 120_000 }, async () => {
+    const differing: unknown[] = [];
+    const compare = async (args: (runtime: OciRuntime) => readonly string[], own?: string): Promise<void> => {
+      const [a, b] = [await ours.call(args(ours)), await theirs.call(args(theirs))];
+      const wanted = own ?? phrase(b.stderr).replace(/^(create|run|exec) failed: /, '');
+      if (a.code !== b.code || !phrase(a.stderr).includes(wanted)) differing.push({ args: args(ours), ours: [a.code, phrase(a.stderr)], runc: [b.code, wanted] });
+    };
+    const both = async (...args: string[]): Promise<void> => void (await Promise.all([ours, theirs].map((runtime) => runtime.ok(...args.map((word) => (word === 'SLEEP' ? runtime.bundle(undefined, ['sleep', '1000']) : word))))));
+    const bundle = (program: readonly string[]) => (runtime: OciRuntime): string[] => ['create', '-b', runtime.bundle(undefined, program), 'bad'];
+    for (const verb of ['state', 'start', 'kill', 'delete', 'pause', 'resume', 'ps']) await compare(() => [verb, 'nobody']);
+    await compare(() => ['delete', '--force', 'nobody']);
+    await compare(() => ['exec', 'nobody', 'true']);
+    await compare(bundle(['nope']));
+    await compare(bundle(['/nope']));
+    await compare(bundle(['/etc/plain']));
+    await compare((runtime) => ['create', '-b', runtime.bundle((spec) => (spec.process.terminal = true)), 'bad'], 'cannot allocate tty if');
+    await compare((runtime) => ['create', '--console-socket', '/nope', '-b', runtime.bundle(), 'bad'], 'cannot use console socket if');
+    await compare(() => ['create', '-b', '/nonexistent', 'bad'], 'no such file or directory');
+    await both('run', '-d', '-b', 'SLEEP', 'there');
+    await compare((runtime) => ['create', '-b', runtime.bundle(), 'there']);
+    await compare(() => ['start', 'there']);
+    await compare(() => ['resume', 'there']);
+    await compare(() => ['delete', 'there']);
+    await compare(() => ['kill', 'there', 'FOO']);
+    await compare(() => ['exec', 'there', 'nope']);
+    await compare(() => ['exec', 'there', '/etc/plain']);
+    await compare(() => ['exec', 'there', '/etc'], 'permission denied');
+    await compare(() => ['exec', 'there']);
+    await compare(() => ['ps', 'there', '-o', 'comm']);
+    await compare(() => ['list', '-f', 'foo'], 'invalid format option');
+    await both('pause', 'there');
+    await compare(() => ['pause', 'there']);
+    await compare(() => ['exec', 'there', 'true']);
+    await compare(() => ['start', 'there']);
+    await both('resume', 'there');
+    await both('kill', 'there', 'KILL');
+    await Promise.all([ours, theirs].map((runtime) => runtime.untilStatus('there', 'stopped')));
+    for (const verb of ['kill', 'start', 'pause', 'resume', 'events']) await compare(() => [verb, 'there']);
+    await compare(() => ['kill', '--all', 'there', '9']);
+    await compare(() => ['exec', 'there', 'true']);
+    await both('delete', 'there');
+    expect(differing).toEqual([]);
+  });
+
+  it('answer in the same layout', async () => {
+    const shape = (value: unknown): unknown => (Array.isArray(value) ? value.slice(0, 1).map(shape) : typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value).map(([key, child]) => [key, shape(child)])) : typeof value);
+    for (const runtime of [ours, theirs]) await runtime.ok('create', '-b', runtime.bundle((spec) => (spec.annotations = { a: 'b' }), ['sleep', '1000']), 'same');
+    const asked = async (...args: string[]): Promise<[string, string]> => [await ours.ok(...args), await theirs.ok(...args)];
+    const [state, stateOfRunc] = await asked('state', 'same');
+    expect(Object.keys(JSON.parse(state) as object)).toEqual(Object.keys(JSON.parse(stateOfRunc) as object));
+    expect(shape(JSON.parse(state))).toEqual(shape(JSON.parse(stateOfRunc)));
+    const [list, listOfRunc] = await asked('list', '-f', 'json');
+    expect(shape(JSON.parse(list))).toEqual(shape(JSON.parse(listOfRunc)));
+    const [table, tableOfRunc] = await asked('list');
+    expect(table.split('\n')[0]?.replaceAll(/ +/g, ' ')).toBe(tableOfRunc.split('\n')[0]?.replaceAll(/ +/g, ' '));
+    await Promise.all([ours.ok('delete', 'same'), theirs.ok('delete', 'same')]);
+  });
+
+  it('write the same config.json, but for names and versions', async () => {
+    for (const runtime of [ours, theirs]) await runtime.ok('spec', '-b', runtime.folder);
+    const read = (runtime: OciRuntime): { mounts: unknown; root: unknown; linux: { namespaces: { type: string }[]; [key: string]: unknown }; process: { capabilities: object; [key: string]: unknown } } => JSON.parse(readFileSync(join(runtime.folder, 'config.json'), 'utf8')) as never;
+    const [a, b] = [read(ours), read(theirs)];
+    // runc 1.1 names ambient capabilities that cannot be had, and a cgroup namespace with cgroup v2 only
+    for (const spec of [a, b]) {
+      delete (spec.process.capabilities as { ambient?: unknown }).ambient;
+      spec.linux.namespaces = spec.linux.namespaces.filter(({ type }) => type !== 'cgroup');
+    }
+    expect([a.mounts, a.root, a.linux, a.process]).toEqual([b.mounts, b.root, b.linux, b.process]);
+  });
+});
