@@ -99,6 +99,12 @@ describe('mounts of a bundle', () => {
   });
 });
 
+it('a sysctl of a namespace that is the host\'s by its path is refused', () => {
+  const linux = (path: string) => ({ linux: { namespaces: [...types('mount'), { type: 'network' as const, path }], sysctl: { 'net.ipv4.ip_forward': '1' } } });
+  expect(() => plan(linux('/proc/self/ns/net'))).toThrow(/shares the host's network/);
+  expect(args(plan(linux('/proc/self/ns/ipc')), 'sysctl')).toHaveLength(1);
+});
+
 describe('netDevices', () => {
   const devices = (netDevices: Record<string, { name?: string }>, namespaces = types('mount', 'network')) => plan({ linux: { namespaces, netDevices } });
   it('go with their lasting addresses, under their new name, and are up', () => {

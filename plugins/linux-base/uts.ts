@@ -1,11 +1,23 @@
+import { statSync } from 'node:fs';
 import { fail } from '@engine/core/errors';
 import { op } from '@engine/core/plan';
 import { REGISTER } from '@engine/core/contracts/common';
 import { type PlanWriter } from '@engine/core/hooks';
 import { type Spec } from '@engine/core/spec';
+import { NAMESPACE_FILE, type NamespaceType } from './kernel.ts';
 import { type NamespacePlan } from './namespaces.ts';
 
 const ipcSysctls = new Set(['kernel.msgmax', 'kernel.msgmnb', 'kernel.msgmni', 'kernel.sem', 'kernel.shmall', 'kernel.shmmax', 'kernel.shmmni', 'kernel.shm_rmid_forced']);
+
+/** Is what a path leads to the namespace that this engine itself is in? What is not there is said by whoever joins it. */
+function isOurs(type: NamespaceType, path: string): boolean {
+  try {
+    const [there, here] = [statSync(path), statSync(`/proc/self/ns/${NAMESPACE_FILE[type]}`)];
+    return there.dev === here.dev && there.ino === here.ino;
+  } catch {
+    return false;
+  }
+}
 
 /**
  * A sysctl that belongs to one of the container's own namespaces, with slashes. Anything else would change the host
@@ -20,7 +32,7 @@ export function checkSysctl(key: string, value: string, namespaces: NamespacePla
   const path = firstSlash !== -1 && (firstDot === -1 || firstSlash < firstDot) ? key : key.replace(/[./]/g, (c) => (c === '.' ? '/' : '.'));
   if (path.split('/').some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `sysctl ${key}: not a name`);
   const dotted = path.replaceAll('/', '.');
-  const has = (type: 'ipc' | 'network' | 'uts'): boolean => namespaces.own.has(type) || namespaces.joined.some((joined) => joined.type === type);
+  const has = (type: 'ipc' | 'network' | 'uts'): boolean => namespaces.own.has(type) || namespaces.joined.some((joined) => joined.type === type && !isOurs(type, joined.path));
   const namespace = ipcSysctls.has(dotted) || dotted.startsWith('fs.mqueue.') ? 'ipc' : dotted.startsWith('net.') ? 'network' : dotted === 'kernel.domainname' ? 'uts' : undefined;
   if (!namespace) throw fail('ERR_DENIED', `sysctl ${key} is not separate per container`, { hint: 'set it on the host' });
   if (!has(namespace)) throw fail('ERR_DENIED', `sysctl ${key}: the container shares the host's ${namespace} namespace`, { hint: `give it a ${namespace} namespace of its own` });

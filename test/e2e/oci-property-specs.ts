@@ -143,6 +143,7 @@ export function chosenConfigs(source: string): Record<string, Config> {
     'read-only and all below it': change((c) => c.mounts.push({ destination: '/bound', type: 'bind', source: `${source}/tree`, options: ['rbind', 'rprivate', 'rro', 'rnosuid'] })),
     'read-only, not below it': change((c) => c.mounts.push({ destination: '/bound', type: 'bind', source: `${source}/tree`, options: ['rbind', 'rprivate', 'ro'] })),
     'a tmpfs with what the image has': change((c) => c.mounts.push({ destination: '/full', type: 'tmpfs', source: 'tmpfs', options: ['tmpcopyup', 'ro'] })),
+    'the host\'s network and ipc by their paths': change((c) => { c.linux['namespaces'] = [...['pid', 'uts', 'mount'].map((type) => ({ type })), { type: 'network', path: '/proc/1/ns/net' }, { type: 'ipc', path: '/proc/1/ns/ipc' }]; }),
     'a read-only root': change((c) => { c.root['readonly'] = true; }),
   };
 }
