@@ -48,7 +48,7 @@ const idmaps: Readonly<Record<string, 'own' | 'recursive'>> = { idmap: 'own', ri
 /** All that are understood; those that only a filesystem knows are not among them. */
 export const mountOptionNames = (): string[] => {
   const recursive = Object.keys(attributes).map((name) => `r${name}`);
-  return [...Object.keys(attributes), ...recursive, ...Object.keys(propagations).flatMap((name) => [name, `r${name}`]), ...ignored, ...Object.keys(idmaps), 'bind', 'rbind', 'tmpcopyup'].sort((a, b) => (a < b ? -1 : 1));
+  return [...Object.keys(attributes), ...recursive, ...Object.keys(propagations).flatMap((name) => [name, `r${name}`]), ...ignored, ...superblock, ...Object.keys(idmaps), 'bind', 'rbind', 'remount', 'tmpcopyup'].sort((a, b) => (a < b ? -1 : 1));
 };
 
 /**

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { busyboxRootfs } from '../helpers/busybox.ts';
+import { removeParent } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
 
 const program = join(import.meta.dirname, '..', '..', 'bin', 'engine-oci');
@@ -22,6 +23,7 @@ describe.skipIf(missing !== undefined)(`bundles${missing ? ` (skipped: ${missing
   afterAll(async () => {
     expect(readdirSync(join(folder, 'state')).flatMap((name) => (name.startsWith('.') ? readdirSync(join(folder, 'state', name)) : [name]))).toEqual([]);
     rmSync(folder, { recursive: true });
+    for (let i = 1; i <= counter; i++) await removeParent(`bundle-${process.pid}-${i}`);
     expect(await engine.close()).toEqual([]);
   });
 

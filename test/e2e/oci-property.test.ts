@@ -8,6 +8,7 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { removeParent } from '../helpers/cgroup.ts';
 import { TestEngine } from '../helpers/engine.ts';
 import { which } from '../helpers/peers.ts';
 import { chosenConfigs, random, randomConfig, type Config } from './oci-property-specs.ts';
@@ -134,6 +135,7 @@ describe.skipIf(missing !== undefined)(`a config.json means the same to engine-o
     const code = await new Promise<number>((resolve) => child.once('close', (status) => resolve(status ?? 255)));
     clearTimeout(timer);
     rmSync(path, { recursive: true });
+    await removeParent(id);
     return { code, stderr, lines: normalised(stdout, config, id, path) };
   }
   async function compare(config: Config, name: string): Promise<void> {
