@@ -2,7 +2,7 @@ import { existsSync, openSync, closeSync, readFileSync, writeFileSync } from 'no
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hasBusybox, OciRuntime, runc } from '../helpers/oci.ts';
+import { hasBusybox, hasScript, OciRuntime, runc } from '../helpers/oci.ts';
 import { until } from '../helpers/wait.ts';
 
 /** Phrases of runc that ours must have in it; the rest of our words says more. */
@@ -96,6 +96,18 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
     await oci.ok('create', '--console-socket', path, '-b', oci.bundle((spec) => (spec.process.terminal = true), ['tty']), 'terminal');
     await oci.ok('delete', '--force', 'terminal');
     server.close();
+  });
+
+  it.skipIf(!hasScript)('relays the terminal of whoever waits', async () => {
+    const looks = 'tty; stty size; read a; echo got $a; exit';
+    const bundle = oci.bundle((spec) => {
+      spec.process.terminal = true;
+      spec.process.args = ['sh', '-c', `${looks} 9`];
+    });
+    expect(await oci.terminal(['run', '-b', bundle, 'looks'], 'hello\n')).toMatch(/^\/dev\/pts\/0\r\n24 80\r\nhello\r\ngot hello\r\ncode 9\r\n$/);
+    await oci.ok('run', '-d', '-b', oci.bundle(undefined, ['sleep', '1000']), 'looks');
+    expect(await oci.terminal(['exec', '--tty', 'looks', 'sh', '-c', `${looks} 8`], 'hello\n')).toMatch(/24 80\r\nhello\r\ngot hello\r\ncode 8\r\n$/);
+    await oci.ok('delete', '-f', 'looks');
   });
 
   it('makes one container of many attempts at once', async () => {

@@ -11,6 +11,7 @@ import { patience, until } from './wait.ts';
 const binary = join(import.meta.dirname, '..', '..', 'bin', 'engine-oci');
 const busybox = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path));
 export const hasBusybox = busybox !== undefined;
+export const hasScript = existsSync('/usr/bin/script');
 /** A real runc to compare with. */
 export const runc = ['/usr/sbin/runc', '/usr/bin/runc', '/usr/local/sbin/runc'].find((path) => existsSync(path));
 
@@ -81,6 +82,18 @@ export class OciRuntime {
     const timer = setTimeout(() => child.kill('SIGKILL'), (options.deadline ?? 60_000) * patience);
     const said = await answer.finally(() => clearTimeout(timer));
     if (said.code === null) throw new Error(`${args.join(' ')} took too long: ${said.stderr}`);
+    return said;
+  }
+  /** On a terminal of 24 x 80, with `input` typed when the size has been told; what is on it in the end, and the exit code. */
+  async terminal(args: readonly string[], input: string): Promise<string> {
+    const words = [this.#program, '--root', this.root, ...args].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(' ');
+    const child = spawn('script', ['-qec', `stty rows 24 cols 80; ${words}; echo code $?`, '/dev/null'], { cwd: this.folder, env: { ...this.engine.env, TERM: 'xterm' }, stdio: 'pipe' });
+    let said = '';
+    child.stdout.on('data', (data: Buffer) => (said += data.toString()));
+    const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    await until(() => `the size of the terminal: ${JSON.stringify(said)}`, () => said.includes('24 80') || child.exitCode !== null);
+    child.stdin.write(input);
+    await ended;
     return said;
   }
   async ok(...args: string[]): Promise<string> {
