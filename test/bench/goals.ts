@@ -44,6 +44,12 @@ export function goals(outcomes: readonly Outcome[]): Goal[] {
     const by = row('ports', name)?.by;
     return ratio(by?.at(-1)?.[1], by?.[0]?.[1]);
   };
+  const cycle = (name: string): number | undefined => row('oci-cycle', name)?.answered?.p50;
+  const below = (name: string): number | undefined => row('oci-docker', name)?.answered?.p50;
+  const saved = (): number | undefined => {
+    const [runc, ours, cost] = [below('runc'), below('engine-oci'), cycle('runc')];
+    return runc === undefined || ours === undefined || cost === undefined ? undefined : (runc - ours) / cost;
+  };
   return [
     atMost('unpooled takes at most 0.6 of `crun run` on a bare bundle', ratio(idle(names.unpooled), idle('crun')), 0.6),
     atMost('pooled takes at most 0.35 of it', ratio(idle(names.pooled), idle('crun')), 0.35),
@@ -73,6 +79,9 @@ export function goals(outcomes: readonly Outcome[]): Goal[] {
     atMost('with a port, unpooled: beside 500 published ports at most 1.1 times as long as beside one', ports(names.unpooled), 1.1),
     atMost('with a port, pooled: the same', ports(names.pooled), 1.1),
     atMost('the rules of 400 containers are back in less than 1,000 ms', row('restore', 'engine, 400 containers with a published port')?.took, 1000, 0),
+    atMost('engine-oci, resident: create, start and delete take at most 0.6 of crun\'s time', ratio(cycle('engine-oci'), cycle('crun')), 0.6),
+    atMost('and at most 0.2 of runc\'s', ratio(cycle('engine-oci'), cycle('runc')), 0.2),
+    atLeast('`docker run` with engine-oci below it is faster than with runc by at least 0.8 of what runc takes for the three', saved(), 0.8, 2),
   ];
 }
 

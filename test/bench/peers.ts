@@ -160,7 +160,8 @@ export class RuntimeContestant implements Contestant {
   }
 }
 
-function makeBundle(bundle: string, runtime: string, network: 'none' | 'host', args: readonly string[]): void {
+/** busybox with a config.json as `runtime` writes it. */
+export function makeBundle(bundle: string, runtime: string, network: 'none' | 'host', args: readonly string[]): void {
   mkdirSync(join(bundle, 'rootfs'), { recursive: true });
   busyboxRootfs(join(bundle, 'rootfs'));
   execFileSync(runtime, ['spec'], { cwd: bundle });

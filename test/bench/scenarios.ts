@@ -7,6 +7,7 @@ import { memoryOf, quietMemory, residentMemory } from './memory.ts';
 import { median, takeTurns, type Turn } from './measure.ts';
 import { inNamespace } from './namespace.ts';
 import { networkScenarios } from './network.ts';
+import { below, cycle } from './oci.ts';
 import { latencyRow, rateRow, type Outcome, type Row } from './outcome.ts';
 import { type Contestant, type Network } from './peers.ts';
 
@@ -150,6 +151,6 @@ const load: Scenario = {
 };
 
 /** In this order: `memory` comes when the engines have made many starts. */
-export const scenarios: readonly Scenario[] = [idle('none'), idle('host'), rush('rush-none', 'none', 1), rush('rush-host', 'host', 1), rush('eight', 'none', 8), mounts, bridge, many, load, memory];
+export const scenarios: readonly Scenario[] = [idle('none'), idle('host'), rush('rush-none', 'none', 1), rush('rush-host', 'host', 1), rush('eight', 'none', 8), cycle, below, mounts, bridge, many, load, memory];
 /** Only inside `bridge`, and `idle-none` once more. */
 export const inner: readonly Scenario[] = [idle('none'), idle('bridge'), rush('eight-bridge', 'bridge', 8), ...networkScenarios];

@@ -105,7 +105,8 @@ export class CallerMachine {
   async leftovers(): Promise<string[]> {
     let left: string[] = [];
     await until('leftovers to go', async () => (left = await this.#left()).length === 0, 8000).catch(() => {});
-    return left;
+    // each is in a dozen hierarchies
+    return left.length > 12 ? [...left.slice(0, 12), `and ${left.length - 12} more`] : left;
   }
   async #left(): Promise<string[]> {
     const marks = [...this.#ids];

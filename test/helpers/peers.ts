@@ -37,7 +37,12 @@ export class Dockerd {
   readonly socket = join(this.folder, 'docker.sock');
   #containerd: ChildProcess | undefined;
   #daemon: ChildProcess | undefined;
+  readonly #variables: Readonly<Record<string, string>>;
 
+  /** `variables`: of the daemons, and so of the runtimes that they start. */
+  constructor(variables: Readonly<Record<string, string>> = {}) {
+    this.#variables = variables;
+  }
   async start(...flags: string[]): Promise<this> {
     // one that dockerd starts itself it waits for fifteen seconds only; its state lies where that one's would
     const address = join(this.folder, 'containerd.sock');
@@ -54,7 +59,7 @@ export class Dockerd {
   }
   #spawn(program: string, args: readonly string[]): ChildProcess {
     const log = openSync(join(this.folder, `${program}.log`), 'a');
-    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, DOCKER_RAMDISK: '1' }, detached: true }); // Ctrl-C is for us: we end it
+    const daemon = spawn(program, args, { stdio: ['ignore', log, log], env: { ...process.env, ...this.#variables, DOCKER_RAMDISK: '1' }, detached: true }); // Ctrl-C is for us: we end it
     closeSync(log);
     return daemon;
   }

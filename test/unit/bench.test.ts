@@ -47,6 +47,15 @@ describe('the numbers of the bench', () => {
     for (const line of ['| container to container | 19.0 | 96.0 % | 120.0 % |', '| engine | 6.00 | 6.00 | 9.00 | 1.50 |', '| engine, 400 containers with a published port | 300 |']) expect(text).toContain(line);
   });
 
+  it('of runtimes below others have goals', () => {
+    const cycle: Outcome = { scenario: 'oci-cycle', kind: 'latency', title: 'cycle', rows: [row('engine-oci', 6), row('crun', 12), row('runc', 40)] };
+    const docker: Outcome = { scenario: 'oci-docker', kind: 'latency', title: 'docker', rows: [row('engine-oci', 200), row('runc', 220)] };
+    const found = new Map(goals([cycle, docker]).map((goal) => [goal.text, goal]));
+    expect(found.get("engine-oci, resident: create, start and delete take at most 0.6 of crun's time")).toMatchObject({ met: true, found: '0.50' });
+    expect(found.get("and at most 0.2 of runc's")).toMatchObject({ met: true, found: '0.15' });
+    expect(found.get('`docker run` with engine-oci below it is faster than with runc by at least 0.8 of what runc takes for the three')).toMatchObject({ met: false, found: '0.50' });
+  });
+
   it('become a page and a table for terminals', () => {
     const text = markdown(report);
     expect(text).toContain('| engine | 5.00 | 10.0 | 6.00 | 11.0 | 0.60 | 1.00 | 10.0 | 10 |');
