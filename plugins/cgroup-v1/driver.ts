@@ -12,6 +12,8 @@ import { updateEffects } from './update.ts';
 
 const O_WRONLY = 1;
 const O_CLOEXEC = 0o2000000;
+/** The parent of a group, '' at the top. */
+const above = (group: string): string => (posix.dirname(group) === '.' ? '' : posix.dirname(group));
 
 /**
  * Probe: root and the devices controller on a writable v1 hierarchy. `machine.mounts` is read once, when the driver is made.
@@ -24,7 +26,9 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   // the one whose undo runs first and kills: the freezer keeps a fork bomb still meanwhile
   const killer = hierarchyOf(v1, 'freezer') ?? hierarchyOf(v1, 'pids') ?? v1[0];
   const nameOf = (run: string): string => `${instance}-${run}`;
-  const folderOf = (hierarchy: Hierarchy, run: string, parent: string): string => posix.join(hierarchy.target, parent, nameOf(run));
+  /** The group of a run, below a hierarchy: the path itself, or one of our own in it. */
+  const groupOf = ({ run, path, exact = false }: GroupRef): string => (exact && path && parentOf(path) !== '' ? parentOf(path) : posix.join(parentOf(path), nameOf(run)));
+  const folderOf = (hierarchy: Hierarchy, group: string): string => posix.join(hierarchy.target, group);
 
   /**
    * Hierarchies that a group has a folder in, the killing one last. The unified one only when it must limit something: joining it costs
@@ -75,24 +79,24 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     return steps;
   }
 
-  function limitSteps(request: GroupRequest, run: string, parent: string): Step[] {
+  function limitSteps(request: GroupRequest, group: string): Step[] {
     const cpuset = hierarchyOf(v1, 'cpuset');
     const hugetlb = hierarchyOf(hierarchies, 'hugetlb');
     const limits = compileLimits(request.resources, {
-      ...(cpuset ? { cpuset: inheritedCpuset(cpuset.target, parent) } : {}),
+      ...(cpuset ? { cpuset: inheritedCpuset(cpuset.target, above(group)) } : {}),
       ...(hugetlb ? { hugetlb: hugetlb.version } : {}),
     });
     const gone = { none: 'goes with its group' };
     const steps = limits.map(({ controller, file, value }): Step => {
       const hierarchy = hierarchyOf(hierarchies, controller);
       if (!hierarchy) throw fail('ERR_FEATURE_MISSING', `cgroup controller ${controller} is not mounted`, { path: controller });
-      return step('shim.limits', op.writeFile({ path: posix.join(folderOf(hierarchy, run, parent), file), data: Buffer.from(value) }), gone);
+      return step('shim.limits', op.writeFile({ path: posix.join(folderOf(hierarchy, group), file), data: Buffer.from(value) }), gone);
     });
-    return [...steps, ...deviceSteps(request, run, parent)];
+    return [...steps, ...deviceSteps(request, group)];
   }
 
   /** Rules in their order; a run of the same kind goes through one open file. */
-  function deviceSteps(request: GroupRequest, run: string, parent: string): Step[] {
+  function deviceSteps(request: GroupRequest, group: string): Step[] {
     const hierarchy = hierarchyOf(v1, 'devices');
     if (!hierarchy) return [];
     const steps: Step[] = [];
@@ -106,7 +110,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       const register = `cgroup-v1.devices.${name}`;
       if (open !== register) {
         close();
-        steps.push(step('shim.limits', op.open({ path: posix.join(folderOf(hierarchy, run, parent), `devices.${name}`), flags: O_WRONLY | O_CLOEXEC, out: register })));
+        steps.push(step('shim.limits', op.open({ path: posix.join(folderOf(hierarchy, group), `devices.${name}`), flags: O_WRONLY | O_CLOEXEC, out: register })));
         open = register;
       }
       steps.push(step('shim.limits', op.writeFd({ fd: register, data: Buffer.from(formatDeviceRule(rule)) })));
@@ -116,12 +120,12 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   }
 
   /** Opened by the shim, written by init itself: attaching another process costs a grace period, oneself nothing. */
-  function joinSteps(request: GroupRequest, run: string, parent: string): Step[] {
+  function joinSteps(request: GroupRequest, group: string): Step[] {
     const slot = request.join === 'stage' ? 'stage.cgroup' : 'init.cgroup';
     // the killing hierarchy first: whoever is in any of them is in that one
     const order = [...chosen(request)].reverse();
     const name = (hierarchy: Hierarchy): string => `cgroup-v1.tasks.${hierarchies.indexOf(hierarchy)}`;
-    const file = (hierarchy: Hierarchy): string => posix.join(folderOf(hierarchy, run, parent), hierarchy.version === 1 ? 'tasks' : 'cgroup.procs');
+    const file = (hierarchy: Hierarchy): string => posix.join(folderOf(hierarchy, group), hierarchy.version === 1 ? 'tasks' : 'cgroup.procs');
     return [
       ...order.map((hierarchy) => step('shim.limits', op.open({ path: file(hierarchy), flags: O_WRONLY | O_CLOEXEC, out: name(hierarchy) }))),
       ...order.map((hierarchy) => step(slot, op.writeFd({ fd: name(hierarchy), data: Buffer.from('0') }))),
@@ -133,7 +137,6 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   const groupsIn = (hierarchy: Hierarchy): ReadonlyMap<string, string> => findGroups(hierarchy.target, { prefix: nameOf(''), depth: LIST_DEPTH });
 
   const freezer = hierarchyOf(v1, 'freezer');
-  const below = ({ run, path }: GroupRef): string => posix.join(parentOf(path), nameOf(run));
 
   return {
     name: 'v1',
@@ -145,12 +148,14 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
     planGroup(request: GroupRequest, run: RunContext) {
       refuseUnhonoured(request.resources, resources);
-      const parent = parentOf(request.path);
+      const { path, exact = false } = request;
+      const group = groupOf({ run: run.run, exact, ...(path === undefined ? {} : { path }) });
       const folders = chosen(request).flatMap((hierarchy) => {
-        const path = folderOf(hierarchy, run.run, parent);
-        return [...parentSteps(hierarchy, parent), step('shim.cgroup', op.mkdir({ path, mode: 0o755 }), undoOf(hierarchy, path))];
+        const folder = folderOf(hierarchy, group);
+        // whoever names the group itself may have made it
+        return [...parentSteps(hierarchy, above(group)), step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: exact }), undoOf(hierarchy, folder))];
       });
-      return [...folders, ...limitSteps(request, run.run, parent), ...joinSteps(request, run.run, parent)];
+      return [...folders, ...limitSteps(request, group), ...joinSteps(request, group)];
     },
 
     mounts(request) {
@@ -162,11 +167,11 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       return [top, ...shown.map((hierarchy) => ({ destination: `/sys/fs/cgroup/${hierarchy.folder}`, ...(request.ownNamespace ? own(hierarchy) : bound(hierarchy)) }))];
     },
 
-    stats: (group): GroupStats => readStats(v1, below(group)),
-    ...(freezer ? { freeze: (group: GroupRef, frozen: boolean) => freezeEffects(posix.join(freezer.target, below(group)), frozen), isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, below(group))) } : {}),
+    stats: (group): GroupStats => readStats(v1, groupOf(group)),
+    ...(freezer ? { freeze: (group: GroupRef, frozen: boolean) => freezeEffects(posix.join(freezer.target, groupOf(group)), frozen), isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, groupOf(group))) } : {}),
     update: (group, changes) => {
       refuseUnhonoured(changes, resources);
-      return updateEffects(hierarchies, below(group), changes);
+      return updateEffects(hierarchies, groupOf(group), changes);
     },
 
     list: () => [...new Set(v1.flatMap((hierarchy) => [...groupsIn(hierarchy).keys()]))].sort(),
@@ -174,7 +179,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     removeGroup(run, path): readonly Effect[] {
       const ordered = [...v1].sort((a, b) => Number(b === killer) - Number(a === killer));
       const all = [...ordered, ...hierarchies.filter(({ version, writable }) => version === 2 && writable)];
-      const found = all.map((hierarchy) => (path === undefined ? (groupsIn(hierarchy).get(run) ?? folderOf(hierarchy, run, '')) : folderOf(hierarchy, run, parentOf(path))));
+      const found = all.map((hierarchy) => (path === undefined ? (groupsIn(hierarchy).get(run) ?? folderOf(hierarchy, nameOf(run))) : folderOf(hierarchy, groupOf({ run, path }))));
       return removeEffects(found);
     },
   };
