@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
+import { type GroupRef } from '@engine/core/contracts/cgroup';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 
 const CLONE_NEWCGROUP = 0x2000000n;
@@ -20,6 +21,31 @@ export function parentOf(path: string | undefined): string {
   const parts = path.split('/').filter(Boolean);
   if (parts.some((part) => part === '.' || part === '..')) throw fail('ERR_INVALID_VALUE', `cgroup parent ${path}: not a clean path`, { path });
   return parts.join('/');
+}
+
+/** Where a group lies below a hierarchy: the folder above it ('' is the top) and its own name. */
+export interface GroupPlace { readonly parent: string; readonly name: string }
+/** `name`: of a group that is not `exact`. Errors: those of parentOf; ERR_INVALID_VALUE for a whole hierarchy as a group. */
+export function placeOf({ path, exact }: Pick<GroupRef, 'path' | 'exact'>, name: string): GroupPlace {
+  if (!exact || !path) return { parent: parentOf(path), name };
+  const whole = parentOf(path);
+  if (whole === '') throw fail('ERR_INVALID_VALUE', `cgroupsPath ${path}: the root of the hierarchy cannot be a container's group`, { path });
+  const at = whole.lastIndexOf('/');
+  return { parent: whole.slice(0, Math.max(at, 0)), name: whole.slice(at + 1) };
+}
+
+/** Is anybody in `folder`, or in a group below it? */
+function isPeopled(read: (path: string) => string | undefined, folder: string): boolean {
+  const procs = read(posix.join(folder, 'cgroup.procs'));
+  if (procs === undefined) return false;
+  return procs.trim() !== '' || childrenOf(folder).some((child) => isPeopled(read, child));
+}
+/**
+ * A group that a bundle names and that is there already: its undo kills whoever is in it, who must then be the container's own. Errors: ERR_IN_USE.
+ */
+export function refusePeopled(read: (path: string) => string | undefined, folder: string): void {
+  if (!isPeopled(read, folder)) return;
+  throw fail('ERR_IN_USE', `container's cgroup is not empty: there are processes in ${folder}`, { path: folder, hint: 'linux.cgroupsPath must name a group of the container\'s own' });
 }
 
 /** Folders below one; none when it is gone meanwhile. */

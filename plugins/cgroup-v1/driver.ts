@@ -3,7 +3,7 @@ import { fail } from '@engine/core/errors';
 import { op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
-import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps, parentOf, removeEffects, REMOVE_DEADLINE } from '@engine/native/cgroups';
+import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps, placeOf, refusePeopled, removeEffects, REMOVE_DEADLINE } from '@engine/native/cgroups';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { deviceRules, formatDeviceRule } from './devices.ts';
 import { compileLimits, honoured, refuseUnhonoured } from './limits.ts';
@@ -27,7 +27,10 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   const killer = hierarchyOf(v1, 'freezer') ?? hierarchyOf(v1, 'pids') ?? v1[0];
   const nameOf = (run: string): string => `${instance}-${run}`;
   /** The group of a run, below a hierarchy: the path itself, or one of our own in it. */
-  const groupOf = ({ run, path, exact = false }: GroupRef): string => (exact && path && parentOf(path) !== '' ? parentOf(path) : posix.join(parentOf(path), nameOf(run)));
+  const groupOf = ({ run, ...group }: GroupRef): string => {
+    const { parent, name } = placeOf(group, nameOf(run));
+    return posix.join(parent, name);
+  };
   const folderOf = (hierarchy: Hierarchy, group: string): string => posix.join(hierarchy.target, group);
 
   /**
@@ -152,7 +155,8 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       const group = groupOf({ run: run.run, exact, ...(path === undefined ? {} : { path }) });
       const folders = chosen(request).flatMap((hierarchy) => {
         const folder = folderOf(hierarchy, group);
-        // whoever names the group itself may have made it
+        // whoever names the group itself may have made it, but nobody else may live in it: the undo kills
+        if (exact) refusePeopled(machine.read, folder);
         return [...parentSteps(hierarchy, above(group)), step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: exact }), undoOf(hierarchy, folder))];
       });
       return [...folders, ...limitSteps(request, group), ...joinSteps(request, group)];

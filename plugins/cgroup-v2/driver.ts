@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import { op, step, type Effect, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { findGroups, freezeEffects, LIST_DEPTH, ownNamespaceSteps, parentOf, removeEffects } from '@engine/native/cgroups';
+import { findGroups, freezeEffects, LIST_DEPTH, ownNamespaceSteps, placeOf, refusePeopled, removeEffects, type GroupPlace } from '@engine/native/cgroups';
 import { bornInside, COUNTED, enableSteps, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
@@ -16,7 +16,8 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   const unified = findUnified(machine) ?? NO_HIERARCHY;
   const abilities: UnifiedAbilities = abilitiesOf(machine, unified);
   const nameOf = (run: string): string => `${instance}-${run}`;
-  const folderOf = ({ run, path }: GroupRef): string => posix.join(unified.target, parentOf(path), nameOf(run));
+  const folderAt = ({ parent, name }: GroupPlace): string => posix.join(unified.target, parent, name);
+  const folderOf = ({ run, ...group }: GroupRef): string => folderAt(placeOf(group, nameOf(run)));
 
   /** Parents that are missing, and in each the controllers that the group needs. They may serve others too, so that they stay. */
   function parentSteps(parent: string, needed: ReadonlySet<string>): Step[] {
@@ -47,12 +48,13 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     probe: (on: Machine): Probe => probe(on),
 
     planGroup(request: GroupRequest, run) {
-      const parent = parentOf(request.path);
-      const folder = folderOf({ run: run.run, ...(request.path === undefined ? {} : { path: request.path }) });
+      const place = placeOf(request, nameOf(run.run));
+      const folder = folderAt(place);
+      if (request.exact) refusePeopled(machine.read, folder);
       const needed = controllersOf(compileUnified(request.resources, abilities));
       return [
-        ...parentSteps(parent, needed),
-        step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }), undoOf(folder)),
+        ...parentSteps(place.parent, needed),
+        step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: request.exact ?? false }), undoOf(folder)),
         ...limitSteps(folder, request.resources, abilities, NAME),
         ...bornInside(folder, NAME),
         ...ownNamespaceSteps(request.ownNamespace),
