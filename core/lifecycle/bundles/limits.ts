@@ -35,7 +35,9 @@ export async function updateBundle(core: Core, { root, id }: BundleRef, resource
     requireInit(core, found, 'update');
     const { cgroup: { driver, choice }, ref } = await groupOf(core, found);
     const old = readSpec(found);
-    const asked = resources.devices ? { ...resources, devices: bundleDevices(resources.devices) } : resources;
+    const { devices, ...limits } = resources;
+    // containerd's CRI hands back all that the bundle had, devices too: those that stay as they are are no change
+    const asked = devices && JSON.stringify(devices) !== JSON.stringify(old.linux?.resources?.devices) ? { ...limits, devices: bundleDevices(devices) } : limits;
     const spec: Spec = { ...old, linux: { ...old.linux, resources: merged(old.linux?.resources, resources) } };
     await core.parts.hooks.call('update', { container: recordFrom(found, spec) });
     if (!driver.update) throw fail('ERR_FEATURE_MISSING', `cgroup driver ${driver.name} cannot change limits of a running container`, { operation: 'update', path: id, plugin: choice.plugin });
