@@ -13,6 +13,7 @@ import { createFreshness, programFiles } from './freshness.ts';
 import { READY_FD, startSuccessor } from './handover.ts';
 import { createInstances, type Instances } from './instances.ts';
 import { giveBackCode } from './memory.ts';
+import { isLastChild } from './parent.ts';
 import { signLock, takeListenFd, takeLock } from './place.ts';
 import { socketPlace } from './socket-place.ts';
 import { rebuild, sourceFolders } from './rebuild.ts';
@@ -26,6 +27,8 @@ const PATIENCE = 5000;
 const SETTLED = 2000;
 /** Least time between two attempts to hand over, ms. */
 const RETRY = 5000;
+/** Without a command for so long, an engined that is its parent's last child leaves, ms. A containerd shim, which is not kept by it, has ended by then. */
+const PARTING = 2000;
 /** Between two looks whether the keeper of what runs is there, ms. */
 const KEEPER = 5000;
 
@@ -139,6 +142,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   void roots.reopen();
   const timer = setInterval(() => void tick(), 1000);
   let trimmed = -1;
+  let quietly = false;
   let looked = 0;
   async function tick(): Promise<void> {
     if (wanted !== undefined) void handOver(wanted);
@@ -155,9 +159,12 @@ export async function engined(argv: readonly string[]): Promise<number> {
       await giveBackCode();
     }
     if (quiet > 60_000) await instances.sweep().catch((err: unknown) => log.warn({ err }, 'an engine could not be closed'));
-    if (quiet < idle || server.active > 0 || idle === 0) return;
+    if (server.active > 0) return;
+    const parted = taken?.inherited && quiet > PARTING && isLastChild();
+    if (!parted && (quiet < idle || idle === 0)) return;
     if (instances.open().some(({ engine }) => engine.system.needed().length > 0)) return;
-    stopped.resolve('idle');
+    quietly = true;
+    stopped.resolve(parted ? 'its parent may be waiting for its last child' : 'idle');
   }
 
   /** Names and rules of what runs must be there, whoever killed their process. */
@@ -180,7 +187,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   const successor = why === 'handed over';
   // whoever comes now finds no socket and starts another; those who are already in the queue are served
   if (!successor && socketIsOurs && inode(socket) === ours) unlinkOwn(socket, listener);
-  if (why === 'idle') await new Promise((resolve) => setTimeout(resolve, 50));
+  if (quietly) await new Promise((resolve) => setTimeout(resolve, 50));
   listener.close();
   // another one may begin while we finish
   closeSync(lock);
