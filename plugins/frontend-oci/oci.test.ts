@@ -179,6 +179,9 @@ describe('answers', () => {
     const flags = ['--memory', '10m', '--memory-swap', '-1', '--cpu-share', '5', '--cpu-quota', '-1', '--cpuset-cpus', '0-1', '--pids-limit', '7', '--blkio-weight', '100', '--cpu-rt-runtime', '0'];
     expect((await call(['update', ...flags, 'c1'])).calls).toMatchObject([{ verb: 'update', args: [{ id: 'c1' }, { memory: { limit: 10 << 20, swap: -1 }, cpu: { shares: 5, quota: -1, cpus: '0-1', realtimeRuntime: 0 }, pids: { limit: 7 }, blockIO: { weight: 100 } }] }]);
     expect((await call(['update', '-r', '-', 'c1'], {}, { input: '{"memory":{"limit":5}}' })).calls).toMatchObject([{ args: [{}, { memory: { limit: 5 } }] }]);
+    // Docker writes every field
+    const whole = { memory: { limit: 0, reservation: 0, swap: 0, kernel: 0, kernelTCP: 0, swappiness: 0 }, cpu: { shares: 7, quota: 0, period: 0, cpus: '', mems: '0' }, blockIO: { weight: 0 }, pids: { limit: 0 }, unified: { 'cpu.idle': '0' } };
+    expect((await call(['update', '-r', '-', 'c1'], {}, { input: JSON.stringify(whole) })).calls[0]?.args[1]).toEqual({ memory: { swappiness: 0 }, cpu: { shares: 7, mems: '0' }, blockIO: {}, pids: {}, unified: { 'cpu.idle': '0' } });
     expect(await call(['update', '-r', '-', 'c1'], {}, { input: '{' })).toMatchObject({ code: 1, calls: [] });
     expect(await call(['update', '-r', 'nope', 'c1'])).toMatchObject({ code: 1, stderr: expect.stringContaining('no such file or directory') });
     expect(await call(['update', '--l3-cache-schema', 'x', 'c1'])).toMatchObject({ code: 1, stderr: expect.stringContaining('--l3-cache-schema') });

@@ -94,10 +94,23 @@ async function readResources({ invocation }: CommandContext, file: string): Prom
   return value as LinuxResources;
 }
 
+/** Numbers of which 0, and texts of which '', mean "as it is": Docker writes every field of an update, `memory.kernel` too, whether it was asked for or not. */
+const UNSET: Readonly<Record<string, readonly string[]>> = {
+  memory: ['limit', 'reservation', 'swap', 'kernel', 'kernelTCP'], cpu: ['shares', 'quota', 'period', 'realtimeRuntime', 'realtimePeriod', 'cpus', 'mems'], blockIO: ['weight'], pids: ['limit'],
+};
+function withoutUnset(resources: LinuxResources): LinuxResources {
+  const kept = Object.entries(resources).map(([section, fields]: [string, unknown]) => {
+    const names = UNSET[section];
+    if (!names || typeof fields !== 'object' || fields === null) return [section, fields] as const;
+    return [section, Object.fromEntries(Object.entries(fields).filter(([name, value]) => !(names.includes(name) && (value === 0 || value === ''))))] as const;
+  });
+  return Object.fromEntries(kept) as LinuxResources;
+}
+
 export const updateCommand = command({
   name: 'update', usage: '<container-id>', summary: 'change the limits of a container', description: 'What is not named stays as it is.', flags: updateFlags, args: [1, 1],
   async run(context, flags, [id = '']) {
-    const resources = flags.resources ? await readResources(context, flags.resources) : resourcesOf(flags);
+    const resources = flags.resources ? withoutUnset(await readResources(context, flags.resources)) : resourcesOf(flags);
     await (await context.bundles()).update(context.ref(id), resources);
     return 0;
   },
