@@ -19,7 +19,7 @@ const LINK = 'link';
 /**
  * `linux.netDevices`: links of the host go into the container's net namespace, get their name there, the lasting addresses of global scope that they have now, and are
  * up. They come back by themselves: with the namespace the kernel gives physical ones back to the host, and ends virtual ones (config-linux.md, Network Devices).
- * Errors: ERR_INVALID_VALUE: a bad name, two of one name, no net namespace of its own; ERR_NO_SUCH_DEVICE is the kernel's, by name.
+ * Errors: ERR_INVALID_VALUE: a bad name, two of one name, no net namespace of its own; one that is not there is told when the plan runs, by the kernel.
  */
 export function planNetDevices(plan: PlanWriter, spec: Spec, rtnetlink: Pick<Rtnetlink, 'link' | 'addresses'>): void {
   const devices = Object.entries(spec.linux?.netDevices ?? {});
