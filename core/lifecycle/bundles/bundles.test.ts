@@ -117,6 +117,14 @@ describe('a container of a bundle', () => {
     expect(world.left()).toEqual(['one']);
   });
 
+  it('says that its id is taken when somebody quicker is in its group already', async () => {
+    const [failure, made] = [fail('ERR_IN_USE', 'the group has processes'), { folder: '' }];
+    const world = await start({ extra: (hooks) => (hooks.tapFor('late')('applyLimits', () => { if (made.folder) fs.mkdirSync(made.folder, { recursive: true }); throw failure; }), []) });
+    await expect(world.create('one')).rejects.toMatchObject({ code: 'ERR_IN_USE' });
+    made.folder = `${world.root}/one`;
+    await expect(world.create('one')).rejects.toMatchObject({ code: 'ERR_NAME_TAKEN' });
+  });
+
   it('is told of by the plugins: which hooks are called', async () => {
     const called: string[] = [];
     const hooks = ['request', 'create', 'configure', 'prepareRootfs', 'beforeStart', 'exec', 'pause', 'resume', 'update', 'stop', 'exited', 'postExitCleanup', 'remove', 'event'] as const;

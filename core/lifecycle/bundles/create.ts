@@ -64,6 +64,9 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
   const { consoleSize } = spec.process ?? {};
   const plan = await planRun(core, kept ? { ...record, plugins: kept } : record, context, {
     attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
+  }).catch((error: unknown) => {
+    // whoever was quicker with this id is already in the group
+    throw isFolder(folder) ? taken(id) : error;
   });
   await ensureSecurity(core, record, plan.spec);
   const plugins = plan.plugins ?? kept;
