@@ -144,7 +144,7 @@ describe.skipIf(!hasBusybox || runc === undefined)('engine-oci and runc', () => 
   let ours: OciRuntime;
   let theirs: OciRuntime;
   beforeAll(() => {
-    ours = new OciRuntime();
+    ours = new OciRuntime({ resident: 'auto' });
     theirs = new OciRuntime({ program: runc ?? '' });
   });
   afterAll(async () => expect([...(await ours.close()), ...(await theirs.close())]).toEqual([]));

@@ -2,11 +2,14 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DockerCaller } from '../helpers/callers-docker.ts';
 import { missingPeers } from '../helpers/peers.ts';
-import { until } from '../helpers/wait.ts';
+import { until as untilSoon } from '../helpers/wait.ts';
 
 const missing = missingPeers('docker', 'dockerd', 'containerd', 'containerd-shim-runc-v2', 'ip');
 if (missing.length > 0) console.error(`no swarm above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);
+
+/** Each look is a command of docker, and the swarm needs the processors as well. */
+const until = <T>(what: string, check: () => Promise<T>): Promise<NonNullable<T>> => untilSoon(what, check, 40_000, 50);
 
 let docker: DockerCaller;
 let overlay: string | undefined;
@@ -30,7 +33,7 @@ afterAll(async () => {
 /** Lines of what a task runs, as it is now: those that are to run and do. */
 const running = async (service: string): Promise<string[]> => (await docker.ok('service', 'ps', '--no-trunc', '-f', 'desired-state=running', '--format', '{{.ID}} {{.CurrentState}} {{.Error}}', service)).split('\n').filter((line) => / Running /.test(line));
 async function untilRunning(service: string, count: number): Promise<string[]> {
-  return until(`${count} tasks of ${service}`, async () => { const tasks = await running(service); return tasks.length === count ? tasks : undefined; }, 40_000);
+  return until(`${count} tasks of ${service}`, async () => { const tasks = await running(service); return tasks.length === count ? tasks : undefined; });
 }
 /** Containers of a service's tasks, and nothing else, as they run now. */
 const containers = async (service: string): Promise<string[]> => {
@@ -39,7 +42,7 @@ const containers = async (service: string): Promise<string[]> => {
   return ids;
 };
 const script = (text: string): string[] => ['busybox', 'sh', '-c', `trap "exit 0" TERM; ${text}; while :; do sleep 0.05; done`];
-const create = (service: string, flags: readonly string[], command: readonly string[]): Promise<string> => docker.ok('service', 'create', '-q', '--detach', '--no-resolve-image', '--name', service, ...flags, ...command);
+const create = (service: string, flags: readonly string[], command: readonly string[]): Promise<string> => docker.ok('service', 'create', '-q', '--detach', '--no-resolve-image', '--stop-grace-period', '1s', '--name', service, ...flags, ...command);
 
 run('a swarm of one node', () => {
   it('runs services by our runtime, scales them, updates them one task after the other', async () => {
@@ -55,7 +58,7 @@ run('a swarm of one node', () => {
     await until('two of them to go', async () => (await containers('web')).length === 2);
     const before = await containers('web');
     await docker.ok('service', 'update', '-q', '-d', '--no-resolve-image', '--env-add', 'V=2', '--update-parallelism', '1', 'web');
-    await until('the update', async () => (await docker.ok('service', 'inspect', '-f', '{{.UpdateStatus.State}}', 'web')) === 'completed', 40_000);
+    await until('the update', async () => (await docker.ok('service', 'inspect', '-f', '{{.UpdateStatus.State}}', 'web')) === 'completed');
     const after = await containers('web');
     expect(after).toHaveLength(2);
     expect(after.filter((id) => before.includes(id))).toEqual([]);
@@ -65,16 +68,16 @@ run('a swarm of one node', () => {
   it('starts another task for one that dies', async () => {
     const [id = ''] = await containers('web');
     process.kill(Number(await docker.inspect(id, '{{.State.Pid}}')), 'SIGKILL');
-    await until('another in its place', async () => { const now = await containers('web'); return now.length === 2 && !now.includes(id); }, 40_000);
+    await until('another in its place', async () => { const now = await containers('web'); return now.length === 2 && !now.includes(id); });
   });
   it('drains its node, and takes it back', async () => {
     const node = await docker.ok('node', 'ls', '-q');
     await docker.ok('node', 'update', '--availability', 'drain', node);
-    await until('its containers to end', async () => (await containers('web')).length === 0, 40_000);
+    await until('its containers to end', async () => (await containers('web')).length === 0);
     await docker.ok('node', 'update', '--availability', 'active', node);
     await untilRunning('web', 2);
     await docker.ok('service', 'rm', 'web');
-    await until('its containers to go', async () => (await docker.ok('ps', '-aq', '-f', 'label=com.docker.swarm.service.name=web')) === '', 40_000);
+    await until('its containers to go', async () => (await docker.ok('ps', '-aq', '-f', 'label=com.docker.swarm.service.name=web')) === '');
   });
   it('secrets and configs are mounted', async () => {
     const secret = docker.machine.write('secret', 'hidden\n');
@@ -85,7 +88,7 @@ run('a swarm of one node', () => {
     const [id = ''] = await containers('holder');
     expect(await docker.ok('exec', id, 'sh', '-c', 'cat /run/secrets/word /etc/settings; id -u; grep CapBnd /proc/self/status')).toMatch(/^hidden\nhidden\n1000\nCapBnd:\s+0+$/);
     await docker.ok('service', 'rm', 'holder');
-    await until('its containers to go', async () => (await docker.ok('ps', '-aq', '-f', 'label=com.docker.swarm.service.name=holder')) === '', 40_000);
+    await until('its containers to go', async () => (await docker.ok('ps', '-aq', '-f', 'label=com.docker.swarm.service.name=holder')) === '');
     await docker.ok('secret', 'rm', 'word');
     await docker.ok('config', 'rm', 'settings');
   });
@@ -100,6 +103,6 @@ run('a swarm of one node', () => {
     await containers('server');
     expect(await until('an answer', async () => (await docker.run(['exec', id, 'nc', '-w', '2', 'server', '99'])).stdout)).toBe('served\n');
     await docker.ok('service', 'rm', 'server', 'client');
-    await until('its containers to go', async () => (await docker.ok('ps', '-aq')) === '', 40_000);
+    await until('its containers to go', async () => (await docker.ok('ps', '-aq')) === '');
   });
 });

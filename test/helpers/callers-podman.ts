@@ -1,4 +1,4 @@
-import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { busyboxTar } from './busybox.ts';
 import { CallerMachine, example, ours, removeCgroups, runtime, type MachineOptions } from './callers.ts';
 import { type Result, type Running, type RunOptions } from './engine.ts';
@@ -72,14 +72,6 @@ export class PodmanCaller {
     const left = await this.machine.close();
     // in hierarchies that it doesn't know of, podman leaves the groups of its pods
     for (const pod of this.#pods) removeCgroups(pod);
-    // kept by the CNI library itself, whatever roots podman is given
-    for (const folder of ['/var/lib/cni/results', '/var/lib/cni']) {
-      try {
-        rmdirSync(folder);
-      } catch {
-        // others use it, or it was never made
-      }
-    }
     return left;
   }
 }

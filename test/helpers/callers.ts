@@ -45,8 +45,16 @@ export class CallerMachine {
   static async make(options: MachineOptions = {}): Promise<CallerMachine> {
     // with resolvers it has a mount namespace too: whatever a daemon leaves mounted goes with it
     const machine = new CallerMachine(await makeWorld({ resolvers: ['127.0.0.1'] }), options);
+    await machine.#hide('/run/containerd', '/var/lib/docker', '/var/lib/cni');
     if (ours) await machine.engine.ok('version');
     return machine;
+  }
+  /** Folders that callers use whatever roots they are given: empty ones on this machine, which go with it. What they are mounted on stays: others may have mounted there as well. */
+  async #hide(...folders: string[]): Promise<void> {
+    for (const folder of folders) {
+      mkdirSync(folder, { recursive: true });
+      await this.ok(['mount', '-t', 'tmpfs', '-o', 'mode=755', 'callers', folder]);
+    }
   }
   get env(): Record<string, string> {
     return { ...process.env, ...this.engine.env, HOME: this.folder, DOCKER_RAMDISK: '1' } as Record<string, string>;
