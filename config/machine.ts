@@ -60,7 +60,8 @@ export function readMachine(folders: { readonly root: string; readonly runRoot: 
 
 function readText(path: string): string | undefined {
   try {
-    return readFileSync(path, 'utf8');
+    // an exception costs more than another look, and much that is asked for is not there
+    return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
   } catch {
     return undefined;
   }

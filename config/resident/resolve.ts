@@ -33,9 +33,10 @@ interface Look {
 
 const statOf = ({ path, kind }: Look): BigIntStats | undefined => {
   try {
-    return (kind === 'link' || kind === 'owner' ? lstatSync : statSync)(path, { bigint: true });
+    // not there is an answer too
+    return (kind === 'link' || kind === 'owner' ? lstatSync : statSync)(path, { bigint: true, throwIfNoEntry: false });
   } catch {
-    return undefined; // not there is an answer too
+    return undefined;
   }
 };
 function signature(looks: readonly Look[]): string {

@@ -51,6 +51,8 @@ export interface CallerStreams {
   readonly spawner: Spawner;
   /** Unix socket that gets the master of the terminal; absent with a terminal: the spawner relays it. */
   readonly consoleSocket?: string;
+  /** Nobody stays who could relay a terminal: one without a socket is refused. */
+  readonly detached?: boolean;
   /** So many fds of the caller from 3 on are the program's. */
   readonly preserveFds: number;
   onWarning?(text: string): void;

@@ -37,6 +37,8 @@ export interface Hooks {
   call<H extends Exclude<HookName, WaterfallName>>(hook: H, value: HookValues[H], ...base: BaseArgument<H>): Promise<readonly TapFailure[]>;
   /** Call a waterfall hook: the last value, deep-frozen, and who asked for what in it. */
   callWaterfall<H extends WaterfallName>(hook: H, value: HookValues[H], ...base: BaseArgument<H>): Promise<{ readonly value: HookValues[H]; readonly asked: Asked }>;
+  /** A copy that needs no other when hooks are called with it, or with something that it is part of. */
+  frozen<T>(value: T): T;
   /** No taps from now on. Errors: ERR_HOOK_UNKNOWN when a `before` names a tap that never came. */
   seal(): void;
   /** Names of the taps in the order they are called, and their plugins. */
@@ -262,6 +264,7 @@ export function createHooks({ log, defaultDeadline = 10_000 }: HooksOptions): Ho
       const last = await (end ? done.finally(end) : done);
       return { value: last as typeof value, asked: call.asked };
     },
+    frozen: (value) => frozenCopy(value, known),
     seal() {
       refuseWaiting();
       sealed = true;

@@ -121,7 +121,8 @@ export interface RunPlan {
 /** From a container's record to the plan of its next run. Reads only. */
 export async function planRun(core: Core, record: ContainerRecord, run: RunContext, streams: PlanOptions): Promise<RunPlan> {
   const { hooks } = core.parts;
-  await reachSources(record.request);
+  // the config.json of one that is handed over has just been read
+  if (!streams.handOver) await reachSources(record.request);
   core.phase?.('drivers');
   const drivers = await driversOf(core.registry, record);
   core.phase?.('plan');

@@ -17,8 +17,8 @@ export interface Native {
   spawnShim(request: SpawnShim): ShimConnection;
   /** Connect to a running shim's socket. Rejects with ERR_SHIM_GONE when nobody listens. */
   connectShim(socketPath: string): Promise<ShimConnection>;
-  /** Field 22 of /proc/PID/stat, undefined when there is no such process. */
-  processStartTime(pid: number): bigint | undefined;
+  /** Field 22 of /proc/PID/stat, undefined when there is no such process; with `living` also when it has ended, and only waits for its parent to ask how. */
+  processStartTime(pid: number, living?: boolean): bigint | undefined;
   /** Send a signal to the process that has this start time, by a pidfd: never to another. False: it has ended. Errors: ERR_NATIVE. */
   signalProcess(pid: number, startTime: bigint, signal: number): boolean;
   /** /proc/sys/kernel/random/boot_id */

@@ -1,10 +1,15 @@
 import { fail } from '../errors/index.ts';
 import { parts, slotNumber, type Part } from './slots.ts';
-import { MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, PLAN_MAGIC, PLAN_VERSION, type FieldType, type OperationEntry } from './table.ts';
+import { MAX_REGISTERS, NO_REGISTER, OP_FLAGS, operations, PLAN_MAGIC, PLAN_VERSION, type OperationEntry } from './table.ts';
 import { type Operation, type Origin, type Plan, type PlannedStep } from './types.ts';
 
 const HEAD = 6 * 4 + parts.length * 8;
-const table: Record<string, OperationEntry> = operations;
+/** The table as it is walked for every operation of every plan. */
+const table = new Map(Object.entries(operations as Record<string, OperationEntry>).map(([name, { code, fields }]) => [
+  name, { code, names: new Set(Object.keys(fields)), fields: Object.entries(fields).map(([field, type]) => ({ field, optional: type.endsWith('?'), kind: type.endsWith('?') ? type.slice(0, -1) : type })) },
+]));
+type Entry = NonNullable<ReturnType<typeof table.get>>;
+const flagBits = Object.entries(OP_FLAGS);
 
 /** A growing little-endian byte string. */
 class Writer {
@@ -70,9 +75,7 @@ function text(operation: Operation, field: string, value: unknown): Uint8Array {
   return Buffer.from(value, 'utf8');
 }
 
-function writeField(out: Writer, registers: Registers, operation: Operation, field: string, type: FieldType): void {
-  const optional = type.endsWith('?');
-  const kind = optional ? type.slice(0, -1) : type;
+function writeField(out: Writer, registers: Registers, operation: Operation, { field, optional, kind }: Entry['fields'][number]): void {
   const value = operation.args[field];
   if (value === undefined && !optional) throw wrong(operation, field, 'is missing');
   switch (kind) {
@@ -112,19 +115,19 @@ function writeField(out: Writer, registers: Registers, operation: Operation, fie
 }
 
 /** Every argument is one the table knows: a typing mistake in a plugin without types must not vanish. */
-function refuseUnknown(operation: Operation, entry: OperationEntry): void {
-  for (const name of Object.keys(operation.args)) if (!(name in entry.fields)) throw wrong(operation, name, 'is unknown');
+function refuseUnknown(operation: Operation, entry: Entry): void {
+  for (const name of Object.keys(operation.args)) if (!entry.names.has(name)) throw wrong(operation, name, 'is unknown');
 }
 
 function writeOperation(out: Writer, registers: Registers, step: PlannedStep, origin: number, index: number): void {
   const { operation } = step;
-  const entry = table[operation.name];
+  const entry = table.get(operation.name);
   if (!entry) throw fail('ERR_PLAN_INVALID', `unknown operation ${String(operation.name)}`);
   const slot = slotNumber.get(step.slot);
   if (slot === undefined) throw fail('ERR_PLAN_INVALID', `operation ${operation.name}: unknown slot ${step.slot}`);
   refuseUnknown(operation, entry);
   let flags = 0;
-  for (const [name, bit] of Object.entries(OP_FLAGS)) if (operation.flags?.[name as keyof typeof OP_FLAGS]) flags |= bit;
+  if (operation.flags) for (const [name, bit] of flagBits) if (operation.flags[name as keyof typeof OP_FLAGS]) flags |= bit;
   const start = out.length;
   out.u16(entry.code);
   out.u16(flags);
@@ -132,7 +135,7 @@ function writeOperation(out: Writer, registers: Registers, step: PlannedStep, or
   out.u16(origin);
   out.u32(0);
   out.u32(index);
-  for (const [field, type] of Object.entries(entry.fields)) writeField(out, registers, operation, field, type);
+  for (const field of entry.fields) writeField(out, registers, operation, field);
   out.patch32(start + 8, out.length - start);
 }
 
@@ -168,6 +171,7 @@ export function encodePlan(plan: Plan, continues?: readonly string[]): Uint8Arra
   const registers = new Registers(continues);
   const origins: Origin[] = [];
   const originNumbers = new Map<string, number>();
+  const seen = new Map<Origin, number>();
   for (let i = 0; i < HEAD / 4; i++) out.u32(0);
   const spans = new Map<Part, { offset: number; count: number }>();
   let last = -1;
@@ -176,11 +180,12 @@ export function encodePlan(plan: Plan, continues?: readonly string[]): Uint8Arra
     const order = slotNumber.get(step.slot) ?? -1;
     if (part !== 'after' && order < last) throw fail('ERR_PLAN_INVALID', `step ${index} (${step.slot}) stands out of order`);
     last = order;
-    const key = JSON.stringify(step.origin);
-    let origin = originNumbers.get(key);
+    let origin = seen.get(step.origin);
     if (origin === undefined) {
-      origin = origins.push(step.origin) - 1;
+      const key = JSON.stringify(step.origin);
+      origin = originNumbers.get(key) ?? origins.push(step.origin) - 1;
       originNumbers.set(key, origin);
+      seen.set(step.origin, origin);
     }
     const span = spans.get(part) ?? { offset: out.length, count: 0 };
     span.count++;

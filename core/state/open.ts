@@ -31,6 +31,8 @@ export interface StateOptions {
   readonly discard?: (folder: string) => unknown;
 }
 
+/** So long whoever deletes a folder is left alone with it, ms. */
+const LEAVING = 1000;
 /** In a root of {@link State.runsIn}. */
 const [LEFTOVERS, TRASH] = ['.leftovers', '.trash'];
 const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
@@ -58,7 +60,13 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
 
   const db = await Database.open(join(realRoot, 'state.db'), compact);
   const points = createPoints(checkpoint);
-  const context: StateContext = { native, log, db, points, inflight, trash, discard };
+  const leaving = new Set<string>();
+  const discardFolder = (folder: string): unknown => {
+    leaving.add(folder);
+    setTimeout(() => leaving.delete(folder), LEAVING).unref();
+    return discard(folder);
+  };
+  const context: StateContext = { native, log, db, points, inflight, trash, discard: discardFolder };
   const runs = createRuns(context, folders);
   const locks = createLocks(native, lockFolder, points);
   const instance = instanceOf(realRoot);
@@ -72,7 +80,7 @@ export async function openState({ root, runRoot, native, log, checkpoint, compac
     endpoints: endpointTable(db),
     ids: idTable(db),
     runs,
-    runsIn: (below) => createRuns(context, { runs: below, leftovers: join(below, LEFTOVERS), trash: join(below, TRASH) }),
+    runsIn: (below) => ({ ...createRuns(context, { runs: below, leftovers: join(below, LEFTOVERS), trash: join(below, TRASH) }), isLeaving: (path) => leaving.has(path) }),
     pluginState: (plugin) => pluginState(db, plugin),
     ensureStateSchema: (plugin, schema) => ensureStateSchema(db, plugin, schema),
     begin: (what, trace) => beginTransaction(context, what, trace),

@@ -18,7 +18,7 @@ export interface RunFolders {
   readonly trash: string;
 }
 /** What the state needs of runs besides the interface. */
-export interface RunsInside extends Runs, RunsBelow {
+export interface RunsInside extends Runs, Omit<RunsBelow, 'isLeaving'> {
   viewOf(folder: string): RunView | undefined;
 }
 

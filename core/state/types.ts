@@ -169,6 +169,8 @@ export interface Runs {
 export interface RunsBelow extends Pick<Runs, 'create' | 'current' | 'find'> {
   /** Undo a folder's plan, call `last`, and remove it, whatever its record says; what could not be undone. The lock is released. */
   clear(folder: string, lock: Lock, last?: () => Promise<void>): Promise<readonly string[]>;
+  /** Is this, in the trash, being deleted by ourselves just now? */
+  isLeaving(path: string): boolean;
 }
 export interface RunView {
   readonly record: RunRecord;

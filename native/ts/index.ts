@@ -21,14 +21,15 @@ export interface NativeOptions {
   readonly spawnLater?: boolean;
 }
 
-function startTimeOf(pid: number): bigint | undefined {
+function startTimeOf(pid: number, living = false): bigint | undefined {
   let line: string;
   try {
     line = readFileSync(`/proc/${pid}/stat`, 'latin1');
   } catch {
     return undefined;
   }
-  const field = line.slice(line.lastIndexOf(')') + 2).split(' ')[19];
+  const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
+  const field = living && (fields[0] === 'Z' || fields[0] === 'X') ? undefined : fields[19];
   return field === undefined ? undefined : BigInt(field);
 }
 
@@ -38,6 +39,7 @@ export function createNative(options: NativeOptions = {}): Native {
   let program: number | undefined;
   /** Locks that a shim is to inherit that is just being started; released meanwhile: true. */
   const inherited = new Map<number, boolean>();
+  let boot: string | undefined;
   const calls = (): Syscalls => (syscalls ??= createSyscalls(options.libraryPath));
   return {
     tryLock(path, { create = true, shared = false, byte } = {}) {
@@ -82,7 +84,7 @@ export function createNative(options: NativeOptions = {}): Native {
         calls().close(fd);
       }
     },
-    bootId: () => readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim(),
+    bootId: () => (boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()),
     socketPair: () => calls().socketPair(),
     close: (fd) => calls().close(fd),
     isPortFree: (protocol, address, port) => isPortFree(calls(), protocol, address, port),

@@ -38,17 +38,16 @@ export interface Streams {
 }
 
 /** `detached`: nobody relays a terminal. Errors: ERR_USAGE, ERR_INVALID_VALUE. */
-export function streamsOf(context: CommandContext, verb: string, flags: StreamFlags, { terminal, detached }: { readonly terminal: boolean; readonly detached: boolean }): Streams {
+export function streamsOf(context: CommandContext, verb: string, flags: StreamFlags, detached: boolean): Streams {
   const { invocation, report } = context;
   const socket = flags['console-socket'] || undefined;
   const refuse = (why: string): Error => fail('ERR_INVALID_VALUE', why, { operation: verb, hint: '', exitCode: 1 });
-  if (terminal && detached && socket === undefined) throw refuse('cannot allocate tty if the runtime will detach without setting console socket');
-  if (socket !== undefined && !(terminal && detached)) throw refuse('cannot use console socket if the runtime will not detach or allocate tty');
+  if (socket !== undefined && !detached) throw refuse('cannot use console socket if the runtime will not detach or allocate tty');
   const listen = listenFds(invocation);
   const preserveFds = listen + readInteger(verb, 'preserve-fds', flags['preserve-fds'] ?? '0', 0, MAX_FDS);
   if (preserveFds > MAX_FDS) throw refuse(`LISTEN_FDS and --preserve-fds ask for ${preserveFds} file descriptors: more than ${MAX_FDS}`);
   return {
     env: listen > 0 ? [`LISTEN_FDS=${listen}`, 'LISTEN_PID=1'] : [],
-    streams: { spawner: callerOf(context, verb), preserveFds, onWarning: (text) => report.warn(text), ...(socket !== undefined && { consoleSocket: reachable(invocation, socket) }) },
+    streams: { spawner: callerOf(context, verb), preserveFds, detached, onWarning: (text) => report.warn(text), ...(socket !== undefined && { consoleSocket: reachable(invocation, socket) }) },
   };
 }

@@ -116,6 +116,8 @@ export class OciRuntime {
     for (const id of await this.ids()) await this.ok('delete', '--force', id);
     const entries = readdirSync(this.root).filter((name) => name !== '.trash' && name !== '.leftovers');
     left.push(...entries.map((name) => `state: ${name}`));
+    const trash = join(this.root, '.trash');
+    await until('what was deleted to be gone', async () => !existsSync(trash) || readdirSync(trash).length === 0 || void (await this.call(['delete', '--force', 'nobody'])), 20_000, 50);
     for (const aside of ['.trash', '.leftovers']) if (existsSync(join(this.root, aside))) left.push(...readdirSync(join(this.root, aside)).map((name) => `${aside}: ${name}`));
     left.push(...cgroups().filter((path) => path.includes(this.instance)).map((path) => `cgroup: ${path}`));
     left.push(...mounts().filter((path) => path.startsWith(this.folder) && !this.#before.includes(path)).map((path) => `mount: ${path}`));

@@ -73,7 +73,8 @@ describe('a container of a bundle', () => {
     await world.bundles.create(world.request('two', { spec, spawner }));
     expect(spawner.asked).toEqual([{ preserve: 0, console: { socket: '/s' } }, { preserve: 0, console: 'relay' }]);
     expect(world.native.operations.find(({ name }) => name === 'stdio')?.args).toMatchObject({ flags: BITS.STDIO.terminal, rows: 20, cols: 70 });
-    await expect(world.bundles.create(world.request('three', { consoleSocket: '/s' }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', operation: 'console-socket' });
+    await expect(world.bundles.create(world.request('three', { consoleSocket: '/s' }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining('cannot use console socket if') });
+    await expect(world.bundles.create(world.request('three', { spec, detached: true }))).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining('cannot allocate tty if') });
   });
 
   it('is refused with the field that is wrong', async () => {

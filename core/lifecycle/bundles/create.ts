@@ -13,13 +13,15 @@ import { chooseDrivers, choicesOf, completed, contextOf, recordOf, rootfsOf } fr
 import { readConfig } from './config.ts';
 import { awaitHandOver } from './frames.ts';
 import { stateOf } from './status.ts';
-import { checkId, contentOf, ensureAside, find, isFolder, openStore, type Store } from './store.ts';
+import { checkId, contentOf, ensureAside, isFolder, openStore, type Store } from './store.ts';
 
 export const taken = (id: string): Error => fail('ERR_NAME_TAKEN', `container with id exists: ${id}`, { path: id, hint: 'delete it, or choose another id' });
 
-/** What of the caller's the program gets. */
-export function callerFds({ consoleSocket, preserveFds }: CallerStreams, terminal: boolean): CallerFds {
-  if (consoleSocket !== undefined && !terminal) throw fail('ERR_INVALID_VALUE', 'a console socket is of no use to a process without a terminal', { operation: 'console-socket', path: consoleSocket, hint: 'set process.terminal' });
+/** What of the caller's the program gets. Errors: ERR_INVALID_VALUE. */
+export function callerFds({ consoleSocket, preserveFds, detached }: CallerStreams, terminal: boolean): CallerFds {
+  // in the words that callers know from runc
+  if (consoleSocket !== undefined && !terminal) throw fail('ERR_INVALID_VALUE', 'cannot use console socket if the runtime will not detach or allocate tty', { operation: 'console-socket', path: consoleSocket, hint: 'set process.terminal' });
+  if (consoleSocket === undefined && terminal && detached) throw fail('ERR_INVALID_VALUE', 'cannot allocate tty if the runtime will detach without setting console socket', { operation: 'console-socket', hint: '' });
   return { preserve: preserveFds, ...(terminal && { console: consoleSocket === undefined ? 'relay' as const : { socket: consoleSocket } }) };
 }
 
@@ -44,23 +46,22 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
   checkId(id);
   if (!bundle.startsWith('/')) throw fail('ERR_INVALID_VALUE', `bundle is not an absolute path: ${bundle}`, { operation: 'bundle', path: bundle });
   const config = await readConfig(bundle, request.config, onWarning);
+  const fds = callerFds(request, config.process?.terminal ?? false);
   const store = openStore(core, root, true) as Store;
   const folder = join(store.root, id);
   if (isFolder(folder)) throw taken(id);
   const drivers = await chooseDrivers(core, config, request.cgroupDriver);
-  const spec = completed(config, request, store, drivers);
+  const spec = hooks.frozen(completed(config, request, store, drivers));
   const { env: _env, spawner: _spawner, onWarning: _tell, ...asked } = request;
   await core.request('bundle create', { ...asked, spec });
   const created = core.now().toISOString();
   const rootfs = rootfsOf(bundle, spec);
-  const record = recordOf(id, bundle, spec, { rootfs, created, drivers: choicesOf(drivers) });
+  const record = hooks.frozen(recordOf(id, bundle, spec, { rootfs, created, drivers: choicesOf(drivers) }));
   const records = createRecords(record, { writable: true });
   await hooks.call('create', { container: record }, { records, trace: core.trace });
   const kept = records.changed();
   const run = newRunId();
   const context = contextOf({ store, folder }, id, run, request);
-  const terminal = spec.process?.terminal ?? false;
-  const fds = callerFds(request, terminal);
   const { consoleSize } = spec.process ?? {};
   const plan = await planRun(core, kept ? { ...record, plugins: kept } : record, context, {
     attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
@@ -86,7 +87,7 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
       const connection = native.spawnShim({ mode: 'run', plan: join(folder, RUN_FILES.plan), runFolder: folder, lock, by: request.spawner, handOver: fds, ...(core.parts.shimEnv && { env: core.parts.shimEnv }) });
       const pid = await awaitHandOver(core, connection, plan, onWarning);
       lock.release();
-      return stateOf(root, find(core, { root, id }), 'created', pid);
+      return stateOf(root, stored, 'created', pid);
     } catch (error) {
       lock.release();
       await forget(core, store, folder);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { type BundleRef } from '../../api/index.ts';
 import { describeError, fail, isEngineError } from '../../errors/index.ts';
 import { encodePlan, type PlannedStep } from '../../plan/index.ts';
-import { clock, names, sleep } from '../../state/files.ts';
+import { clock, sleep } from '../../state/files.ts';
 import { runShim } from '../../state/helper.ts';
 import { forgetProcess, readStarted } from '../../state/run-files.ts';
 import { type Core } from '../core.ts';
@@ -10,7 +10,7 @@ import { recordFrom } from './compile.ts';
 import { isFrozen, killSteps, membersOf, setFrozen } from './groups.ts';
 import { runHooks, withPlan } from './hooks.ts';
 import { initOf, isAlive, notRunning, statusOf, type Init } from './status.ts';
-import { checkId, ensureAside, find, isFolder, isOurs, noSuch, notReadable, openStore, readSpec, takeLock, tidy, type Found } from './store.ts';
+import { checkId, ensureAside, find, findAgain, isFolder, isOurs, noSuch, notReadable, openStore, readSpec, takeLock, tidy, type Found, type Store } from './store.ts';
 
 const SIGKILL = 9;
 /** Longest wait for the end of what was killed, ms. */
@@ -62,19 +62,19 @@ async function killInit(core: Core, found: Found, init: Init): Promise<void> {
 
 export interface DeleteOptions { readonly force?: boolean; onWarning?(text: string): void }
 
-/** Found, and whether it may go as it is. Errors: ERR_ALREADY_RUNNING. */
-async function mayGo(core: Core, found: Found, force: boolean): Promise<Init | undefined> {
+/** Whether it may go as it is: its init, while it is there; `over`: nothing of it can come back. Errors: ERR_ALREADY_RUNNING. */
+async function mayGo(core: Core, found: Found, force: boolean): Promise<{ readonly init?: Init; readonly over: boolean }> {
   const { status, init } = await statusOf(core, found);
   if (!force && (status === 'running' || status === 'paused')) {
     throw fail('ERR_ALREADY_RUNNING', `cannot delete container ${found.stored.id} that is not stopped: ${status}`, { operation: 'delete', path: found.stored.id, hint: 'kill it first, or use --force' });
   }
-  return init;
+  return { ...(init && { init }), over: status === 'stopped' };
 }
 
 /** What of it can be known, when it can be: without that only its plan's undo is run. */
-function lookAt(core: Core, ref: BundleRef, force: boolean): Found | undefined {
+function lookAt(core: Core, ref: BundleRef, force: boolean, store: Store, before?: Found): Found | undefined {
   try {
-    return find(core, ref);
+    return before ? findAgain(core, ref, before) : find(core, ref, store);
   } catch (error) {
     if (force && isEngineError(error, 'ERR_STATE')) return undefined;
     throw error;
@@ -88,13 +88,13 @@ export async function deleteBundle(core: Core, ref: BundleRef, { force = false, 
   const store = openStore(core, root);
   const folder = store && join(store.root, id);
   if (!folder || !isFolder(folder)) {
-    if (force) return;
+    if (force) return store && tidy(core, store);
     throw noSuch(id);
   }
   await core.locked([], async () => {
-    const before = lookAt(core, ref, force);
+    const before = lookAt(core, ref, force, store);
     // whoever waits for its start has the lock, and lets go of it then
-    const running = before && (await mayGo(core, before, force));
+    const { init: running, over } = before ? await mayGo(core, before, force) : { over: false };
     if (before && running) await killInit(core, before, running);
     let lock;
     try {
@@ -104,8 +104,9 @@ export async function deleteBundle(core: Core, ref: BundleRef, { force = false, 
       throw error;
     }
     try {
-      const found = lookAt(core, ref, force);
-      const init = found ? await mayGo(core, found, force) : undefined;
+      const found = lookAt(core, ref, force, store, before);
+      // of one that was over before there is nothing new
+      const { init } = found && !(over && found === before) ? await mayGo(core, found, force) : {};
       if (found && init) await killInit(core, found, init);
       if (!found && !isOurs(folder)) throw fail('ERR_STATE', `folder ${folder} was not made by the engine`, { operation: 'delete', path: folder, hint: 'it may belong to another runtime, which can remove it' });
       if (!found) {
@@ -127,7 +128,7 @@ export async function deleteBundle(core: Core, ref: BundleRef, { force = false, 
     } finally {
       lock.release();
     }
-    if (names(store.root).some((name) => name.startsWith('.'))) await tidy(core, store);
+    await tidy(core, store);
   });
 }
 function readSpecIfAny(found: Found): ReturnType<typeof readSpec> {

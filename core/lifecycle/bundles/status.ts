@@ -8,20 +8,11 @@ import { errorCode } from '../../state/files.ts';
 import { readStarted } from '../../state/run-files.ts';
 import { type Core } from '../core.ts';
 import { isFrozen } from './groups.ts';
-import { find, idsIn, isHeld, openStore, type Found } from './store.ts';
+import { find, idsIn, isHeld, openStore, type Found, type Stored } from './store.ts';
 
 export interface Init { readonly pid: number; readonly startTime: bigint }
 
-/** Has it ended, and only waits for its parent to ask how? */
-function isZombie(pid: number): boolean {
-  try {
-    const line = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return /^[ZX]/.test(line.slice(line.lastIndexOf(')') + 2));
-  } catch {
-    return false; // the start time says whether it is there
-  }
-}
-export const isAlive = ({ parts: { native } }: Core, { pid, startTime }: Init): boolean => native.processStartTime(pid) === startTime && !isZombie(pid);
+export const isAlive = ({ parts: { native } }: Core, { pid, startTime }: Init): boolean => native.processStartTime(pid, true) === startTime;
 
 /** Init, when it is there and is the one that was started. */
 export function initOf(core: Core, { folder, stored, store }: Found): Init | undefined {
@@ -55,13 +46,13 @@ export async function statusOf(core: Core, found: Found): Promise<{ readonly sta
   return { status: go === undefined ? 'running' : 'created', init: started };
 }
 
-export function stateOf(root: string, { stored }: Found, status: BundleStatus, pid: number): BundleState {
+export function stateOf(root: string, stored: Omit<Stored, 'version' | 'run' | 'boot'>, status: BundleStatus, pid: number): BundleState {
   const { id, ociVersion, bundle, rootfs, created, annotations, owner, process } = stored;
   return { root, id, ociVersion, status, pid, bundle, rootfs, created, annotations, owner, process };
 }
 export async function stateNow(core: Core, root: string, found: Found): Promise<BundleState> {
   const { status, init } = await statusOf(core, found);
-  return stateOf(root, found, status, init?.pid ?? 0);
+  return stateOf(root, found.stored, status, init?.pid ?? 0);
 }
 
 export async function readState(core: Core, ref: BundleRef): Promise<BundleState> {

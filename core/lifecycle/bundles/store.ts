@@ -56,8 +56,7 @@ export function checkId(id: string): void {
 }
 
 /** Whoever can write to it could have us undo what he likes. */
-function checkRoot(root: string): void {
-  const { uid, mode } = fs.statSync(root);
+function checkRoot(root: string, { uid, mode }: fs.Stats): void {
   if (uid !== (process.geteuid?.() ?? 0) || (mode & 0o022) !== 0) throw fail('ERR_STATE', `folder ${root} can be written by others`, { operation: 'root', path: root, hint: `chown and chmod 700 it, or name another --root` });
 }
 
@@ -65,15 +64,20 @@ function checkRoot(root: string): void {
 export function openStore(core: Core, root: string, make = false): Store | undefined {
   if (!root.startsWith('/')) throw fail('ERR_INVALID_VALUE', `root is not an absolute path: ${root}`, { operation: 'root', path: root });
   try {
-    if (make) fs.mkdirSync(root, { recursive: true, mode: 0o700 });
-    checkRoot(root);
-    const real = fs.realpathSync(root);
+    let there = fs.statSync(root, { throwIfNoEntry: false });
+    if (!there && !make) return undefined;
+    if (!there) {
+      fs.mkdirSync(root, { recursive: true, mode: 0o700 });
+      there = fs.statSync(root);
+    }
+    checkRoot(root, there);
+    const real = fs.realpathSync.native(root);
     let runs: RunsBelow | undefined;
     return { root: real, boot: core.parts.native.bootId(), get instance() { return instanceOf(real); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
   } catch (error) {
     const code = errorCode(error);
     if (code === undefined || code.startsWith('ERR_')) throw error;
-    if (!make && (code === 'ENOENT' || code === 'ENOTDIR')) return undefined;
+    if (!make && code === 'ENOENT') return undefined;
     throw fail('ERR_STATE', `cannot use folder ${root}`, { operation: 'root', path: root, errno: code, cause: error });
   }
 }
@@ -134,13 +138,15 @@ export async function takeLock(core: Core, folder: string, id: string, patience 
     await sleep(round < 4 ? 0 : Math.min(25, 2 ** (round - 4)));
   }
 }
+/** As it was before its lock was taken, unless it is another one by now: of the same run nothing that is found is ever written again. Errors: those of {@link find}. */
+export const findAgain = (core: Core, ref: BundleRef, found: Found): Found => (readRecord(found.folder)?.run === found.stored.run ? found : find(core, ref, found.store));
 /** `work` on a container that nobody else changes meanwhile. */
 export async function withLock<T>(core: Core, ref: BundleRef, work: (found: Found) => Promise<T>): Promise<T> {
-  const { folder } = find(core, ref);
+  const found = find(core, ref);
   return core.locked([], async () => {
-    const lock = await takeLock(core, folder, ref.id);
+    const lock = await takeLock(core, found.folder, ref.id);
     try {
-      return await work(find(core, ref));
+      return await work(findAgain(core, ref, found));
     } finally {
       lock.release();
     }
@@ -173,7 +179,7 @@ export async function tidy(core: Core, { root, runs }: Store): Promise<void> {
     if (lock) removeRecords(folder);
     lock?.release();
   }
-  for (const name of names(trash)) removeRecords(join(trash, name));
+  for (const name of names(trash)) if (!runs.isLeaving(join(trash, name))) removeRecords(join(trash, name));
   const left = names(join(root, '.leftovers'));
   const [name] = left.slice(Math.floor(Math.random() * left.length));
   const folder = name === undefined ? undefined : join(root, '.leftovers', name);

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type BundleRequest } from '@engine/core/api';
 import { isEngineError } from '@engine/core/errors';
@@ -17,21 +16,11 @@ export const bundleFlags = {
 } as const;
 type BundleFlags = StreamFlags & { readonly bundle: string | undefined; readonly config: string | undefined; readonly 'no-pivot': boolean; readonly 'no-new-keyring': boolean };
 
-/** Has the bundle's process a terminal? What cannot be read is told by whoever reads it for good. */
-async function hasTerminal(file: string): Promise<boolean> {
-  try {
-    return (JSON.parse(await readFile(file, 'utf8')) as { process?: { terminal?: unknown } }).process?.terminal === true;
-  } catch {
-    return false;
-  }
-}
-
-async function requestOf(context: CommandContext, verb: string, id: string, flags: BundleFlags, detached: boolean): Promise<BundleRequest> {
+function requestOf(context: CommandContext, verb: string, id: string, flags: BundleFlags, detached: boolean): BundleRequest {
   const { invocation, globals } = context;
   const bundle = reachable(invocation, flags.bundle || '.');
-  const file = resolve(bundle, flags.config || 'config.json');
-  const { streams, env } = streamsOf(context, verb, flags, { terminal: await hasTerminal(file), detached });
-  return { ...context.ref(id), ...streams, bundle, ...(flags.config && { config: file }), env, cgroupDriver: globals.cgroupDriver, noPivot: flags['no-pivot'], noNewKeyring: flags['no-new-keyring'] };
+  const { streams, env } = streamsOf(context, verb, flags, detached);
+  return { ...context.ref(id), ...streams, bundle, ...(flags.config && { config: resolve(bundle, flags.config) }), env, cgroupDriver: globals.cgroupDriver, noPivot: flags['no-pivot'], noNewKeyring: flags['no-new-keyring'] };
 }
 
 /** Made, with its pid told to whoever asked; nothing is left when that fails. */
@@ -59,7 +48,7 @@ const MORE = 'The id must not be in use below --root. The bundle is a folder wit
 export const createCommand = command({
   name: 'create', usage: '<container-id>', summary: 'make a container whose program waits for start', description: MORE, prefix: 'engine-oci create failed: ', flags: bundleFlags, args: [1, 1],
   async run(context, flags, [id = '']) {
-    await created(context, await requestOf(context, 'create', id, flags, true), flags);
+    await created(context, requestOf(context, 'create', id, flags, true), flags);
     return 0;
   },
 });
@@ -73,7 +62,7 @@ export const runCommand = command({
   },
   args: [1, 1],
   async run(context, flags, [id = '']) {
-    const request = await requestOf(context, 'run', id, flags, flags.detach);
+    const request = requestOf(context, 'run', id, flags, flags.detach);
     const caller = callerOf(context, 'run');
     const bundles = await context.bundles();
     const onWarning = (text: string): void => context.report.warn(text);

@@ -56,8 +56,7 @@ export const execCommand = command({
       cwd: flags.cwd, env: flags.env, tty: flags.tty, user: flags.user, additionalGids: flags['additional-gids'].flatMap((one) => one.split(',')), processLabel: flags['process-label'], apparmor: flags.apparmor, caps: flags.cap,
       ...(flags['no-new-privs'] && { noNewPrivs: true }),
     });
-    const terminal = given.terminal === true;
-    const { streams, env } = streamsOf(context, 'exec', flags, { terminal, detached: flags.detach || Boolean(flags['console-socket']) });
+    const { streams, env } = streamsOf(context, 'exec', flags, flags.detach || Boolean(flags['console-socket']));
     const caller = callerOf(context, 'exec');
     const process: Process = env.length > 0 ? { ...given, env: [...(given.env ?? []), ...env] } : given;
     const pidFile = claimPidFile(invocation, flags['pid-file']);
