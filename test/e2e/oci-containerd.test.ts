@@ -2,11 +2,11 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ContainerdCaller, image } from '../helpers/callers-containerd.ts';
-import { ours, runtime } from '../helpers/callers.ts';
+import { documented, needed, ours, runtime } from '../helpers/callers.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 
-const missing = missingPeers('containerd', 'ctr', 'containerd-shim-runc-v2', 'script');
+const missing = missingPeers(...needed, 'containerd', 'ctr', 'containerd-shim-runc-v2', 'script');
 if (missing.length > 0) console.error(`no containerd above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);
 
@@ -49,6 +49,10 @@ run('ctr run', () => {
     expect(await containerd.run(start(['--rm'], name(), 'sh', '-c', 'read x; echo "got:$x"'), { input: 'line\n' })).toMatchObject({ code: 0, stdout: 'got:line\n' });
     const { code, stderr } = await containerd.run(start(['--rm'], name(), '/no/such'));
     expect([code, stderr]).toEqual([1, expect.stringMatching(/no such file|not found/)]);
+  });
+  it('runs what the documentation says', async () => {
+    const script = documented('containerd.md', 'ctr run ').replace('ctr run ', `ctr --address ${containerd.socket} run --cgroup ${containerd.machine.cgroup}/hello `);
+    expect(await containerd.machine.ok(['sh', '-ec', script])).toBe('hello');
   });
   it('-t: on a terminal', async () => {
     const running = containerd.terminal(start(['--rm', '-t'], name(), 'sh', '-c', 'test -t 0 && echo tty; until stty size | grep -q "24 80"; do :; done; echo sized; read x; echo "got:$x"; exit 5'));

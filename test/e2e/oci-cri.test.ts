@@ -3,12 +3,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ContainerdCaller, image } from '../helpers/callers-containerd.ts';
-import { example, makeFolder } from '../helpers/callers.ts';
+import { example, makeFolder, needed } from '../helpers/callers.ts';
 import { Cri, CriError } from '../helpers/cri.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 
-const missing = missingPeers('containerd', 'ctr', 'containerd-shim-runc-v2');
+const missing = missingPeers(...needed, 'containerd', 'ctr', 'containerd-shim-runc-v2');
 if (!existsSync('/usr/lib/cni/bridge')) missing.push('CNI plugins');
 if (missing.length > 0) console.error(`no CRI above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);

@@ -2,17 +2,17 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DockerCaller } from '../helpers/callers-docker.ts';
-import { makeFolder, ours } from '../helpers/callers.ts';
+import { documented, makeFolder, needed, ours } from '../helpers/callers.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 
-const missing = missingPeers('docker', 'dockerd', 'containerd', 'containerd-shim-runc-v2', 'script');
+const missing = missingPeers(...needed, 'docker', 'dockerd', 'containerd', 'containerd-shim-runc-v2', 'script');
 if (missing.length > 0) console.error(`no docker above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);
 
 let docker: DockerCaller;
 beforeAll(async () => {
-  if (missing.length === 0) docker = await DockerCaller.start({ 'live-restore': true });
+  if (missing.length === 0) docker = await DockerCaller.start({ config: { 'live-restore': true } });
 });
 afterAll(async () => {
   if (docker) expect(await docker.close()).toEqual([]);
@@ -34,8 +34,13 @@ run('docker run', () => {
   it('knows it as its default runtime', async () => {
     expect(await docker.ok('info', '-f', '{{.DefaultRuntime}}')).toBe('engine');
     const called = await sleeper();
-    expect(await docker.inspect(called, '{{.HostConfig.Runtime}}')).toBe('engine');
+    expect(await docker.inspect(called, documented('docker.md', 'docker inspect').split("'")[1] ?? '')).toBe('engine');
     await docker.ok('rm', '-f', called);
+    // runc's own stay beside it, and each container says whose it is
+    const [, , runtime = '', chosen = ''] = documented('docker.md', 'docker run --runtime').split(' ');
+    expect([runtime, chosen]).toEqual(['--runtime', 'engine']);
+    const both = await Promise.all([chosen, 'runc'].map((one) => docker.run(sh('echo ran', runtime, one))));
+    expect(both.map(({ stdout }) => stdout)).toEqual(['ran\n', 'ran\n']);
   });
   it('ends with the code of its program, which no signal of its own ends', async () => {
     const ended = await Promise.all(['exit 255', 'kill -9 $$; exit 1'].map((script) => docker.run(sh(script))));

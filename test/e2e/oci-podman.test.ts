@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PodmanCaller } from '../helpers/callers-podman.ts';
-import { example, makeFolder, ours } from '../helpers/callers.ts';
+import { example, makeFolder, needed, ours } from '../helpers/callers.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
 
-const missing = missingPeers('podman', 'conmon', 'script');
+const missing = missingPeers(...needed, 'podman', 'conmon', 'script');
 if (!existsSync('/usr/lib/cni/bridge')) missing.push('CNI plugins');
 if (missing.length > 0) console.error(`no podman above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);

@@ -1,10 +1,11 @@
 /** A Swarm of one node whose default runtime is ours, as docs/callers/swarm.md says: services, scaling, updates, a drained node. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DockerCaller } from '../helpers/callers-docker.ts';
+import { documented, needed } from '../helpers/callers.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until as untilSoon } from '../helpers/wait.ts';
 
-const missing = missingPeers('docker', 'dockerd', 'containerd', 'containerd-shim-runc-v2', 'ip');
+const missing = missingPeers(...needed, 'docker', 'dockerd', 'containerd', 'containerd-shim-runc-v2');
 if (missing.length > 0) console.error(`no swarm above the runtime, missing: ${missing.join(', ')}`);
 const run = describe.skipIf(missing.length > 0);
 
@@ -15,11 +16,11 @@ let docker: DockerCaller;
 let overlay: string | undefined;
 beforeAll(async () => {
   if (missing.length > 0) return;
-  docker = await DockerCaller.start();
+  docker = await DockerCaller.start({ flags: documented('docker.md', 'dockerd ').split(' ').slice(1) });
   // an address that no one else has, on a wire that leads nowhere
   await docker.machine.ok(['sh', '-ec', 'ip link add wire type veth peer name end; ip link set wire up; ip link set end up; ip address add 192.0.2.1/24 dev wire']);
   overlay = (await docker.machine.run(['sh', '-c', 'ip link add probe type vxlan id 99 dstport 4789 && ip link del probe'])).code === 0 ? undefined : 'the kernel has no vxlan';
-  await docker.ok('swarm', 'init', '--advertise-addr', '192.0.2.1', '--task-history-limit', '2');
+  await docker.machine.ok(['sh', '-ec', `${documented('swarm.md', 'docker swarm init').replace('ADDRESS', '192.0.2.1')} --task-history-limit 2\n${documented('swarm.md', 'docker node update --label-add')}`], { env: docker.env });
 });
 afterAll(async () => {
   if (!docker) return;
@@ -46,7 +47,7 @@ const create = (service: string, flags: readonly string[], command: readonly str
 
 run('a swarm of one node', () => {
   it('runs services by our runtime, scales them, updates them one task after the other', async () => {
-    await create('web', ['--replicas', '2', '--env', 'V=1', '--limit-memory', '64m', '--restart-delay', '100ms', '--update-delay', '0s', '--update-monitor', '100ms'], script('echo serving $V'));
+    await create('web', ['--replicas', '2', ...(/--constraint \S+/.exec(documented('swarm.md', 'docker service create'))?.[0].split(' ') ?? []), '--env', 'V=1', '--limit-memory', '64m', '--restart-delay', '100ms', '--update-delay', '0s', '--update-monitor', '100ms'], script('echo serving $V'));
     await untilRunning('web', 2);
     const first = await containers('web');
     expect(first).toHaveLength(2);

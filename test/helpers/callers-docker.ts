@@ -3,18 +3,25 @@ import { busyboxTar } from './busybox.ts';
 import { CallerMachine, example, makeFolder, type MachineOptions } from './callers.ts';
 import { type Result, type Running, type RunOptions } from './engine.ts';
 
-/** A dockerd with its own containerd, roots, sockets and bridge, whose runtime is the one of `docs/callers/examples/docker-daemon.json`. */
+interface DockerOptions {
+  /** Further keys of daemon.json. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly flags?: readonly string[];
+}
+
+/** A dockerd with its own containerd, roots, sockets and bridge, whose runtime is the one of `docs/callers/examples/docker-daemon.json`, or with `flags` the one that these name. */
 export class DockerCaller {
   readonly machine: CallerMachine;
   #daemon: ChildProcess | undefined;
   readonly #config: Readonly<Record<string, unknown>>;
-  private constructor(machine: CallerMachine, config: Readonly<Record<string, unknown>>) {
+  readonly #flags: readonly string[];
+  private constructor(machine: CallerMachine, { config, flags = [] }: DockerOptions) {
     this.machine = machine;
-    this.#config = config;
+    this.#config = { ...(flags.length === 0 && (JSON.parse(example('docker-daemon.json')) as object)), ...config };
+    this.#flags = flags;
   }
-  /** `config`: further keys of daemon.json. */
-  static async start(config: Readonly<Record<string, unknown>> = {}, options: MachineOptions = {}): Promise<DockerCaller> {
-    const caller = new DockerCaller(await CallerMachine.make(options), config);
+  static async start({ resident, ...options }: DockerOptions & MachineOptions = {}): Promise<DockerCaller> {
+    const caller = new DockerCaller(await CallerMachine.make(resident === undefined ? {} : { resident }), options);
     await caller.#startContainerd();
     await caller.startDaemon();
     await caller.ok('import', '-c', 'CMD ["sh"]', busyboxTar(), 'busybox');
@@ -30,10 +37,10 @@ export class DockerCaller {
   }
   async startDaemon(): Promise<void> {
     const { machine } = this;
-    const config = machine.write('daemon.json', JSON.stringify({ ...(JSON.parse(example('docker-daemon.json')) as object), ...this.#config }));
+    const config = machine.write('daemon.json', JSON.stringify(this.#config));
     this.#daemon = await machine.daemon('dockerd', [
       'dockerd', '--config-file', config, '--data-root', machine.path('data'), '--exec-root', machine.path('exec'), '--pidfile', machine.path('pid'), '-H', `unix://${machine.path('docker.sock')}`,
-      '--containerd', this.#address, '--storage-driver=overlay2', '--cgroup-parent', `/${machine.cgroup}`,
+      '--containerd', this.#address, '--storage-driver=overlay2', '--cgroup-parent', `/${machine.cgroup}`, ...this.#flags,
     ], () => this.ok('version'));
   }
   /** End dockerd alone, in a way: containers of a live-restore go on. */

@@ -22,6 +22,17 @@ const installed = '/usr/local/bin/engine-oci';
 /** An example of docs/callers as it is, but with the runtime of this test. */
 export const example = (name: string): string => readFileSync(join(repository, 'docs', 'callers', 'examples', name), 'utf8').replaceAll(installed, runtime);
 
+/** A line of a block of commands in docs/callers, as it stands there but with the runtime of this test. */
+export function documented(page: string, begins: string): string {
+  const text = readFileSync(join(repository, 'docs', 'callers', page), 'utf8');
+  const lines = [...text.matchAll(/^```sh\n([^]*?)^```$/gm)].flatMap(([, block = '']) => block.split('\n')).filter((line) => line.startsWith(begins));
+  const [line] = lines;
+  if (line === undefined || lines.length > 1) throw new Error(`docs/callers/${page} has ${lines.length} lines that begin with: ${begins}`);
+  return line.replace(/ {2,}#.*/, '').replaceAll(installed, runtime);
+}
+/** Programs that every machine of a caller is made and looked at with. */
+export const needed = ['ip', 'nft', 'busybox'];
+
 export interface MachineOptions {
   /** Are commands of the runtime served by an engined, or each by a process of its own? */
   readonly resident?: 'auto' | 'off';
