@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Arena } from './arena.ts';
 import { chart } from './chart.ts';
-import { describeMachine, withoutUnifiedControllers } from './machine.ts';
+import { describeMachine, withoutUnifiedControllers, withUnifiedControllers } from './machine.ts';
 import { unshared } from './namespace.ts';
 import { type Outcome, type Report } from './outcome.ts';
 import { markdown, plain, writePage } from './report.ts';
@@ -58,7 +58,8 @@ async function bench(): Promise<void> {
   } finally {
     const left = await arena.close();
     if (left.length > 0) say(`left behind: ${left.join(', ')}`);
-    for (const name of ['many', 'hugetlb']) spawnSync('umount', ['-R', '-l', join(folder, name)], { stdio: 'ignore' });
+    spawnSync('umount', ['-R', '-l', join(folder, 'many')], { stdio: 'ignore' });
+    await withUnifiedControllers(folder);
     rmSync(folder, { recursive: true, force: true });
   }
 }

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { cpus, release, totalmem } from 'node:os';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** The roots of all cgroup hierarchies. */
@@ -12,9 +12,26 @@ export function cgroupFolders(): string[] {
  * crun and podman refuse a hybrid tree with a controller on v2: hugetlb is mounted on v1 somewhere of ours, in our mount namespace, for as long as we run.
  */
 export function withoutUnifiedControllers(folder: string): void {
+  if (isV1('hugetlb')) return; // there is nothing to refuse, and what is in it is others'
   const at = join(folder, 'hugetlb');
   mkdirSync(at, { recursive: true });
   spawnSync('mount', ['-t', 'cgroup', '-o', 'hugetlb', 'cgroup', at]);
+}
+
+const isV1 = (controller: string): boolean => new RegExp(`^[1-9]\\d*:(.*,)?${controller}[,:]`, 'm').test(readFileSync('/proc/self/cgroup', 'latin1'));
+/** Who has left groups in it keeps the hierarchy, and then nobody has hugetlb on v2 until the machine is switched off: containerd tells no numbers of any container meanwhile. */
+export async function withUnifiedControllers(folder: string): Promise<void> {
+  const at = join(folder, 'hugetlb');
+  if (!existsSync(at)) return;
+  // what a group was is there a moment longer than the group
+  for (let round = 0; round < 40; round++) {
+    for (const { parentPath, name } of readdirSync(at, { withFileTypes: true, recursive: true }).filter((entry) => entry.isDirectory()).reverse()) spawnSync('rmdir', [join(parentPath, name)], { stdio: 'ignore' });
+    spawnSync('umount', ['-l', at], { stdio: 'ignore' });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (!isV1('hugetlb')) return;
+    spawnSync('mount', ['-t', 'cgroup', '-o', 'hugetlb', 'cgroup', at]);
+  }
+  spawnSync('umount', ['-l', at], { stdio: 'ignore' });
 }
 
 const value = (path: string, key: string): number => {

@@ -1,6 +1,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, openSync, closeSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { removeParent } from './cgroup.ts';
 import { until } from './wait.ts';
 
 /** Where a program is, undefined when this machine doesn't have it. */
@@ -52,7 +53,7 @@ export class Dockerd {
     await untilUp('containerd', this.#containerd, join(this.folder, 'containerd.log'), () => execFileSync('ctr', ['--address', address, 'version'], { stdio: 'ignore' }));
     this.#daemon = this.#spawn('dockerd', [
       '--data-root', join(this.folder, 'data'), '--exec-root', join(this.folder, 'exec'), '--pidfile', join(this.folder, 'pid'), '-H', `unix://${this.socket}`, '--containerd', address,
-      '--bridge=none', '--iptables=false', '--ip6tables=false', '--storage-driver=overlay2', '--config-file', this.#emptyConfig(), ...flags,
+      '--bridge=none', '--iptables=false', '--ip6tables=false', '--storage-driver=overlay2', '--cgroup-parent', `/${basename(this.folder)}`, '--config-file', this.#emptyConfig(), ...flags,
     ]);
     await untilUp('dockerd', this.#daemon, join(this.folder, 'dockerd.log'), () => this.docker('version'));
     return this;
@@ -84,6 +85,7 @@ export class Dockerd {
     // it leaves the host's network namespace mounted after --network host
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((path) => path.startsWith(`${this.folder}/`));
     for (const mount of mounts.reverse()) execFileSync('umount', [mount]);
+    await removeParent(basename(this.folder));
     rmSync(this.folder, { recursive: true, force: true });
   }
 }
