@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ContainerdCaller, image } from '../helpers/callers-containerd.ts';
-import { example, makeFolder, needed } from '../helpers/callers.ts';
+import { documented, example, makeFolder, needed, runtime } from '../helpers/callers.ts';
 import { Cri, CriError } from '../helpers/cri.ts';
 import { missingPeers } from '../helpers/peers.ts';
 import { until } from '../helpers/wait.ts';
@@ -84,11 +84,17 @@ run('a pod', () => {
     const { status: sandbox } = await cri.call<{ status: { state: number; network: { ip: string }; runtime_handler: string } }>('PodSandboxStatus', { pod_sandbox_id: pod.id });
     expect(sandbox).toMatchObject({ state: 0, runtime_handler: 'engine', network: { ip: expect.stringMatching(/^10\.244\.0\.\d+$/) as string } });
     const [one, two] = [await pod.run('one', ['sleep', '1000']), await pod.run('two', sh('echo told; echo wrong >&2; sleep 1000'))];
+    // as somebody looks at a node who has just given it the handler
+    const [usable, handler, ours] = await Promise.all(['engine-oci --version', 'containerd config dump', 'engine-oci --root'].map((begins) => containerd.machine.ok(['sh', '-ec', documented('kubernetes.md', begins).replaceAll(/^engine-oci|&& engine-oci/g, (word) => word.replace('engine-oci', runtime)).replace('containerd config', `containerd --config ${containerd.machine.path('containerd.toml')} config`)])));
+    expect(usable).toMatch(/usable$/);
+    expect(handler).toContain(`BinaryName = "${runtime}"`);
+    expect([pod.id, one, two].filter((id) => ours?.includes(id))).toHaveLength(3);
     const spaces = async (id: string): Promise<string[]> => (await exec(id, 'for kind in net ipc uts pid mnt; do readlink /proc/self/ns/$kind; done')).stdout.trim().split('\n');
     const [first, second] = [await spaces(one), await spaces(two)];
     expect(first.map((space, n) => space === second[n])).toEqual([true, true, true, false, false]);
     expect((await exec(one, 'hostname; ip -4 -o addr show eth0')).stdout).toMatch(new RegExp(`^shared\\n.*${sandbox.network.ip}/24`));
-    await until('its log', () => /stdout F told\n[^]*stderr F wrong\n/.test(pod.log('two')));
+    // of both streams, in whichever order they were read
+    await until('its log', () => ['stdout F told\n', 'stderr F wrong\n'].every((line) => pod.log('two').includes(line)));
     expect(await exec(one, 'echo o; echo e >&2; exit 9')).toEqual({ code: 9, stdout: 'o\n', stderr: 'e\n' });
     await expect(cri.call('ExecSync', { container_id: one, cmd: ['sleep', '30'], timeout: 1 })).rejects.toThrow(/timeout|exceeded/);
     // two pods reach each other
