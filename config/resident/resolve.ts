@@ -118,7 +118,7 @@ const answered = new Map<string, number>();
  */
 async function reachFolders(folders: readonly (string | undefined)[]): Promise<void> {
   const now = Date.now();
-  const wanted = folders.filter((folder) => folder !== undefined && now - (answered.get(folder) ?? 0) > 1000) as string[];
+  const wanted = folders.filter((folder) => folder !== undefined && folder !== '/' && now - (answered.get(folder) ?? 0) > 1000) as string[];
   if (wanted.length === 0) return;
   await Promise.all(wanted.map((folder) => reach('stat', folder, () => stat(folder).catch(() => undefined), 'caller')));
   if (answered.size > 1000) answered.clear();

@@ -14,20 +14,26 @@ const escapePart = (key: string): string => key.replaceAll('~', '~0').replaceAll
  * A frozen copy of plain data. Subtrees that are in `known` (frozen by us before) are taken as they are, so an edit of one field costs
  * one field. Errors: ERR_INVALID_VALUE for what is not plain data.
  */
-export function frozenCopy<T>(value: T, known: WeakSet<object>, pointer = '', depth = 0): T {
-  if (typeof value === 'function' || typeof value === 'symbol') throw fail('ERR_INVALID_VALUE', `${pointer || 'the value'} is a ${typeof value}, not plain data`);
+export function frozenCopy<T>(value: T, known: WeakSet<object>, trail: string[] = []): T {
+  const at = (): string => trail.map((key) => `/${escapePart(key)}`).join('');
+  if (typeof value === 'function' || typeof value === 'symbol') throw fail('ERR_INVALID_VALUE', `${at() || 'the value'} is a ${typeof value}, not plain data`);
   if (typeof value !== 'object' || value === null || known.has(value)) return value;
-  if (depth > MAX_NESTING) throw fail('ERR_INVALID_VALUE', `${pointer} is nested deeper than ${MAX_NESTING}`);
+  if (trail.length > MAX_NESTING) throw fail('ERR_INVALID_VALUE', `${at()} is nested deeper than ${MAX_NESTING}`);
   if (ArrayBuffer.isView(value)) return structuredClone(value);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (!Array.isArray(value) && prototype !== null && Object.getPrototypeOf(prototype) !== null) {
-    throw fail('ERR_INVALID_VALUE', `${pointer || 'the value'} is an instance of a class, not plain data`);
+    throw fail('ERR_INVALID_VALUE', `${at() || 'the value'} is an instance of a class, not plain data`);
   }
-  const copy: unknown = Array.isArray(value)
-    ? value.map((item, i) => frozenCopy(item as unknown, known, `${pointer}/${i}`, depth + 1))
-    : Object.fromEntries(Object.entries(value).map(([key, item]) => [key, frozenCopy(item as unknown, known, `${pointer}/${escapePart(key)}`, depth + 1)]));
+  const copy: Plain | unknown[] = Array.isArray(value) ? [...(value as unknown[])] : { ...(value as Plain) };
+  for (const key of Object.keys(copy)) {
+    const item = (copy as Plain)[key];
+    if (typeof item === 'string' || typeof item === 'number' || typeof item === 'boolean') continue;
+    trail.push(key);
+    (copy as Plain)[key] = frozenCopy(item, known, trail);
+    trail.pop();
+  }
   Object.freeze(copy);
-  known.add(copy as object);
+  known.add(copy);
   return copy as T;
 }
 

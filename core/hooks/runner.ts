@@ -104,11 +104,12 @@ export async function onBehalf<C extends TapContext, R>(context: C, plugin: stri
 }
 
 function makeContext(state: Running): TapContext {
-  const { plugin, hook, signal, call } = state;
+  const { plugin, hook, call } = state;
   let log: Logger | undefined;
   const { run, records } = call;
   const context = {
-    plugin, hook, signal,
+    plugin, hook,
+    get signal() { return state.signal; },
     get log() { return (log ??= call.log.child({ plugin, hook })); },
     ...(records && ({ record: records.of(plugin, hook, () => state.open) } satisfies Partial<RecordHookContext>)),
     ...(run && ({ container: run.container, run: run.run, spec: run.spec, plan: run.plan.writer(plugin, hook, () => state.open) } satisfies Partial<RunHookContext>)),
@@ -134,8 +135,9 @@ function isConcerned({ when }: EngineTap, value: unknown): boolean {
 
 /** Run one tap with its own context and deadline. A late result is dropped; a late failure has nobody left to hear it. */
 async function runTap(tap: AnyTap, { name, plugin, deadline, when }: EngineTap, hook: HookName, value: unknown, call: Call): Promise<unknown> {
-  const controller = new AbortController();
-  const state: Running = { plugin, open: true, signal: controller.signal, call, hook };
+  // most taps never look at it
+  let controller: AbortController | undefined;
+  const state: Running = { plugin, open: true, get signal() { return (controller ??= new AbortController()).signal; }, call, hook };
   const end = call.trace && openSpan(call.trace, 'tap', name === plugin ? name : `${plugin}: ${name}`, { plugin, hook });
   let timer: NodeJS.Timeout | undefined;
   try {
@@ -146,7 +148,7 @@ async function runTap(tap: AnyTap, { name, plugin, deadline, when }: EngineTap, 
       timer = setTimeout(() => {
         const error = fail('ERR_PLUGIN_TIMEOUT', `plugin ${state.plugin} took longer than ${deadline} ms in hook ${hook}`, { plugin: state.plugin, operation: hook });
         reject(error);
-        controller.abort(error);
+        (controller ??= new AbortController()).abort(error);
       }, deadline);
     });
     return await Promise.race([result, overrun]);

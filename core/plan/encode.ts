@@ -11,6 +11,8 @@ const table = new Map(Object.entries(operations as Record<string, OperationEntry
 type Entry = NonNullable<ReturnType<typeof table.get>>;
 const flagBits = Object.entries(OP_FLAGS);
 
+/** Longest text that is copied letter by letter. */
+const MAX_SHORT = 128;
 /** A growing little-endian byte string. */
 class Writer {
   #buffer = Buffer.alloc(4096);
@@ -36,6 +38,29 @@ class Writer {
     this.u32(value.length);
     const padded = (value.length + terminators + 3) & ~3;
     this.#grown(padded).set(value, this.length - padded);
+  }
+  /** The same of text, with one zero byte behind it. */
+  text(value: string): void {
+    const { length } = value;
+    const start = this.length + 4;
+    if (length < MAX_SHORT) {
+      // most are short and plain: a call into C++ costs more than the loop
+      this.#grown(4 + ((length + 4) & ~3));
+      const buffer = this.#buffer;
+      let i = 0;
+      for (; i < length; i++) {
+        const code = value.charCodeAt(i);
+        if (code > 127) break;
+        buffer[start + i] = code;
+      }
+      if (i === length) {
+        buffer.writeUInt32LE(length, start - 4);
+        return;
+      }
+      buffer.fill(0, start - 4, this.length);
+      this.length = start - 4;
+    }
+    this.bytes(Buffer.from(value, 'utf8'), 1);
   }
   patch32(at: number, value: number): void { this.#buffer.writeUInt32LE(value, at); }
   finish(): Uint8Array {
@@ -69,10 +94,10 @@ function wrong(operation: Operation, field: string, why: string): Error {
   return fail('ERR_PLAN_INVALID', `operation ${operation.name}: field ${field} ${why}`, { operation: operation.name, path: field });
 }
 
-function text(operation: Operation, field: string, value: unknown): Uint8Array {
+function text(operation: Operation, field: string, value: unknown): string {
   if (typeof value !== 'string') throw wrong(operation, field, 'is not text');
   if (value.includes('\0')) throw wrong(operation, field, 'contains a NUL byte');
-  return Buffer.from(value, 'utf8');
+  return value;
 }
 
 function writeField(out: Writer, registers: Registers, operation: Operation, { field, optional, kind }: Entry['fields'][number]): void {
@@ -95,7 +120,7 @@ function writeField(out: Writer, registers: Registers, operation: Operation, { f
       return kind === 'u64' ? out.u64(number) : out.i64(number);
     }
     case 'str':
-      return out.bytes(text(operation, field, value ?? ''), 1);
+      return out.text(text(operation, field, value ?? ''));
     case 'bytes':
       if (value !== undefined && !(value instanceof Uint8Array)) throw wrong(operation, field, 'is not bytes');
       return out.bytes((value as Uint8Array | undefined) ?? new Uint8Array(0), 0);
@@ -103,7 +128,7 @@ function writeField(out: Writer, registers: Registers, operation: Operation, { f
       const list = value ?? [];
       if (!Array.isArray(list)) throw wrong(operation, field, 'is not a list of text');
       out.u32(list.length);
-      for (const item of list) out.bytes(text(operation, field, item), 1);
+      for (const item of list) out.text(text(operation, field, item));
       return;
     }
     default: {

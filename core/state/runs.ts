@@ -68,7 +68,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     if (!hasAfter(plan)) return [];
     return points.aroundAsync('run.undo', async () => {
       // a second try of what the shim could not undo: EBUSY is often over by now
-      ifPresent(() => fs.unlinkSync(file));
+      if (before) ifPresent(() => fs.unlinkSync(file));
       const result = await runShim(native, { mode: 'undo', plan, runFolder: folder, lock });
       if (fs.existsSync(file)) return words(readUndone(folder));
       if (result.ended === 'gone') return ['the helper that undoes the run ended unexpectedly'];

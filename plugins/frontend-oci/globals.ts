@@ -47,5 +47,8 @@ export function parseGlobals(argv: readonly string[]): { readonly flags: Values<
 export function checkGlobals(flags: Values<typeof globalFlags>): Globals {
   const { rootless, manager } = { rootless: flags.rootless, manager: flags['cgroup-manager'] };
   if (rootless !== undefined && rootless !== 'auto') readBoolean('', 'rootless', rootless);
-  return { flags, cgroupDriver: chooseCgroup(manager, flags['systemd-cgroup']) };
+  const choose = (): string => chooseCgroup(manager, flags['systemd-cgroup']);
+  if (manager !== undefined || flags['systemd-cgroup']) choose();
+  // only who makes something looks at the machine for it
+  return { flags, get cgroupDriver() { return choose(); } };
 }

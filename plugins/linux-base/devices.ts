@@ -25,6 +25,8 @@ const type: Readonly<Record<Device['type'], number>> = { c: S_IF.character, u: S
 
 /** Where the host has this device, whatever it is called inside. */
 function hostPath({ type: kind, path, major = 0, minor = 0 }: Device, machine: Pick<Machine, 'read'>): string {
+  // these are the same everywhere (Linux, devices.txt)
+  if (defaultDevices.some((device) => device.path === path && device.type === kind && device.major === major && device.minor === minor)) return path;
   const name = /^DEVNAME=(.+)$/m.exec(machine.read(`/sys/dev/${kind === 'b' ? 'block' : 'char'}/${major}:${minor}/uevent`) ?? '')?.[1];
   return name === undefined ? path : `/dev/${name}`;
 }

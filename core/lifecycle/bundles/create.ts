@@ -73,7 +73,7 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
   const plugins = plan.plugins ?? kept;
   const { uid } = core.parts.caller?.() ?? { uid: process.getuid?.() ?? 0 };
   const stored = {
-    ociVersion: spec.ociVersion, id, bundle, rootfs, created, owner: nameOf(uid), annotations: spec.annotations ?? {}, process: spec.process as NonNullable<typeof spec.process>, drivers: record.drivers, noNewKeyring: request.noNewKeyring, ...(plugins && { plugins }),
+    ociVersion: spec.ociVersion, id, bundle, rootfs, created, owner: nameOf(uid), annotations: spec.annotations ?? {}, process: spec.process as NonNullable<typeof spec.process>, drivers: record.drivers, noNewKeyring: request.noNewKeyring, hooks: Object.keys(spec.hooks ?? {}), ...(plugins && { plugins }),
   };
   return core.locked([], async () => {
     ensureAside(store);

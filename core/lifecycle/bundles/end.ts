@@ -8,7 +8,7 @@ import { forgetProcess, readStarted } from '../../state/run-files.ts';
 import { type Core } from '../core.ts';
 import { recordFrom } from './compile.ts';
 import { isFrozen, killSteps, membersOf, setFrozen } from './groups.ts';
-import { runHooks, withPlan } from './hooks.ts';
+import { mayHaveHooks, runHooks, withPlan } from './hooks.ts';
 import { initOf, isAlive, notRunning, statusOf, type Init } from './status.ts';
 import { checkId, ensureAside, find, findAgain, isFolder, isOurs, noSuch, notReadable, openStore, readSpec, takeLock, tidy, type Found, type Store } from './store.ts';
 
@@ -117,7 +117,8 @@ export async function deleteBundle(core: Core, ref: BundleRef, { force = false, 
       // a process of this boot that has its pid is another one
       if (found && found.stored.boot !== store.boot) forgetProcess(folder);
       ensureAside(store);
-      const container = found && recordFrom(found, readSpecIfAny(found));
+      const isAsked = core.parts.hooks.taps('postExitCleanup').length > 0;
+      const container = found && (isAsked || mayHaveHooks(found, 'poststop')) ? recordFrom(found, readSpecIfAny(found)) : undefined;
       const failures = await store.runs.clear(folder, lock, async () => {
         if (found && container) await runHooks(core, found, container.spec, 'poststop', undefined, onWarning).catch((error: unknown) => onWarning(describeError(error)));
       });

@@ -22,6 +22,7 @@ export async function withPlan<T>(folder: string, bytes: Uint8Array, work: (file
   }
 }
 
+export const mayHaveHooks = ({ stored: { hooks } }: Found, kind: string): boolean => hooks?.includes(kind) ?? true;
 /** Of the spec, those that run when the container is started or gone: outside, one after another. One that fails is told, and the rest goes on (runtime.md, Lifecycle). */
 export async function runHooks(core: Core, { folder, stored }: Found, spec: Spec, kind: 'poststart' | 'poststop', pid: number | undefined, onWarning: (text: string) => void): Promise<void> {
   const hooks = (spec.hooks?.[kind] ?? []) as readonly Hook[];

@@ -7,8 +7,8 @@ import { RUN_FILES } from '../../plan/index.ts';
 import { type Core } from '../core.ts';
 import { type Failure } from '../../state/index.ts';
 import { blame } from '../frames.ts';
-import { runHooks } from './hooks.ts';
-import { notRunning, openGo, stateNow, statusOf } from './status.ts';
+import { mayHaveHooks, runHooks } from './hooks.ts';
+import { notRunning, openGo, stateOf, statusOf } from './status.ts';
 import { readSpec, withLock, type Found } from './store.ts';
 
 /** Most of what is read of a failure's words. */
@@ -67,7 +67,7 @@ export async function startBundle(core: Core, ref: BundleRef, onWarning: (text: 
     if (status === 'paused') throw fail('ERR_PAUSED', `cannot start container ${id}: it is paused`, { operation: 'start', path: id, hint: 'resume it first' });
     if (status !== 'created' || !init) throw fail('ERR_ALREADY_RUNNING', 'cannot start an already running container', { operation: 'start', path: id, hint: '' });
     await letBegin(found);
-    await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning);
-    return stateNow(core, root, found);
+    if (mayHaveHooks(found, 'poststart')) await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning);
+    return stateOf(root, found.stored, 'running', init.pid);
   });
 }

@@ -31,6 +31,8 @@ export interface Stored {
   readonly drivers: ContainerRecord['drivers'];
   readonly plugins?: NonNullable<ContainerRecord['plugins']>;
   readonly noNewKeyring: boolean;
+  /** Kinds of hooks that its spec has: who has none of a kind need not read it. Absent: not known. */
+  readonly hooks?: readonly string[];
   readonly run: string;
   readonly boot: string;
   /** `path` of its GroupRef. */
@@ -73,7 +75,8 @@ export function openStore(core: Core, root: string, make = false): Store | undef
     checkRoot(root, there);
     const real = fs.realpathSync.native(root);
     let runs: RunsBelow | undefined;
-    return { root: real, boot: core.parts.native.bootId(), get instance() { return instanceOf(real); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
+    let instance: string | undefined;
+    return { root: real, boot: core.parts.native.bootId(), get instance() { return (instance ??= instanceOf(real)); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
   } catch (error) {
     const code = errorCode(error);
     if (code === undefined || code.startsWith('ERR_')) throw error;
