@@ -2,10 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { EngineContestant } from '../bench/engines.ts';
-import { cgroupFolders, rss } from '../bench/machine.ts';
+import { cgroupFolders, processesOf, rss } from '../bench/machine.ts';
 import { Driver } from '../bench/measure.ts';
 import { ociBin } from '../bench/oci.ts';
 import { makeBundle } from '../bench/peers.ts';
+import { until } from '../helpers/wait.ts';
 import { growthPerThousand } from './flat.ts';
 
 export interface OciSoakOptions {
@@ -48,9 +49,12 @@ export async function soakOci({ cycles, step, say, onDriver }: OciSoakOptions): 
       if (engine.pid !== pid || pid === undefined) wrong.push(`after ${done} cycles engined is another process: ${pid ?? 'none'} was replaced by ${engine.pid ?? 'none'}`);
       else growth.push([done, rss(pid) / 1024]);
       const open = pid === undefined ? 0 : readdirSync(`/proc/${pid}/fd`).length;
-      const left = { state: count(state), cgroups: groups(name).length, mounts: mounts(parent) };
-      say(`${String(done).padStart(6)} cycles: engined ${growth.at(-1)?.[1].toFixed(1) ?? '-'} MB, ${open} fds; left: ${left.state} containers, ${left.cgroups} cgroups, ${left.mounts} mounts`);
-      if (left.state + left.cgroups + left.mounts > 0) wrong.push(`left after ${done} cycles: ${JSON.stringify(left)}`);
+      // what is in the trash is removed on another thread
+      await until('the trash to be empty', () => count(join(state, '.trash')) === 0, 5000).catch(() => {});
+      const aside = ['.leftovers', '.trash'].reduce((sum, folder) => sum + count(join(state, folder)), 0);
+      const left = { state: count(state) + aside, cgroups: groups(name).length, mounts: mounts(parent), processes: processesOf(parent).filter(([called]) => called.startsWith('engine-')).length };
+      say(`${String(done).padStart(6)} cycles: engined ${growth.at(-1)?.[1].toFixed(1) ?? '-'} MB, ${open} fds; left: ${left.state} containers, ${left.cgroups} cgroups, ${left.mounts} mounts, ${left.processes} processes`);
+      if (Object.values(left).some((n) => n > 0)) wrong.push(`left after ${done} cycles: ${JSON.stringify(left)}`);
       fds ??= open;
       if (open > fds + 10) wrong.push(`engined has ${open} open files after ${done} cycles, ${fds} after the first ${step}`);
     }
