@@ -1,5 +1,5 @@
 import { type Spawner } from '../native/index.ts';
-import { type GroupStats } from '../contracts/cgroup/index.ts';
+import { type GroupDetails, type GroupStats } from '../contracts/cgroup/index.ts';
 import { type InterfaceStats } from './engine.ts';
 import { type LinuxResources, type Process } from '../spec/index.ts';
 
@@ -95,6 +95,8 @@ export interface BundleState extends BundleRef {
 }
 export interface BundleStats {
   readonly group: GroupStats;
+  /** Absent: the driver counts no more than `group`. */
+  readonly details?: GroupDetails;
   /** Of its network namespace, `lo` too; none with the host's. */
   readonly interfaces: readonly InterfaceStats[];
 }

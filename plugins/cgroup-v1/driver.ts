@@ -7,6 +7,7 @@ import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { deviceRules, formatDeviceRule } from './devices.ts';
 import { compileLimits, honoured, refuseUnhonoured } from './limits.ts';
+import { readDetails } from './details.ts';
 import { isFrozenState, readStats } from './stats.ts';
 import { updateEffects } from './update.ts';
 
@@ -172,6 +173,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     },
 
     stats: (group): GroupStats => readStats(v1, groupOf(group)),
+    details: (group) => readDetails(v1, groupOf(group)),
     ...(freezer ? { freeze: (group: GroupRef, frozen: boolean) => freezeEffects(posix.join(freezer.target, groupOf(group)), frozen), isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, groupOf(group))) } : {}),
     update: (group, changes) => {
       refuseUnhonoured(changes, resources);

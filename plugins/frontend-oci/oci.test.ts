@@ -254,6 +254,18 @@ describe('events', () => {
     const { stdout } = await call(['events', '--stats', 'c1'], { stats: () => Promise.resolve(stats) });
     expect(JSON.parse(stdout)).toMatchObject({ type: 'stats', id: 'c1', data: { cpu: { usage: { total: 5, kernel: 2, user: 0 } }, memory: { usage: { limit: 9, usage: 3, failcnt: 0 } }, pids: { current: 1 } } });
   });
+  it('stats have all that the kernel counts, digit by digit', async () => {
+    const details = {
+      perCpu: { total: [5, 6] }, cpuset: { cpus: [0, 1], mems: [0], flags: { sched_load_balance: 1, sched_relax_domain_level: -1 } }, memory: { cache: 4, rss: 0 },
+      counters: { memory: { limit: 9223372036854771712, usage: 3, peak: 8, failures: 2 }, swap: { usage: 3 } }, hugetlb: { '2MB': { usage: 0, failures: 1 } }, block: { io_serviced: [{ major: 8, minor: 0, operation: 'Read', value: 2 }] },
+    };
+    const { stdout } = await call(['events', '--stats', 'c1'], { stats: () => Promise.resolve({ group: {}, details, interfaces: [] }) });
+    expect(stdout).toContain('"memory":{"cache":4,"usage":{"limit":9223372036854771712,"usage":3,"max":8,"failcnt":2},"swap":{"limit":18446744073709551615,"usage":3,"failcnt":0},"kernel":{"limit":0,"failcnt":0},"kernelTCP":{"limit":0,"failcnt":0},"raw":{"cache":4,"rss":0}}');
+    expect(JSON.parse(stdout)).toMatchObject({ data: {
+      cpu: { usage: { percpu: [5, 6], kernel: 0, user: 0 }, throttling: {} }, cpuset: { cpus: [0, 1], mems: [0], cpu_exclusive: 0, sched_load_balance: 1, sched_relax_domain_level: -1 },
+      blkio: { ioServicedRecursive: [{ major: 8, op: 'Read', value: 2 }] }, hugetlb: { '2MB': { failcnt: 1 } }, intel_rdt: {}, network_interfaces: null,
+    } });
+  });
   it('kills are told, and the end ends them', async () => {
     let left = 2;
     const { code, stdout } = await call(['events', '--interval', '5ms', 'c1'], {

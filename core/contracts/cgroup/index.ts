@@ -28,6 +28,8 @@ export interface CgroupDriver extends Driver {
   mounts(request: GroupRequest): readonly { readonly destination: string; readonly type: string; readonly source: string; readonly options: readonly string[] }[];
   /** **read** Current numbers of a run's group. */
   stats(group: GroupRef): GroupStats;
+  /** **read** All else that the kernel counts, for who passes it on whole (`events` of an OCI runtime). */
+  details?(group: GroupRef): GroupDetails;
   /** as data, with `freeze`: stop or let go all in the group; the undo of stopping lets go. A group that is so already is success. */
   freeze?(group: GroupRef, frozen: boolean): readonly Effect[];
   /** **read** with `freeze`: is it stopped? Asked for every container that is listed: microseconds. */
@@ -53,6 +55,8 @@ export interface GroupRequest {
    * engine's own choice. Absent path: named by `run`. One that exists already is joined when it is empty of processes, and removed by the undo all the same.
    */
   readonly exact?: boolean;
+  /** Of a bundle: for a driver that asks somebody else for the group, what that one is to be told (`org.systemd.property.*`). */
+  readonly annotations?: Readonly<Record<string, string>>;
   /** Is the container's cgroup namespace its own? */
   readonly ownNamespace: boolean;
   /** planExec, with `exec-groups`: groups below its own that the session joins instead: a path on v2, `controller[,controller]:path` on v1. */
@@ -85,4 +89,21 @@ export interface GroupStats {
   /** Pressure stall information. `some`, `full`: share of the last 10, 60, 300 s in percent, and microseconds in all. */
   readonly pressure?: Readonly<Partial<Record<'cpu' | 'memory' | 'io', { readonly some?: Pressure; readonly full?: Pressure }>>>;
 }
+/** Numbers by CPU, page size and device; what is not there is absent. Times in ns, sizes in bytes; "no limit" is what the kernel writes for it, `max` is absent. */
+export interface GroupDetails {
+  readonly perCpu?: { readonly total: readonly number[]; readonly kernel?: readonly number[]; readonly user?: readonly number[] };
+  /** CPUs and memory nodes that it may use, and the flags of v1's cpuset by the names of their files. */
+  readonly cpuset?: { readonly cpus: readonly number[]; readonly mems: readonly number[]; readonly flags: Readonly<Record<string, number>> };
+  /** memory.stat, key by key. */
+  readonly memory?: Readonly<Record<string, number>>;
+  /** `swap`: memory and swap together, on v2 too. */
+  readonly counters?: Readonly<Partial<Record<'memory' | 'swap' | 'kernel' | 'kernelTcp', ResourceCounter>>>;
+  /** By page size: `2MB`. */
+  readonly hugetlb?: Readonly<Record<string, ResourceCounter>>;
+  /** By kind, as v1 names them: `io_service_bytes`, `io_serviced`, `io_queued`, `io_service_time`, `io_wait_time`, `io_merged`, `time`, `sectors`. */
+  readonly block?: Readonly<Record<string, readonly BlockCount[]>>;
+}
+export interface ResourceCounter { readonly limit?: number; readonly usage?: number; readonly peak?: number; readonly failures?: number }
+/** `operation`: Read, Write, Sync, Async, Discard, Total; absent where the kernel counts them together. */
+export interface BlockCount { readonly major: number; readonly minor: number; readonly operation?: string; readonly value: number }
 export interface Pressure { readonly avg10: number; readonly avg60: number; readonly avg300: number; readonly total: number }

@@ -57,9 +57,9 @@ export async function statsOf(core: Core, ref: BundleRef): Promise<BundleStats> 
   const found = find(core, ref);
   const init = requireInit(core, found, 'stats');
   const { cgroup, ref: group } = await groupOf(core, found);
-  const numbers = cgroup.driver.stats(group);
+  const [numbers, details] = [cgroup.driver.stats(group), cgroup.driver.details?.(group)];
   const interfaces = interfacesOf(init.pid, true) ?? [];
-  return { group: numbers, interfaces: initOf(core, found) ? interfaces : [] };
+  return { group: numbers, ...(details && { details }), interfaces: initOf(core, found) ? interfaces : [] };
 }
 
 export async function processesOf(core: Core, ref: BundleRef): Promise<readonly number[]> {

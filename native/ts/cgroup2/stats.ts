@@ -21,6 +21,14 @@ export function parseFlat(text: string | undefined): Readonly<Record<string, num
   }));
 }
 
+/** Ranges as of CPUs: `0-3,8`. */
+export function parseList(text: string | undefined): number[] {
+  return (text ?? '').trim().split(',').filter(Boolean).flatMap((range) => {
+    const [first = NaN, last = first] = range.split('-').map(Number);
+    return Array.from({ length: Math.max(0, last - first + 1) || 0 }, (_, i) => first + i);
+  });
+}
+
 /** A file of PSI: `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`. */
 export function parsePressure(text: string | undefined): { some?: Pressure; full?: Pressure } | undefined {
   const found: { some?: Pressure; full?: Pressure } = {};

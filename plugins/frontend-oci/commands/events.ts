@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fail, isEngineError } from '@engine/core/errors';
 import { command, type CommandContext } from '../command.ts';
-import { statsJson } from '../stats.ts';
+import { exactNumbers, statsJson } from '../stats.ts';
 
 const UNITS: Readonly<Record<string, number>> = { ns: 1e-6, us: 1e-3, 'µs': 1e-3, 'μs': 1e-3, ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 /** A time as Go writes it (`1m30s`, `250ms`), in ms. Errors: ERR_INVALID_VALUE. */
@@ -14,7 +14,7 @@ export function readDuration(flag: string, text: string): number {
   return total;
 }
 
-const line = (type: string, id: string, data?: unknown): string => `${JSON.stringify({ type, id, ...(data !== undefined && { data }) })}\n`;
+const line = (type: string, id: string, data?: unknown): string => `${exactNumbers({ type, id, ...(data !== undefined && { data }) })}\n`;
 
 /** Numbers again and again, and kills as they come, until the container ends or the caller goes. */
 async function follow(context: CommandContext, id: string, interval: number): Promise<void> {
