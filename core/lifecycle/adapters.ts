@@ -29,7 +29,7 @@ export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spe
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
   const resources = spec?.linux?.resources ?? {};
-  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path, ...(run?.bundle && { exact: true }) } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
+  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path, ...(run?.bundle && { exact: true, ...(spec?.annotations && { annotations: spec.annotations }) }) } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
 export function securityRequest(request: ContainerRecord['request']): SecurityRequest {

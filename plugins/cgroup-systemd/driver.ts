@@ -4,15 +4,18 @@ import { fail } from '@engine/core/errors';
 import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
-import { findGroups, freezeEffects, ownNamespaceSteps, removeEffects } from '@engine/native/cgroups';
+import { findGroups, freezeEffects, ownNamespaceSteps, refusePeopled, removeEffects } from '@engine/native/cgroups';
 import { bornInside, changedLimits, COUNTED, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, enabledAt, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
+import { readUnifiedDetails } from '@engine/native/cgroup2/details';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
+import { annotatedProperties } from './annotations.ts';
+import { bundleSteps } from './bundle.ts';
 import { ADDRESSES } from './bus.ts';
-import { assignments, scopeProperties, sharedProperties } from './properties.ts';
+import { assignments, bundleProperties, limitProperties, scopeProperties, sharedProperties } from './properties.ts';
 import { DEADLINE, HANDLER, type ScopeInput } from './scope.ts';
-import { folderOfSlice, folderOfUnit, isSlice, parsePlace, unitOfFolder } from './slices.ts';
+import { folderOfSlice, folderOfUnit, isSlice, parseGroup, parsePlace, unitOfFolder } from './slices.ts';
 import { type Property } from './systemd.ts';
 
 export interface SystemdOptions {
@@ -43,13 +46,14 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
   const nameOf = (run: string): string => `${instance}-${run}`;
 
   /** Unit, slice and folder of the scope of a run. */
-  function scopeOf({ run, path }: GroupRef): { readonly unit: string; readonly slice: string; readonly folder: string } {
-    const { slice, scope } = parsePlace(path, fallback);
+  function scopeOf({ run, path, exact }: GroupRef): { readonly unit: string; readonly slice: string; readonly folder: string } {
+    const { slice, scope } = exact && path ? parseGroup(path, fallback) : parsePlace(path, fallback);
     // not just the group's name: whoever looks for groups by that finds the one inside
     const unit = scope ?? `container-${nameOf(run)}.scope`;
     return { unit, slice, folder: posix.join(folderOfSlice(slice), folderOfUnit(unit)) };
   }
-  const plannedFolder = (group: GroupRef): string => posix.join(unified.target, scopeOf(group).folder, nameOf(group.run));
+  /** A bundle's group is its scope; those of others have one inside. */
+  const plannedFolder = (group: GroupRef): string => posix.join(unified.target, scopeOf(group).folder, ...(group.exact ? [] : [nameOf(group.run)]));
 
   const isScope = (name: string): boolean => name.endsWith('.scope');
   /** Groups of this instance in scopes: run id to folder. */
@@ -60,16 +64,20 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
     return group.path !== undefined || existsSync(planned) ? planned : (groups().get(group.run) ?? planned);
   }
 
+  const enable = (at: string, controllers: readonly string[]): Step[] => (controllers.length === 0 ? []
+    : [step('shim.cgroup', op.writeFile({ path: posix.join(at, 'cgroup.subtree_control'), data: Buffer.from(controllers.map((name) => `+${name}`).join(' ')) }), stays)]);
+  /** What systemd enables by itself is there; what else is needed, on the whole way to the scope. */
+  function parentSteps(folder: string, needed: ReadonlySet<string>): Step[] {
+    const others = [...needed].filter((name) => !MANAGED.includes(name));
+    const parents = ['', ...posix.dirname(folder).split('/').filter((part) => part !== '.')].map((_, i, all) => posix.join(unified.target, ...all.slice(1, i + 1)));
+    return parents.flatMap((at) => enable(at, others.filter((name) => !enabledAt(machine, at).includes(name))));
+  }
   /** The shim makes room: a group with controllers for its children may have no process of its own. */
   function roomSteps(folder: string, needed: ReadonlySet<string>): Step[] {
     const scope = posix.join(unified.target, folder);
-    const enable = (at: string, controllers: readonly string[]): Step[] => (controllers.length === 0 ? []
-      : [step('shim.cgroup', op.writeFile({ path: posix.join(at, 'cgroup.subtree_control'), data: Buffer.from(controllers.map((name) => `+${name}`).join(' ')) }), stays)]);
     const wanted = [...new Set([...unified.controllers, ...needed])].filter((name) => needed.has(name) || COUNTED.includes(name));
-    const others = wanted.filter((name) => !MANAGED.includes(name));
-    const parents = ['', ...posix.dirname(folder).split('/').filter((part) => part !== '.')].map((_, i, all) => posix.join(unified.target, ...all.slice(1, i + 1)));
     return [
-      ...parents.flatMap((at) => enable(at, others.filter((name) => !enabledAt(machine, at).includes(name)))),
+      ...parentSteps(folder, needed),
       step('shim.cgroup', op.enterGroup({ path: posix.join(scope, 'shim') }), gone),
       ...enable(scope, wanted),
     ];
@@ -85,9 +93,16 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
 
     probe: (on: Machine): Probe => probe(on, exists),
 
-    planGroup({ resources, path, ownNamespace }, { run, container }) {
-      const { unit, slice, folder } = scopeOf({ run, ...(path !== undefined && { path }) });
+    planGroup(request, { run, container }) {
+      const { resources, path, exact = false, ownNamespace } = request;
+      const { unit, slice, folder } = scopeOf({ run, exact, ...(path !== undefined && { path }) });
       const limits = compileUnified(resources, abilities);
+      if (exact && path) {
+        const scope = posix.join(unified.target, folder);
+        const properties = bundleProperties(slice, `container ${container}`, limits, annotatedProperties(request.annotations));
+        refusePeopled(machine.read, scope);
+        return bundleSteps(scope, { unit, folder, properties }, request, abilities, parentSteps(folder, controllersOf(limits)));
+      }
       const input: ScopeInput = { unit, folder, properties: scopeProperties(slice, `container ${container.slice(0, 12)} of ${instance}`, limits) };
       const inside = posix.join(unified.target, folder, nameOf(run));
       return [
@@ -102,12 +117,15 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
 
     mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
     stats: (group) => readUnifiedStats(folderOf(group)),
+    details: (group) => readUnifiedDetails(folderOf(group)),
     freeze: (group, frozen) => freezeEffects(folderOf(group), frozen),
     isFrozen: (group) => isFrozen(folderOf(group)),
 
     update(group, changes) {
       const folder = folderOf(group);
-      return [...updateEffects(folder, changes, abilities), ...scopeEffects(posix.dirname(folder), changedLimits(folder, changes, abilities))];
+      const effects = updateEffects(folder, changes, abilities);
+      const limits = changedLimits(folder, changes, abilities);
+      return [...effects, ...(group.exact ? scopeEffects(folder, limits, limitProperties) : scopeEffects(posix.dirname(folder), limits, sharedProperties))];
     },
 
     list: () => [...groups().keys()].sort(),
@@ -123,12 +141,12 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
  * What is the scope's own is changed by whom it belongs to, so that loading units anew does not take it back. For the life of the scope only: systemd keeps it in
  * /run/systemd/transient and forgets it with the unit.
  */
-function scopeEffects(folder: string, limits: readonly UnifiedLimit[]): readonly Effect[] {
-  const shared = sharedProperties(limits);
+function scopeEffects(folder: string, limits: readonly UnifiedLimit[], propertiesOf: (limits: readonly UnifiedLimit[]) => readonly Property[]): readonly Effect[] {
+  const shared = propertiesOf(limits);
   if (shared.length === 0) return [];
   const unit = unitOfFolder(posix.basename(folder));
   const set = (properties: readonly Property[]): Operation<'execHost'> => op.execHost({ argv: [systemctl(), 'set-property', '--runtime', '--', unit, ...assignments(properties)], deadline: SET_DEADLINE });
-  const before = sharedProperties(limits.flatMap(({ file, value }) => previousLimit(folder, file, value)));
+  const before = propertiesOf(limits.flatMap(({ file, value }) => previousLimit(folder, file, value)));
   return [effect(set(shared), before.length > 0 ? set(before) : { none: 'there was nothing before' })];
 }
 const PROGRAMS = ['/usr/bin/systemctl', '/bin/systemctl', '/run/current-system/sw/bin/systemctl'];

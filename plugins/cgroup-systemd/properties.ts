@@ -15,6 +15,8 @@ const SCOPE: readonly Property[] = [
   ['TasksAccounting', 'b', true],
   // DefaultTasksMax would be a limit that nobody asked for
   ['TasksMax', 't', 'infinity'],
+];
+const OWN: readonly Property[] = [
   // at shutdown it ends before its volumes' file systems and the network do, and within docker stop's ten seconds
   ['After', 'as', ['local-fs.target', 'remote-fs.target', 'network.target']],
   ['TimeoutStopUSec', 't', '10000000'],
@@ -58,12 +60,70 @@ export function sharedProperties(limits: readonly UnifiedLimit[]): readonly Prop
 
 /** All properties of a scope but its first process. */
 export function scopeProperties(slice: string, description: string, limits: readonly UnifiedLimit[]): readonly Property[] {
-  return [['Description', 's', description], ['Slice', 's', slice], ...SCOPE, ...sharedProperties(limits)];
+  return [['Description', 's', description], ['Slice', 's', slice], ...SCOPE, ...OWN, ...sharedProperties(limits)];
+}
+
+/** systemd keeps a quota in whole percents of a processor (`CPUQuota=`): rounded up, as runc does, so that it is no less than was asked for. */
+const PERCENT_US = 10_000;
+function quotaProperties(value: string): readonly Property[] {
+  const [quota = 'max', period = '100000'] = value.split(' ');
+  const perSecond = quota === 'max' ? 'infinity' : String(Math.ceil((Number(quota) * 1e6) / Number(period) / PERCENT_US) * PERCENT_US);
+  return [['CPUQuotaPerSecUSec', 't', perSecond], ['CPUQuotaPeriodUSec', 't', period]];
+}
+
+/** A list of cpuset(7) as systemd's mask: bit 0 of the first byte is number 0. */
+function maskOf(list: string): readonly number[] {
+  const mask: number[] = [];
+  for (const range of list.trim().split(',').filter(Boolean)) {
+    const [first = 0, last = first] = range.split('-').map(Number);
+    for (let n = first; n <= last; n++) mask[n >> 3] = (mask[n >> 3] ?? 0) | (1 << (n & 7));
+  }
+  return Array.from(mask, (byte) => byte ?? 0);
+}
+const numbersIn = (mask: readonly number[]): readonly number[] => mask.flatMap((byte, i) => Array.from({ length: 8 }, (_, bit) => i * 8 + bit).filter((n) => byte & (1 << (n & 7))));
+
+const THROTTLES: Readonly<Record<string, string>> = { rbps: 'IOReadBandwidthMax', wbps: 'IOWriteBandwidthMax', riops: 'IOReadIOPSMax', wiops: 'IOWriteIOPSMax' };
+const SIZES: Readonly<Record<string, string>> = { 'memory.max': 'MemoryMax', 'memory.high': 'MemoryHigh', 'memory.swap.max': 'MemorySwapMax', 'pids.max': 'TasksMax' };
+
+/**
+ * All of a group's limits that systemd has a property for. Where the scope is the container's group, systemd must know what stands in its files: loading units
+ * anew, it writes them from its properties.
+ */
+export function limitProperties(limits: readonly UnifiedLimit[]): readonly Property[] {
+  const found = new Map<string, Property>();
+  const set = (...properties: readonly Property[]): void => properties.forEach((property) => found.set(property[0], property));
+  for (const { file, value } of limits) {
+    const size = SIZES[file];
+    if (size) set([size, 't', bytes(value)]);
+    else if (file === 'cpu.max') set(...quotaProperties(value));
+    else if (file === 'cpuset.cpus') set(['AllowedCPUs', 'ay', maskOf(value)]);
+    else if (file === 'cpuset.mems') set(['AllowedMemoryNodes', 'ay', maskOf(value)]);
+    else if (file === 'io.max') {
+      const [device = '', ...keys] = value.split(' ');
+      for (const [key = '', number = ''] of keys.map((one) => one.split('='))) {
+        const name = THROTTLES[key];
+        const path = `/dev/block/${device}`;
+        if (name) set([name, 'a(st)', [...((found.get(name)?.[2] ?? []) as readonly Device[]).filter(([other]) => other !== path), [path, bytes(number)]]]);
+      }
+    }
+  }
+  return [...found.values(), ...sharedProperties(limits)];
+}
+
+/**
+ * Properties of the scope that is a bundle's group. As runc has it, nothing at shutdown ends it before its caller does (DefaultDependencies). `asked`: by the bundle, before all.
+ */
+export function bundleProperties(slice: string, description: string, limits: readonly UnifiedLimit[], asked: readonly Property[]): readonly Property[] {
+  const all: readonly Property[] = [['Description', 's', description], ['Slice', 's', slice], ...SCOPE, ['DefaultDependencies', 'b', false], ...limitProperties(limits), ...asked];
+  return [...new Map(all.map((property) => [property[0], property])).values()];
 }
 
 /** The same as `systemctl set-property` takes them. */
 export function assignments(properties: readonly Property[]): readonly string[] {
   return properties.flatMap(([name, signature, value]) => {
+    if (signature === 'ay') return [`${name}=${numbersIn(value as readonly number[]).join(' ')}`];
+    if (name === 'CPUQuotaPerSecUSec') return [`CPUQuota=${value === 'infinity' ? '' : `${Number(value) / PERCENT_US}%`}`];
+    if (name === 'CPUQuotaPeriodUSec') return [`CPUQuotaPeriodSec=${String(value)}us`];
     if (signature !== 'a(st)') return [`${name}=${String(value)}`];
     const seconds = name === 'IODeviceLatencyTargetUSec' ? 'us' : '';
     return (value as readonly Device[]).map(([path, number]) => `${name.replace(/USec$/, 'Sec')}=${path} ${number}${seconds}`);

@@ -63,6 +63,14 @@ function parseTriple(path: string, fallback: string): Place {
   return { slice: slice || fallback, scope };
 }
 
+/** Where the group of a bundle is: its callers' `slice:prefix:name`, nothing else. Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED. */
+export function parseGroup(path: string, fallback: string): Required<Place> {
+  // in the words that callers know from runc
+  if (path.split(':').length !== 3) throw fail('ERR_INVALID_VALUE', `expected cgroupsPath to be of format "slice:prefix:name" for systemd cgroups, got ${JSON.stringify(path)} instead`, { path: 'linux.cgroupsPath', hint: 'leave out --systemd-cgroup for a path' });
+  const { slice, scope = '' } = parseTriple(path, fallback);
+  return { slice, scope };
+}
+
 /**
  * What `--cgroup-parent` or `cgroupsPath` says: nothing (then `fallback`), a slice by its name or by its whole path, or the OCI runtimes' `slice:prefix:name`.
  * Errors: ERR_INVALID_VALUE, ERR_NOT_SUPPORTED.

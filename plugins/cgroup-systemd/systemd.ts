@@ -1,6 +1,7 @@
 import { describeError, fail } from '@engine/core/errors';
 import { connectBus, SYSTEMD, type Bus } from './bus.ts';
 import { objectPath } from './slices.ts';
+import { membersOf } from './variant.ts';
 
 /** A property of a unit as plain data: its name, the D-Bus signature of its value, the value. Numbers of 64 bits may be given as text. */
 export type Property = readonly [name: string, signature: string, value: unknown];
@@ -26,9 +27,11 @@ const LOOK_MS = 500;
 const U64_MAX = 2n ** 64n - 1n;
 /** A value as the library wants it: `t` and `x` as bigint; `infinity` is the largest. */
 function toWire(signature: string, value: unknown): unknown {
-  if (signature === 't') return value === 'infinity' ? U64_MAX : BigInt(value as string);
-  if (signature === 'a(st)') return (value as readonly (readonly [string, string])[]).map(([text, number]) => [text, toWire('t', number)]);
-  return value;
+  if (signature === 't' || signature === 'x') return value === 'infinity' ? U64_MAX : BigInt(value as string);
+  if (signature.startsWith('a')) return (value as readonly unknown[]).map((one) => toWire(signature.slice(1), one));
+  if (!signature.startsWith('(')) return value;
+  const types = membersOf(signature);
+  return (value as readonly unknown[]).map((one, i) => toWire(types[i] ?? '', one));
 }
 
 const nameOf = (error: unknown): string => (error as { readonly dbusName?: string }).dbusName ?? '';

@@ -9,7 +9,7 @@ export const parts: Readonly<Record<string, readonly string[]>> = {
   /** What may differ on the newer one, and what one kernel is enough for. */
   differs: ['test/vm/cgroup-v2.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{limits,userns}.test.ts'],
   /** With systemd as pid 1. */
-  systemd: ['test/vm/systemd.test.ts'],
+  systemd: ['test/vm/{systemd,oci-cgroups}.test.ts'],
   /** What `kernel` lacks. */
   more: ['test/vm/storage.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
   /** Attacks, and what protects from them: links, devices, other people's namespaces; firewalls and names. */
