@@ -4,6 +4,7 @@ import { op, step, type Effect, type Operation, type Step } from '@engine/core/p
 import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
 import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps, placeOf, refusePeopled, removeEffects, REMOVE_DEADLINE } from '@engine/native/cgroups';
+import { parseExecGroups } from '@engine/native/exec-groups';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { deviceRules, formatDeviceRule } from './devices.ts';
 import { compileLimits, honoured, refuseUnhonoured } from './limits.ts';
@@ -137,6 +138,20 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     ];
   }
 
+  /** After the session has joined the container's own: it writes itself, see joinSteps. Errors: ERR_INVALID_VALUE, ERR_FEATURE_MISSING. */
+  function execSteps(asked: readonly string[], group: string): Step[] {
+    const places = new Map<Hierarchy, string>();
+    for (const [controller, path] of parseExecGroups(asked, group)) {
+      const named = hierarchyOf(v1, controller);
+      if (!named && controller !== '') throw fail('ERR_FEATURE_MISSING', `cgroup controller ${controller} is not mounted`, { operation: 'exec', path: controller });
+      for (const hierarchy of named ? [named] : v1) places.set(hierarchy, path);
+    }
+    return [...places].flatMap(([hierarchy, path]) => {
+      const fd = `cgroup-v1.exec.${hierarchies.indexOf(hierarchy)}`;
+      return [step('shim.limits', op.open({ path: posix.join(folderOf(hierarchy, path), 'tasks'), flags: O_WRONLY | O_CLOEXEC, out: fd })), step('exec.join', op.writeFd({ fd, data: Buffer.from('0') }))];
+    });
+  }
+
   /** Folders of this instance's groups in one hierarchy: run id to folder. */
   const groupsIn = (hierarchy: Hierarchy): ReadonlyMap<string, string> => findGroups(hierarchy.target, { prefix: nameOf(''), depth: LIST_DEPTH });
 
@@ -145,7 +160,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   return {
     name: 'v1',
     ociFeatures: (enabled) => ({ linux: { cgroup: { v1: enabled, rdma: false } } }),
-    features: new Set(['oom-events', 'update', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
+    features: new Set(['oom-events', 'update', 'exec-groups', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
     resources,
 
     probe: (on: Machine): Probe => probe(on),
@@ -162,6 +177,8 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
       });
       return [...folders, ...limitSteps(request, group), ...joinSteps(request, group)];
     },
+
+    planExec: ({ execGroups, ...request }, { run }) => (execGroups ? execSteps(execGroups, groupOf({ ...request, run })) : []),
 
     mounts(request) {
       const flags = ['nosuid', 'noexec', 'nodev', 'relatime'];

@@ -8,6 +8,7 @@ import { abilitiesOf, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engi
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
 import { readUnifiedDetails } from '@engine/native/cgroup2/details';
 import { readUnifiedStats } from '@engine/native/cgroup2/stats';
+import { parseUnifiedExecGroup } from '@engine/native/exec-groups';
 
 const NAME = 'cgroup-v2';
 
@@ -41,7 +42,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   return {
     name: 'v2',
     ociFeatures: (enabled) => ({ linux: { cgroup: { v2: enabled, rdma: false } } }),
-    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure']),
+    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'exec-groups']),
     get resources() {
       return honouredUnified(abilities);
     },
@@ -61,6 +62,8 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
         ...ownNamespaceSteps(request.ownNamespace),
       ];
     },
+
+    planExec: ({ execGroups, ...request }, { run }) => (execGroups ? bornInside(parseUnifiedExecGroup(execGroups, folderOf({ ...request, run })), NAME) : []),
 
     mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
     stats: (group) => readUnifiedStats(folderOf(group)),

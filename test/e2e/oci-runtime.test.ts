@@ -1,4 +1,4 @@
-import { existsSync, openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -77,6 +77,15 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
     const pid = Number(readFileSync(join(oci.folder, 'exec.pid'), 'utf8'));
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toBe('sleep\x001000\0');
     expect(JSON.parse(await oci.ok('ps', '-f', 'json', 'execs'))).toContain(pid);
+    const { pid: init } = JSON.parse(await oci.ok('state', 'execs')) as { pid: number };
+    const group = (of: number, controller: string): string => readFileSync(`/proc/${of}/cgroup`, 'utf8').split('\n').find((line) => line.split(':')[1] === controller)?.split(':')[2] ?? '';
+    const [controller, top] = existsSync('/sys/fs/cgroup/cgroup.controllers') ? ['', '/sys/fs/cgroup'] : ['pids', '/sys/fs/cgroup/pids'];
+    mkdirSync(join(top, group(init, controller), 'sub'));
+    const asked = controller === '' ? 'sub' : `${controller}:sub`;
+    expect(await exec('-d', '--pid-file', 'sub.pid', '--cgroup', asked, 'execs', 'sleep', '1000')).toMatchObject({ code: 0 });
+    expect(group(Number(readFileSync(join(oci.folder, 'sub.pid'), 'utf8')), controller)).toBe(join(group(init, controller), 'sub'));
+    expect(await exec('--cgroup', asked.replace('sub', 'none'), 'execs', 'true')).toMatchObject({ code: 255, stderr: expect.stringContaining('none') });
+    expect(await exec('--cgroup', asked.replace('sub', '../x'), 'execs', 'true')).toMatchObject({ code: 255, stderr: expect.stringContaining('invalid --cgroup argument') });
     await oci.ok('kill', '--all', 'execs', 'KILL');
     await oci.ok('delete', '--force', 'execs');
   });
