@@ -6,6 +6,7 @@ import { type Step } from '../../plan/types.ts';
 import { type GroupRequest } from './index.ts';
 import { CgroupContext, MiB, type CgroupFactory } from './suite-context.ts';
 import { deviceCases } from './suite-devices.ts';
+import { exactCases } from './suite-exact.ts';
 import { runningCases } from './suite-running.ts';
 
 export { CgroupContext, type CgroupFactory } from './suite-context.ts';
@@ -237,6 +238,7 @@ const cases: readonly SuiteCase<CgroupContext>[] = [
     },
   },
   ...runningCases,
+  ...exactCases,
   ...deviceCases,
 ];
 
