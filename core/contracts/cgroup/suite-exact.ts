@@ -19,7 +19,7 @@ const planOf = async (c: CgroupContext, name: string, resources = {}): Promise<r
 const removedBy = (steps: readonly Step[]): string[] => steps.flatMap(({ undo }) => undo.filter(({ name }) => name === 'cgroupRemove').map(({ args }) => String(args['path'])));
 /** Parents that a plan makes, the outermost first; a slice is systemd's. */
 const parentsOf = (steps: readonly Step[]): string[] => steps.filter(({ operation, undo }) => operation.name === 'mkdir' && undo.length === 0).map(({ operation }) => String(operation.args['path']));
-const removeParents = async (c: CgroupContext, steps: readonly Step[]): Promise<void> => void (await c.bench.operations(parentsOf(steps).toReversed().map((path) => op.cgroupRemove({ path, deadline: 5000 }))));
+const removeParents = async (c: CgroupContext, steps: readonly Step[]): Promise<void> => c.bench.operations(parentsOf(steps).toReversed().map((path) => op.cgroupRemove({ path, deadline: 5000 })));
 
 /** Of `a`, with a limit of 64 MiB and 20 processes. */
 async function whileRunning(c: CgroupContext, running: RunningContainer, group: GroupRef): Promise<void> {
