@@ -10,6 +10,7 @@ import { abilitiesOf, enabledAt, findUnified, hierarchyObstacle, NO_HIERARCHY } 
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
 import { readUnifiedDetails } from '@engine/native/cgroup2/details';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
+import { parseUnifiedExecGroup } from '@engine/native/exec-groups';
 import { annotatedProperties } from './annotations.ts';
 import { bundleSteps } from './bundle.ts';
 import { ADDRESSES } from './bus.ts';
@@ -86,7 +87,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
   return {
     name: 'systemd',
     ociFeatures: (enabled) => ({ linux: { cgroup: { systemd: enabled, systemdUser: false } } }),
-    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'slices']),
+    features: new Set(['freeze', 'oom-events', 'devices', 'update', 'pressure', 'exec-groups', 'slices']),
     get resources() {
       return honouredUnified(abilities);
     },
@@ -114,6 +115,8 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
         ...ownNamespaceSteps(ownNamespace),
       ];
     },
+
+    planExec: ({ execGroups, ...request }, { run }) => (execGroups ? bornInside(parseUnifiedExecGroup(execGroups, folderOf({ ...request, run })), NAME) : []),
 
     mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
     stats: (group) => readUnifiedStats(folderOf(group)),

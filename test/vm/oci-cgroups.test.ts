@@ -40,6 +40,8 @@ describe.skipIf(!isV2)('groups of bundles', () => {
       expect(groupOf(pid)).toBe('/engine-test-oci/pod/a');
       expect(files(join(made, 'pod/a'), limits)).toEqual(expected);
       expect(await oci.ok('exec', 'a', 'cat', '/proc/self/cgroup')).toBe('0::/\n');
+      mkdirSync(join(made, 'pod/a/session'));
+      expect(await oci.ok('exec', '--cgroup', 'session', 'a', 'cat', '/proc/self/cgroup')).toBe('0::/session\n');
       await oci.ok('update', '--memory', String(80 << 20), '--memory-swap', String(80 << 20), '--pids-limit', '30', 'a');
       expect(files(join(made, 'pod/a'), ['memory.max', 'pids.max'])).toEqual([String(80 << 20), '30']);
       const refused = await oci.call(['run', '-d', '-b', bundle('/engine-test-oci/pod/b'), 'c']);
