@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FRONTEND, LAUNCH, LAUNCH_VERSION } from './launch.ts';
 import { decodeAnswer } from './launch-spawn.ts';
-import { Installation, processState, signalNumber, until, type Call, type Run } from './launcher-testing.ts';
+import { Installation, pendingSignals, processState, signalNumber, until, type Call, type Run } from './launcher-testing.ts';
 
 let home: Installation;
 const opened: number[] = [];
@@ -237,6 +237,22 @@ describe('a process that is waited for', () => {
     writeFileSync(join(home.folder, 'go'), '');
     expect(await exited(both.call)).toBe(9);
     await end(both, 9);
+  });
+  it('keeps its exit code, whatever signals come once it has ended', async () => {
+    for (const lost of [false, true]) {
+      const both = await begin(['run', 'x']);
+      both.call.send(LAUNCH.wait, { argument: await orphan(both, 'exit 8') });
+      expect(await exited(both.call)).toBe(8);
+      for (const name of ['SIGTERM', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1', 'SIGTSTP'] as const) {
+        process.kill(both.run.child.pid as number, name);
+        // none of them waits behind another
+        await until(`${name} to be taken`, () => pendingSignals(both.run.child.pid as number) === 0n);
+      }
+      expect(both.call.frames.some(({ type }) => type === LAUNCH.signal)).toBe(false);
+      if (lost) both.call.out('still here');
+      if (lost) await until('its output', () => both.run.out === 'still here');
+      await end(both, 8);
+    }
   });
   it('is none of other orphans, which are collected', async () => {
     const both = await begin(['run', 'x']);

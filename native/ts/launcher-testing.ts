@@ -213,6 +213,8 @@ export class Installation {
   }
 }
 
+/** Signals that have come to a process and that it has not taken. */
+export const pendingSignals = (pid: number): bigint => BigInt(`0x${/^ShdPnd:\s*([0-9a-f]+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 'f'}`);
 /** Letter of /proc/PID/stat. */
 export function processState(pid: number): string | undefined {
   try {

@@ -71,7 +71,9 @@ void await_reap(void) {
 }
 
 bool await_signal(int number) {
-	if (!awaited.active || awaited.ended) return false;
+	/* it is over, and its code is still to be told: no signal for it may take that away */
+	if (awaited.ended || awaited.told) return true;
+	if (!awaited.active) return false;
 	if (number == SIGWINCH) {
 		console_resize();
 		return true;
