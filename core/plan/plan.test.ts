@@ -35,6 +35,14 @@ describe('encodePlan', () => {
     expect(() => bad('nonsense', {})).toThrow(/unknown operation/);
   });
 
+  it('writes text of any length and alphabet as it is', () => {
+    for (const text of ['', 'a', 'abc', 'abcd', 'ä', 'abcä', `${'x'.repeat(126)}é`, 'y'.repeat(127), 'y'.repeat(128), '漢'.repeat(200)]) {
+      const paths = [text, 'after', `${text}${text}`];
+      const [back] = decodePlan(encodePlan({ steps: planned(step('init.exec', op.exec({ program: 'fd0', argv: paths, env: [text] }))) })).steps;
+      expect(back?.operation.args).toMatchObject({ argv: paths, env: [text] });
+    }
+  });
+
   it('refuses steps out of order, and orderSteps puts them right', () => {
     const steps = planned(step('init.exec', op.chdir({ path: '/' })), step('init.mounts', op.procHandle({ out: 'proc' })));
     expect(() => encodePlan({ steps })).toThrow(/out of order/);

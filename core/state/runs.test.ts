@@ -38,6 +38,21 @@ async function start(state: State, native: FakeNative, bytes: Uint8Array): Promi
   return { folder, frames, closed: connection.closed };
 }
 
+describe('runs below a root of their own', () => {
+  it('know what they are deleting on another thread, and nothing of what others left', async () => {
+    const asked: string[] = [];
+    const state = await fixture.open(fixture.native, undefined, (folder) => void asked.push(folder));
+    const root = join(fixture.folder, 'below');
+    fs.mkdirSync(join(root, '.trash'), { recursive: true });
+    const below = state.runsIn(root);
+    const { folder, lock } = await below.create(record(fixture.native), plan([]));
+    await below.clear(folder, lock);
+    expect(asked).toEqual([expect.stringMatching(/\/below\/\.trash\//)]);
+    expect(state.runsIn(root).isLeaving(asked[0] ?? '')).toBe(true);
+    expect(below.isLeaving(join(root, '.trash', 'other'))).toBe(false);
+  });
+});
+
 describe('runs', () => {
   it('run to their end, and are collected once', async () => {
     const state = await fixture.open();

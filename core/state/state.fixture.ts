@@ -21,7 +21,7 @@ export interface Fixture {
   readonly folder: string;
   readonly work: string;
   readonly native: FakeNative;
-  open(native?: FakeNative, checkpoint?: Checkpoint): Promise<State>;
+  open(native?: FakeNative, checkpoint?: Checkpoint, discard?: (folder: string) => unknown): Promise<State>;
   /** Names in the folders that must be empty when nothing is in flight. */
   leftOver(): string[];
   remove(): void;
@@ -36,8 +36,8 @@ export function createFixture(options: Omit<FakeNativeOptions, 'prefix'> = {}): 
   const states: State[] = [];
   return {
     folder, work, native,
-    async open(on = native, checkpoint) {
-      const state = await openState({ root, runRoot, native: on, log: silent, ...(checkpoint && { checkpoint }) });
+    async open(on = native, checkpoint, discard) {
+      const state = await openState({ root, runRoot, native: on, log: silent, ...(checkpoint && { checkpoint }), ...(discard && { discard }) });
       states.push(state);
       return state;
     },

@@ -1,10 +1,11 @@
-import { fork } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { fork, spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createNative } from './index.ts';
 import { defineLibrary, errnoName } from './library.ts';
+import { until } from '../../test/helpers/wait.ts';
 import { binaryFolder } from './binaries.ts';
 import { createRecordingSyscalls } from './syscalls.ts';
 
@@ -124,7 +125,22 @@ describe('the machine', () => {
   it('is read', () => {
     expect(native.processStartTime(process.pid)).toBeGreaterThan(0n);
     expect(native.processStartTime(2 ** 22 + 1)).toBeUndefined();
+    expect(native.processStartTime(process.pid, true)).toBe(native.processStartTime(process.pid));
     expect(native.bootId()).toMatch(/^[0-9a-f-]{36}$/);
     expect(existsSync(join(binaryFolder(), 'engine-shim'))).toBe(true);
+  });
+  it('tells a process that has ended from one that lives, while nobody has asked how', async () => {
+    // sleep never waits for the child that it inherits
+    const { pid = 0 } = spawn('sh', ['-c', 'true & exec sleep 1000'], { stdio: 'ignore' });
+    try {
+      const dead = await until('a child that has ended', () => {
+        const [one = ''] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ');
+        return one !== '' && /^State:\s*Z/m.test(readFileSync(`/proc/${one}/status`, 'latin1')) ? Number(one) : undefined;
+      });
+      expect(native.processStartTime(dead)).toBeGreaterThan(0n);
+      expect(native.processStartTime(dead, true)).toBeUndefined();
+    } finally {
+      process.kill(pid, 'SIGKILL');
+    }
   });
 });

@@ -190,6 +190,18 @@ describe('start', () => {
   });
 });
 
+describe('who has no hooks', () => {
+  it('starts and goes without a look at its spec, unless a plugin is told of the end', async () => {
+    const world = await start();
+    const { bundles, ref, root } = world;
+    await world.create('one');
+    fs.rmSync(path.join(root, 'one', 'spec.json'));
+    expect(await bundles.start(ref('one'))).toMatchObject({ id: 'one', status: 'running' });
+    await bundles.delete(ref('one'), { force: true });
+    expect(world.left()).toEqual([]);
+  });
+});
+
 describe('kill and delete', () => {
   it('refuse what does not fit the state', async () => {
     const world = await running();
@@ -240,6 +252,15 @@ describe('kill and delete', () => {
     await world.create('one');
     await bundles.delete(ref('one'));
     expect(world.left()).toEqual([]);
+  });
+  it('clean up after crashes, also where there is nothing to delete', async () => {
+    const world = await running();
+    const { bundles, ref, root } = world;
+    fs.mkdirSync(path.join(root, '.trash', 'old'), { recursive: true });
+    fs.writeFileSync(path.join(root, '.trash', 'old', 'record.json'), '{}');
+    await bundles.delete(ref('nobody'), { force: true });
+    expect(world.left()).toEqual(['one']);
+    await bundles.delete(ref('one'), { force: true });
   });
   it('remove what cannot be read, and nothing of others', async () => {
     const world = await running();
