@@ -53,7 +53,7 @@ vm_begin() {
   lanes="$lanes $!"
 }
 # vm_beside: what must not take long, see test/vm/selection.ts.
-vm_beside() { export VM_BESIDE=1; vm_begin 6.1 kernel --; vm_begin 6.12 differs systemd:systemd --; }
+vm_beside() { vm_begin 6.1 beside --; vm_begin 6.12 differs systemd:systemd --; }
 # vm_all [ARGUMENT...]: all of it on both kernels; systemd on the newer one.
 vm_all() { vm_begin 6.1 kernel more attacks -- "$@"; vm_begin 6.12 kernel more attacks systemd:systemd -- "$@"; }
 # vm_end: waits for the guests and counts what they say.
