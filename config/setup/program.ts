@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { rolldown, type RolldownOptions } from 'rolldown';
@@ -91,48 +91,83 @@ script.runInThisContext()(program.exports, require, program, __dirname, require(
 `;
 const run = 'program.exports.start().then(() => program.exports.end());\n';
 
-/** Runs each command of argv[2] in one process, then writes the code of all functions that ran to argv[3]. */
+/**
+ * Runs each command of WARM in one process, serves the launcher as `--serve-one` where it is what started this, then writes the code of all functions that
+ * ran to WARM_CACHE.
+ */
 const warmUp = `
-const [commands, cache] = process.argv.slice(2);
+const { WARM, WARM_CACHE } = process.env;
+delete process.env.WARM;
+delete process.env.WARM_CACHE;
+const [node, self, ...own] = process.argv;
 (async () => {
-  for (const words of JSON.parse(commands)) {
-    process.argv = [process.argv[0], process.argv[1], ...words];
+  for (const words of [...JSON.parse(WARM), ...(own.length > 0 ? [own] : [])]) {
+    process.argv = [node, self, ...words];
     await program.exports.start();
   }
-  require('node:fs').writeFileSync(cache, script.createCachedData());
+  require('node:fs').writeFileSync(WARM_CACHE, script.createCachedData());
 })();
 `;
 
 /**
  * Write the cache of the program in `folder`, best effort: without it a command takes 40 ms longer. The functions are those that a run of the shim's own
- * program as a container needs, or where none can be made, those that explain one.
+ * program as a container needs, by a command of ours and by engine-oci from a bundle; where none can be made, those that explain one.
  */
 export function warmProgram(folder: string): void {
   const work = mkdtempSync(join(tmpdir(), 'engine-build-'));
   const script = join(folder, `.warm-${process.pid}.cjs`);
   const cache = join(folder, `.cache-${process.pid}`);
-  const run = (file: string, ...args: string[]): boolean =>
-    spawnSync(process.execPath, ['--min-semi-space-size=16', file, ...args], {
+  const run = (program: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): boolean =>
+    spawnSync(program, args, {
       cwd: work,
-      env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run'), ENGINE_RESIDENT: 'off' },
+      env: { PATH: process.env.PATH ?? '', HOME: work, ENGINE_ROOT: join(work, 'root'), ENGINE_RUN_ROOT: join(work, 'run'), ENGINE_RESIDENT: 'off', ENGINE_NO_BUILD: '1', ...env },
       stdio: 'ignore',
       timeout: 30_000,
     }).status === 0;
+  const node = (file: string, args: readonly string[], env?: Readonly<Record<string, string>>): boolean => run(process.execPath, ['--min-semi-space-size=16', file, ...args], env);
   try {
     const [name = ''] = /program-[0-9a-f]+/.exec(readFileSync(join(folder, 'start.cjs'), 'utf8')) ?? [];
     writeFileSync(script, start(name) + warmUp);
     const tar = join(work, 'image.tar');
     const image =
       spawnSync('tar', ['-C', join(folder, 'bin'), '-cf', tar, 'engine-shim'], { stdio: 'ignore' }).status === 0 &&
-      run(join(folder, 'start.cjs'), 'import', tar, 'image');
+      node(join(folder, 'start.cjs'), ['import', tar, 'image']);
     const command = image
       ? ['run', '--rm', '--network', 'none', 'image', '/engine-shim']
       : ['run', '--explain', '--network', 'none', 'host', 'true'];
-    run(script, JSON.stringify([['version'], ['ps'], command]), cache);
+    const warm = { WARM: JSON.stringify([['version'], ['ps'], command]), WARM_CACHE: cache };
+    const oci = launcher(folder, script, work);
+    if (oci !== undefined) run(oci, ['--root', join(work, 'oci'), 'run', '--bundle', bundle(folder, work, (args) => run(oci, args)), 'warm'], warm);
+    if (!existsSync(cache)) node(script, [], warm);
     renameSync(cache, join(folder, `${name}.cache`));
   } catch {
     // then commands compile what they need
   } finally {
     for (const path of [work, script, cache]) rmSync(path, { recursive: true, force: true });
   }
+}
+
+/** An engine-oci in `work` whose own process runs `script`, with WARM set, or start.cjs; nothing where there is no launcher. */
+function launcher(folder: string, script: string, work: string): string | undefined {
+  const program = join(folder, 'bin/engine-launcher');
+  if (!existsSync(program)) return undefined;
+  for (const name of ['bin', 'dist']) mkdirSync(join(work, name));
+  copyFileSync(program, join(work, 'bin/engine-oci'));
+  symlinkSync(realpathSync(join(folder, '../node_modules')), join(work, 'node_modules'));
+  const [warm, plain] = [script, join(folder, 'start.cjs')].map((path) => JSON.stringify(path));
+  writeFileSync(join(work, 'dist/start.cjs'), `require(process.env.WARM ? ${warm} : ${plain});\n`);
+  return join(work, 'bin/engine-oci');
+}
+
+/** What `engine-oci spec` makes, with the shim as its only file and program. */
+function bundle(folder: string, work: string, oci: (args: readonly string[]) => boolean): string {
+  const path = join(work, 'bundle');
+  mkdirSync(join(path, 'rootfs'), { recursive: true });
+  copyFileSync(join(folder, 'bin/engine-shim'), join(path, 'rootfs/engine-shim'));
+  if (!oci(['spec', '--bundle', path])) return path;
+  const config = join(path, 'config.json');
+  const spec = JSON.parse(readFileSync(config, 'utf8')) as { process: { args: string[]; terminal: boolean } };
+  Object.assign(spec.process, { args: ['/engine-shim'], terminal: false });
+  writeFileSync(config, JSON.stringify(spec));
+  return path;
 }
