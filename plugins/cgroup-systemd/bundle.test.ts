@@ -34,7 +34,7 @@ describe('the scope of a bundle', () => {
     const { properties } = inputOf(await plan({ resources: { memory: { limit: 64 << 20 }, cpu: { quota: 50_500, period: 100_000 } }, annotations: { 'org.systemd.property.CollectMode': '\'inactive\'', 'org.systemd.property.TimeoutStopSec': '1.5', other: 'x' } }));
     expect(Object.fromEntries(properties.map(([name, , value]) => [name, value]))).toEqual({
       Description: 'container web', Slice: 'a.slice', Delegate: true, CollectMode: 'inactive', CPUAccounting: true, MemoryAccounting: true, IOAccounting: true, TasksAccounting: true, TasksMax: 'infinity', DefaultDependencies: false,
-      MemoryMax: String(64 << 20), CPUQuotaPerSecUSec: '510000', CPUQuotaPeriodUSec: '100000', TimeoutStopUSec: '1500000',
+      MemoryMax: String(64 << 20), CPUQuotaPerSecUSec: '510000', TimeoutStopUSec: '1500000',
     });
   });
   it('is found again by its name, whole', async () => {
@@ -68,6 +68,7 @@ describe('limits as properties', () => {
   });
   it('give way to what the bundle asks for', () => {
     expect(bundleProperties('a.slice', 'x', [{ file: 'pids.max', value: '5' }], [['TasksMax', 't', '6']]).filter(([name]) => name === 'TasksMax')).toEqual([['TasksMax', 't', '6']]);
+    expect(bundleProperties('a.slice', 'x', [{ file: 'cpu.max', value: '5000 50000' }], []).slice(-2)).toEqual([['CPUQuotaPerSecUSec', 't', '100000'], ['CPUQuotaPeriodUSec', 't', '50000']]);
   });
 });
 

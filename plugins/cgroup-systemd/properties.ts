@@ -65,8 +65,9 @@ export function scopeProperties(slice: string, description: string, limits: read
 
 /** systemd keeps a quota in whole percents of a processor (`CPUQuota=`): rounded up, as runc does, so that it is no less than was asked for. */
 const PERCENT_US = 10_000;
+const DEFAULT_PERIOD = '100000';
 function quotaProperties(value: string): readonly Property[] {
-  const [quota = 'max', period = '100000'] = value.split(' ');
+  const [quota = 'max', period = DEFAULT_PERIOD] = value.split(' ');
   const perSecond = quota === 'max' ? 'infinity' : String(Math.ceil((Number(quota) * 1e6) / Number(period) / PERCENT_US) * PERCENT_US);
   return [['CPUQuotaPerSecUSec', 't', perSecond], ['CPUQuotaPeriodUSec', 't', period]];
 }
@@ -115,7 +116,8 @@ export function limitProperties(limits: readonly UnifiedLimit[]): readonly Prope
  */
 export function bundleProperties(slice: string, description: string, limits: readonly UnifiedLimit[], asked: readonly Property[]): readonly Property[] {
   const all: readonly Property[] = [['Description', 's', description], ['Slice', 's', slice], ...SCOPE, ['DefaultDependencies', 'b', false], ...limitProperties(limits), ...asked];
-  return [...new Map(all.map((property) => [property[0], property])).values()];
+  // systemd before 242 has no word for the period, and none is needed for its default
+  return [...new Map(all.map((property) => [property[0], property])).values()].filter(([name, , value]) => name !== 'CPUQuotaPeriodUSec' || value !== DEFAULT_PERIOD);
 }
 
 /** The same as `systemctl set-property` takes them. */
