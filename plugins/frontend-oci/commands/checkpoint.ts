@@ -15,10 +15,11 @@ const criuFlags = {
   'auto-dedup': { type: 'boolean', help: 'free pages of parent images that are stored again' },
 } as const;
 
-const without = (verb: string): Error => fail('ERR_NOT_SUPPORTED', `no plugin can ${verb} containers`, { operation: verb, hint: 'load checkpoint-criu' });
+/** The flags are taken and checked, so that callers hear why, not that a flag is unknown. */
+const without = (verb: string, hint: string): Error => fail('ERR_NOT_SUPPORTED', `${verb} is not implemented in this version`, { operation: verb, hint });
 
 export const checkpointCommand = command({
-  name: 'checkpoint', usage: '<container-id>', summary: 'write the state of a running container to files',
+  name: 'checkpoint', usage: '<container-id>', summary: 'write the state of a running container to files (not implemented: refused)',
   flags: {
     ...criuFlags,
     'parent-path': { type: 'string', value: 'DIR', help: 'folder of an earlier image, relative to --image-path, of which only differences are kept' },
@@ -28,11 +29,11 @@ export const checkpointCommand = command({
     'page-server': { type: 'string', value: 'ADDRESS:PORT', help: 'send the memory to a page server' },
   },
   args: [1, 1],
-  run: () => Promise.reject(without('checkpoint')),
+  run: () => Promise.reject(without('checkpoint', 'the container is as it was')),
 });
 
 export const restoreCommand = command({
-  name: 'restore', usage: '<container-id>', summary: 'make a container of what checkpoint wrote', prefix: 'engine-oci restore failed: ',
+  name: 'restore', usage: '<container-id>', summary: 'make a container of what checkpoint wrote (not implemented: refused)', prefix: 'engine-oci restore failed: ',
   flags: {
     ...bundleFlags, ...criuFlags,
     detach: { type: 'boolean', short: 'd', help: 'do not wait for the program' },
@@ -40,5 +41,5 @@ export const restoreCommand = command({
     'lsm-mount-context': { type: 'string', value: 'LABEL', help: 'another label for mounts' },
   },
   args: [1, 1],
-  run: () => Promise.reject(without('restore')),
+  run: () => Promise.reject(without('restore', 'make the container anew with create')),
 });
