@@ -238,6 +238,34 @@ describe('a process that is waited for', () => {
     expect(await exited(both.call)).toBe(9);
     await end(both, 9);
   });
+  it('gets what we were sent before it was to be waited for; who insists ends the command', async () => {
+    const both = await begin(['run', 'x']);
+    const log = join(home.folder, 'log');
+    const pid = await orphan(both, `trap "exit 5" TERM; echo ready >${log}; while :; do sleep 0.02; done`);
+    await until('its trap', () => existsSync(log) && readFileSync(log, 'utf8') === 'ready\n');
+    const send = async (): Promise<void> => {
+      process.kill(both.run.child.pid as number, 'SIGTERM');
+      await until('the signal to be taken', () => pendingSignals(both.run.child.pid as number) === 0n);
+    };
+    await send();
+    both.call.out('still here');
+    await until('its output', () => both.run.out === 'still here');
+    expect(both.call.frames.some(({ type }) => type === LAUNCH.signal)).toBe(false);
+    both.call.send(LAUNCH.wait, { argument: pid });
+    expect(await exited(both.call)).toBe(5);
+    await end(both, 5);
+
+    const again = await begin(['run', 'x']);
+    const other = await orphan(again, 'while :; do sleep 0.02; done');
+    for (let i = 0; i < 2; i++) {
+      process.kill(again.run.child.pid as number, 'SIGTERM');
+      await until('the signal to be taken', () => pendingSignals(again.run.child.pid as number) === 0n);
+    }
+    await until('it to be told', () => again.call.frames.some(({ type }) => type === LAUNCH.signal));
+    process.kill(other, 'SIGKILL');
+    again.call.done(143);
+    expect(await again.run.ended).toEqual({ code: null, signal: 'SIGTERM' });
+  });
   it('keeps its exit code, whatever signals come once it has ended', async () => {
     for (const lost of [false, true]) {
       const both = await begin(['run', 'x']);

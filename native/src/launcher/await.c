@@ -24,6 +24,8 @@ static struct {
 	bool active, ended, told;
 	uint32_t code;
 	int error; /* it never was our child */
+	bool expected; /* what is started is adopted, and will be waited for */
+	uint64_t kept; /* signals for it that came before, by their numbers */
 } awaited = { .pidfd = -1 };
 
 static struct {
@@ -45,8 +47,14 @@ void await_begin(uint32_t pid) {
 	if (awaited.pidfd >= 0) close(awaited.pidfd);
 	awaited.pidfd = (int)syscall(SYS_pidfd_open, awaited.pid, 0);
 	signals_await();
+	uint64_t kept = awaited.kept;
+	awaited.kept = 0;
+	for (int number = 1; number < 64; number++)
+		if (kept >> number & 1) await_signal(number);
 	await_reap();
 }
+
+void await_expect(void) { awaited.expected = true; }
 
 bool await_active(void) { return awaited.active; }
 
@@ -73,7 +81,12 @@ void await_reap(void) {
 bool await_signal(int number) {
 	/* it is over, and its code is still to be told: no signal for it may take that away */
 	if (awaited.ended || awaited.told) return true;
-	if (!awaited.active) return false;
+	if (!awaited.active) {
+		/* the program gets it, once it is there; who insists means us */
+		if (!awaited.expected || !signal_forwardable(number) || awaited.kept >> number & 1) return false;
+		awaited.kept |= (uint64_t)1 << number;
+		return true;
+	}
 	if (number == SIGWINCH) {
 		console_resize();
 		return true;

@@ -185,6 +185,7 @@ void spawn_child(struct conn *c, const struct head *head, const uint8_t *payload
 	free_texts(s.envp);
 	if (pid > 0) {
 		alive[alive_count++] = pid;
+		if (head->argument & SPAWN_ADOPT) await_expect();
 		if (ours >= 0) console_open(ours);
 	} else if (ours >= 0) {
 		close(ours);

@@ -200,6 +200,8 @@ bool children_left(void);
 /* -- await.c -- */
 struct pollfd;
 /* Frame `wait`. */
+/* From now on signals wait for await_begin. */
+void await_expect(void);
 void await_begin(uint32_t pid);
 bool await_active(void);
 /* A child has ended. */
