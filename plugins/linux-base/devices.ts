@@ -47,7 +47,8 @@ export function planDevices(plan: PlanWriter, spec: Spec, machine: Pick<Machine,
   // as runc: a /dev that is bound is somebody else's folder, in which nothing is made
   const all = own ? [...defaultDevices.filter(({ path }) => !paths.has(path)).map((device) => ({ device, pointer: '/linux/devices' })), ...chosen] : chosen.filter(({ device }) => !device.path.startsWith('/dev/'));
   const root = REGISTER.rootfs;
-  const folders = new Set(['/dev', '/']);
+  // as runc: a rootfs may have no /dev, and nothing be mounted there
+  const folders = new Set(['/', ...((spec.mounts ?? []).some(({ destination }) => posix.resolve('/', destination) === '/dev') ? ['/dev'] : [])]);
   for (const { device, pointer } of all) {
     const writer = plan.at(pointer);
     if (!posix.isAbsolute(device.path)) throw fail('ERR_INVALID_VALUE', `device ${device.path}: the path is not absolute`, { path: device.path });
@@ -56,7 +57,7 @@ export function planDevices(plan: PlanWriter, spec: Spec, machine: Pick<Machine,
     const folder = posix.dirname(device.path);
     if (!folders.has(folder)) {
       folders.add(folder);
-      writer.add('init.devices', op.mkdir({ root, path: folder, mode: 0o755, parents: 1 }));
+      writer.add('init.devices', op.mkdir({ root, path: folder, mode: 0o755, parents: 1 }, { okExists: true }));
     }
     const node = device.type === 'p' ? {} : { major: device.major ?? 0, minor: device.minor ?? 0 };
     // a user namespace may not mknod: the host's node stands in

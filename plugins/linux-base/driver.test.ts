@@ -157,6 +157,11 @@ describe('devices', () => {
     expect(nodes.find(({ path }) => path === '/dev/a/b')).toMatchObject({ mode: 0o060666, bind: '/dev/a/b' });
     expect(nodes.find(({ path }) => path === '/dev/pipe')).toMatchObject({ mode: 0o010666 });
   });
+  it('get a /dev when nothing is mounted there', () => {
+    const folders = (mounts: Mount[]): unknown[] => args(plan({ mounts }), 'mkdir').map(({ path }) => path).filter((path) => path === '/dev');
+    expect(folders([])).toEqual(['/dev']);
+    expect(folders([mount('dev/', 'tmpfs')])).toEqual([]);
+  });
   it('are left alone in a /dev of somebody else', () => {
     expect(named(plan({ mounts: [mount('/dev', 'bind', ['rbind'], '/dev')] }), 'mknod', 'symlink')).toEqual([]);
   });

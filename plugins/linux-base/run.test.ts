@@ -121,6 +121,15 @@ describe.skipIf(unable !== undefined)(`linux-base through the shim${unable ? ` (
     expect(out).toMatch(/\/w rw/);
   });
 
+  it('makes /dev in a rootfs that has none, and takes a folder that is there', async () => {
+    const [b, other] = [bench(), bench()];
+    for (const { root } of [b, other]) rmSync(join(root, 'dev'), { recursive: true });
+    mkdirSync(join(other.root, 'dev'), { mode: 0o755 });
+    const spec = specOf('test -c /dev/null && test -L /dev/fd && stat -c %a /dev && echo > /dev/null', { mounts: mounts.filter(({ destination }) => !destination.startsWith('/dev')) });
+    expect(await run(b, spec)).toBe('755\n');
+    expect(await run(other, spec)).toBe('755\n');
+  });
+
   it('copies up into a tmpfs that asks for it, and makes it read-only last', async () => {
     const b = bench();
     mkdirSync(join(b.root, 'data'));
