@@ -181,7 +181,7 @@ describe('answers', () => {
     expect((await call(['update', '-r', '-', 'c1'], {}, { input: '{"memory":{"limit":5}}' })).calls).toMatchObject([{ args: [{}, { memory: { limit: 5 } }] }]);
     // Docker writes every field
     const whole = { memory: { limit: 0, reservation: 0, swap: 0, kernel: 0, kernelTCP: 0, swappiness: 0 }, cpu: { shares: 7, quota: 0, period: 0, cpus: '', mems: '0' }, blockIO: { weight: 0 }, pids: { limit: 0 }, unified: { 'cpu.idle': '0' } };
-    expect((await call(['update', '-r', '-', 'c1'], {}, { input: JSON.stringify(whole) })).calls[0]?.args[1]).toEqual({ memory: { swappiness: 0 }, cpu: { shares: 7, mems: '0' }, blockIO: {}, pids: {}, unified: { 'cpu.idle': '0' } });
+    expect((await call(['update', '-r', '-', 'c1'], {}, { input: JSON.stringify(whole) })).calls[0]?.args[1]).toEqual({ memory: { swappiness: 0 }, cpu: { shares: 7, mems: '0' }, unified: { 'cpu.idle': '0' } });
     expect(await call(['update', '-r', '-', 'c1'], {}, { input: '{' })).toMatchObject({ code: 1, calls: [] });
     expect(await call(['update', '-r', 'nope', 'c1'])).toMatchObject({ code: 1, stderr: expect.stringContaining('no such file or directory') });
     expect(await call(['update', '--l3-cache-schema', 'x', 'c1'])).toMatchObject({ code: 1, stderr: expect.stringContaining('--l3-cache-schema') });
@@ -270,11 +270,12 @@ describe('events', () => {
     let left = 2;
     const { code, stdout } = await call(['events', '--interval', '5ms', 'c1'], {
       stats: () => (left-- > 0 ? Promise.resolve({ group: {}, interfaces: [] }) : Promise.reject(fail('ERR_NOT_RUNNING', 'gone'))),
-      oom: (() => { let told = false; return () => (told ? Promise.resolve(undefined) : ((told = true), Promise.resolve(1))); })(),
+      oom: (() => { let told = false; return (_ref: unknown, signal?: AbortSignal) => (told ? new Promise<undefined>((resolve) => signal?.addEventListener('abort', () => resolve(undefined))) : ((told = true), Promise.resolve(1))); })(),
     });
     const types = stdout.trim().split('\n').map((line) => (JSON.parse(line) as { type: string }).type).sort();
     expect([code, ...types]).toEqual([0, 'oom', 'stats', 'stats']);
   });
+  it('the end ends them before the next look', async () => expect(await call(['events', '--interval', '1h', 'c1'], { oom: () => Promise.resolve(undefined) })).toMatchObject({ code: 0, stdout: '' }));
   it('of one that has ended', async () => expect(await call(['events', 'c1'], { state: () => Promise.resolve(state({ status: 'stopped' })) })).toMatchObject({ code: 1, stderr: expect.stringContaining('container with id c1 is not running') }));
 });
 

@@ -27,7 +27,7 @@ async function follow(context: CommandContext, id: string, interval: number): Pr
   const kills = async (): Promise<void> => {
     for (;;) {
       const told = await bundles.oom(ref, over.signal);
-      if (told === undefined) return;
+      if (told === undefined) return end(); // it has ended: nobody waits for the next look
       await context.print(line('oom', id));
     }
   };
@@ -36,7 +36,10 @@ async function follow(context: CommandContext, id: string, interval: number): Pr
     if (isEngineError(error, 'ERR_FEATURE_MISSING')) {
       context.report.warn(error.message);
       context.report.settle();
-    } else if (!isEngineError(error, 'ERR_NOT_RUNNING') && !isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) throw error;
+    } else {
+      end();
+      if (!isEngineError(error, 'ERR_NOT_RUNNING') && !isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) throw error;
+    }
   });
   try {
     while (!over.signal.aborted) {

@@ -94,15 +94,16 @@ async function readResources({ invocation }: CommandContext, file: string): Prom
   return value as LinuxResources;
 }
 
-/** Numbers of which 0, and texts of which '', mean "as it is": Docker writes every field of an update, `memory.kernel` too, whether it was asked for or not. */
+/** Numbers of which 0, and texts of which '', mean "as it is": Docker writes every field of an update, `memory.kernel` too, whether it was asked for or not. A section that says nothing then is left out. */
 const UNSET: Readonly<Record<string, readonly string[]>> = {
   memory: ['limit', 'reservation', 'swap', 'kernel', 'kernelTCP'], cpu: ['shares', 'quota', 'period', 'realtimeRuntime', 'realtimePeriod', 'cpus', 'mems'], blockIO: ['weight'], pids: ['limit'],
 };
 function withoutUnset(resources: LinuxResources): LinuxResources {
-  const kept = Object.entries(resources).map(([section, fields]: [string, unknown]) => {
+  const kept = Object.entries(resources).flatMap(([section, fields]: [string, unknown]) => {
     const names = UNSET[section];
-    if (!names || typeof fields !== 'object' || fields === null) return [section, fields] as const;
-    return [section, Object.fromEntries(Object.entries(fields).filter(([name, value]) => !(names.includes(name) && (value === 0 || value === ''))))] as const;
+    if (!names || typeof fields !== 'object' || fields === null) return [[section, fields] as const];
+    const asked = Object.entries(fields).filter(([name, value]) => !(names.includes(name) && (value === 0 || value === '')));
+    return asked.length > 0 ? [[section, Object.fromEntries(asked)] as const] : [];
   });
   return Object.fromEntries(kept) as LinuxResources;
 }
