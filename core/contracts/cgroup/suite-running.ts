@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { failsWith } from '../common/checks.ts';
-import { type SuiteCase } from '../common/suite.ts';
+import { suitePatience, type SuiteCase } from '../common/suite.ts';
 import { MiB, type CgroupContext } from './suite-context.ts';
 
 const FOREVER = 'while :; do busybox sleep 1; done';
-const WAIT = 20_000;
+const WAIT = 20_000 * suitePatience;
 
 /** Until `condition` is true: what the kernel does a little later. */
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {

@@ -14,6 +14,9 @@ export interface SuiteContext {
   has(need: string): boolean;
   close(): Promise<void>;
 }
+/** How much longer than on a machine of one's own everything may take, for emulated ones: `SUITE_PATIENCE=10`. */
+export const suitePatience = Number(process.env['SUITE_PATIENCE'] ?? 1);
+
 /** The cases of a contract. `open` makes a fresh context for each case. */
 export interface Suite<Factory, Context extends SuiteContext> {
   readonly contract: string;
