@@ -7,6 +7,8 @@ import { fail } from '../errors/index.ts';
 import { type Lock, type Native } from '../native/index.ts';
 
 const errnoNames = new Map(Object.entries(constants.errno).filter(([name]) => name !== 'EWOULDBLOCK' && name !== 'EOPNOTSUPP').map(([name, number]) => [number, name]));
+// Node has no name for it
+errnoNames.set(121, 'EREMOTEIO');
 /** `ENOENT` for 2 or -2. */
 export function errnoName(errno: number): string {
   return errnoNames.get(Math.abs(errno)) ?? `errno ${Math.abs(errno)}`;

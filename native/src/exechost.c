@@ -139,9 +139,9 @@ int run_program(struct machine *m, const struct program *p)
 	if (read(report_read, &error, sizeof error) == sizeof error)
 		return machine_fail(m, error, "cannot execute %.200s", p->path);
 	if (WIFSIGNALED(status))
-		return machine_fail(m, EREMOTEIO, "%.100s was killed by signal %d: %s", p->path, WTERMSIG(status), words);
+		return machine_fail(m, EREMOTEIO, "%.100s was killed by signal %d%s%s", p->path, WTERMSIG(status), *words ? ": " : "", words);
 	if (WEXITSTATUS(status))
-		return machine_fail(m, EREMOTEIO, "%.100s exited with %d: %s", p->path, WEXITSTATUS(status), words);
+		return machine_fail(m, EREMOTEIO, "%.100s exited with %d%s%s", p->path, WEXITSTATUS(status), *words ? ": " : "", words);
 	return 0;
 }
 

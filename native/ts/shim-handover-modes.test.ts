@@ -127,7 +127,7 @@ describe.skipIf(unable !== undefined)(`a hand-over${unable ? ` (skipped: ${unabl
     const at = steps.findIndex(({ operation }) => operation.name === 'awaitStart');
     const talk = late.spawn('run', bytesOf([...steps.slice(0, at + 1), hookStep('init.exec', 'exit 5'), ...steps.slice(at + 1)]));
     await talk.frame('started');
-    expect(JSON.parse(await late.begin())).toMatchObject({ part: 'init', errno: 121, detail: '/bin/sh exited with 5: ' });
+    expect(JSON.parse(await late.begin())).toMatchObject({ part: 'init', errno: 121, detail: '/bin/sh exited with 5' });
   });
 
   it('does not lose an init that ends while a hook runs', async () => {

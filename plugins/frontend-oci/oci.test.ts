@@ -290,6 +290,7 @@ describe('what fails', () => {
     [fail('ERR_EXEC_FAILED', 'exec: "/x": permission denied', { errno: 'EACCES' }), 'unable to start container process: exec: "/x": permission denied'],
     [fail('ERR_OPERATION_FAILED', 'mount /a failed', { errno: 'ENOTDIR', plugin: 'p', hint: 'do that' }), 'mount /a failed: not a directory [plugin p]; do that'],
     [new Error('plain'), 'plain'],
+    [fail('ERR_OPERATION_FAILED', 'hook /bin/false failed: /bin/false exited with 1', { errno: 'EREMOTEIO', hint: '' }), 'hook /bin/false failed: /bin/false exited with 1'],
   ])('%s', (error, text) => expect(messageOf(error)).toBe(text));
   it.each([
     ['checkpoint', ['--image-path', '/i', '--work-path', '/w', '--leave-running', '--tcp-established', '--manage-cgroups-mode', 'soft']],

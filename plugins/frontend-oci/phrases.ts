@@ -41,7 +41,8 @@ function words(error: EngineError): string {
   const { errno } = error;
   // a folder is not permitted to runc, which is exit code 126 of docker run
   if (LEADING.has(error.code)) return errno === 'EISDIR' ? `${text}: ${errnoWords('EACCES')}` : text;
-  if (errno !== undefined && !text.includes(errnoWords(errno))) text = text.includes(errno) ? text.replace(errno, errnoWords(errno)) : `${text}: ${errnoWords(errno)}`;
+  // a program that failed has said so: the errno is ours alone
+  if (errno !== undefined && errno !== 'EREMOTEIO' && !text.includes(errnoWords(errno))) text = text.includes(errno) ? text.replace(errno, errnoWords(errno)) : `${text}: ${errnoWords(errno)}`;
   if (error.plugin !== undefined && !text.includes(`plugin ${error.plugin}`)) text += ` [plugin ${error.plugin}]`;
   if (error.cause !== undefined) {
     const cause = isEngineError(error.cause) ? words(error.cause) : error.cause instanceof Error ? error.cause.message : String(error.cause);
