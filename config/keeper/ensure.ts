@@ -7,7 +7,7 @@ import { createSyscalls, type Syscalls } from '@engine/native';
 import { launcherPath } from '../launch.ts';
 import { type KnownPlugin } from '../loader.ts';
 import { type Config } from '../schema.ts';
-import { builtAt, hasRuns, keeperOf, readInfo, readWork, type Service, type Work } from './place.ts';
+import { builtAt, hasRuns, keeperInfo, keeperOf, readWork, type Service, type Work } from './place.ts';
 
 /** Seconds without a run after which a keeper ends. */
 const IDLE = 60;
@@ -67,8 +67,8 @@ export function createKeep(
     underWay ??= (async () => {
       first();
       for (const end = Date.now() + patience; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, POLL))) {
-        const info = readInfo(runRoot);
-        if (info?.ready && !info.ending && info.built >= (built ?? 0) && keeperOf(runRoot) !== undefined) return;
+        const info = keeperInfo(runRoot);
+        if (info?.ready && !info.ending && info.built >= (built ?? 0)) return;
       }
       log?.warn({ path: join(runRoot, FILES.log) }, 'the keeper of names and rules does not start: names may not resolve until it does');
     })()
@@ -99,7 +99,7 @@ export function createKeep(
       if (ino === undefined) return begin(true);
       const mark = markOf(lockFile);
       if (mark !== verified) {
-        const info = readInfo(runRoot);
+        const info = keeperInfo(runRoot);
         if (info && (info.ending || info.built < built)) return begin(true);
         if (!info?.ready) return wait(() => {}); // it is just beginning
         verified = mark;

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, it } from 'vitest';
 import { createSyscalls } from '@engine/native';
 import { until } from '../../test/helpers/wait.ts';
 import { createKeep, reviveKeeper, type KeepOptions } from './ensure.ts';
-import { builtAt, endKeeper, FILES, keeperOf, readInfo, readWork } from './place.ts';
+import { builtAt, endKeeper, FILES, keeperInfo, keeperOf, readInfo, readWork } from './place.ts';
 
 const node = join(import.meta.dirname, '../../node_modules/.bin/node');
 /** Writes each start and stop to its folder; fails as often as its options say. */
@@ -106,7 +106,7 @@ it('killed, it is started again by the next start, and by an engine that looks a
   assert.ok(keeperOf(runRoot));
   await killed();
   assert.equal(reviveKeeper(runRoot, undefined, start(main)), true);
-  await until('a third', () => readInfo(runRoot)?.ready && keeperOf(runRoot));
+  await until('a third', () => keeperInfo(runRoot)?.ready);
   assert.equal(reviveKeeper(runRoot, undefined, start(main)), false);
   assert.equal(count('start'), 3);
   assert.equal(count('stop'), 0);

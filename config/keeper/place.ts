@@ -33,7 +33,7 @@ export interface Work {
   readonly services: readonly Service[];
 }
 
-/** Undefined: there is none, or it is just being written. */
+/** What stands in the lock file, whoever wrote it. Undefined: there is none, or it is just being written. */
 export function readInfo(runRoot: string): KeeperInfo | undefined {
   return readJson(join(runRoot, FILES.lock), 1) as KeeperInfo | undefined;
 }
@@ -58,10 +58,14 @@ export function builtAt(script: string): number {
   }
 }
 
-/** Pid of the keeper that holds the lock of this runRoot; a number in a file alone is no proof. */
+/** What the keeper that holds the lock of this runRoot says of itself; a number in a file alone is no proof: it may be what a killed one has left. */
+export function keeperInfo(runRoot: string): KeeperInfo | undefined {
+  const info = readInfo(runRoot);
+  return info?.pid !== undefined && holds(info.pid, join(runRoot, FILES.lock)) ? info : undefined;
+}
+/** Pid of the keeper that holds the lock of this runRoot. */
 export function keeperOf(runRoot: string): number | undefined {
-  const pid = readInfo(runRoot)?.pid;
-  return pid !== undefined && holds(pid, join(runRoot, FILES.lock)) ? pid : undefined;
+  return keeperInfo(runRoot)?.pid;
 }
 function holds(pid: number, lock: string): boolean {
   try {
