@@ -275,6 +275,7 @@ int do_pivot_root(struct machine *m, const struct op_pivot_root *o)
 	/* the old root lies on the new one now; slave, so that the umount does not travel back */
 	if (fchdir(old) || mount(NULL, ".", NULL, MS_SLAVE | MS_REC, NULL) || umount2(".", MNT_DETACH) || chdir("/"))
 		return -errno;
+	own_null();
 	return 0;
 }
 
@@ -286,7 +287,10 @@ int do_move_root(struct machine *m, const struct op_move_root *o)
 	if (fchdir(root) || mount(".", "/", NULL, MS_MOVE, NULL))
 		return machine_fail(m, errno, "moving the root");
 	/* the cwd has gone along with the mount, `/` has not */
-	return chroot(".") || chdir("/") ? -errno : 0;
+	if (chroot(".") || chdir("/"))
+		return -errno;
+	own_null();
+	return 0;
 }
 
 int do_copy_mode(struct machine *m, const struct op_copy_mode *o)

@@ -44,6 +44,8 @@ int last_capability(void);
 int set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 /* All dispositions to the default, nothing blocked. */
 void reset_signals(void);
+/* Where streams are the null device: the one of the root that was just entered. */
+void own_null(void);
 
 #ifdef ENGINE_TEST
 void halt_point(struct machine *m, int after);

@@ -76,13 +76,42 @@ int do_terminal(struct machine *m, const struct op_terminal *o)
 	return 0;
 }
 
+static int is_null(int fd)
+{
+	struct stat st;
+	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+}
+
+/* The null device at its name below /, -1 when something else is there. */
+static int null_device(void)
+{
+	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+	return null >= 0 && is_null(null) && !fcntl(null, F_SETFL, O_RDWR) ? take_fd(&null) : -1;
+}
+
+/*
+ * Streams that are the host's null device become the container's own, below the root that was just entered: a file of a mount that it
+ * does not have cannot be checkpointed. Where it has no null device they stay.
+ */
+void own_null(void)
+{
+	AUTO_CLOSE int null = -1;
+	for (int fd = 0; fd < 3; fd++) {
+		if (!is_null(fd))
+			continue;
+		if (null < 0)
+			null = null_device();
+		if (null < 0 || dup2(null, fd) < 0)
+			return;
+	}
+}
+
 /* The null device, or, where a container has none any more, a pipe whose other end is closed. */
 static int open_null(struct machine *m)
 {
-	struct stat st;
-	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
-	if (null >= 0 && !fstat(null, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
-		return fcntl(null, F_SETFL, O_RDWR) ? -errno : take_fd(&null);
+	int null = null_device();
+	if (null >= 0)
+		return null;
 	int fds[2];
 	if (pipe2(fds, O_CLOEXEC))
 		return machine_fail(m, errno, "no null device");
