@@ -3,6 +3,7 @@ import { type PluginDefinition } from '@engine/core/plugin';
 import cgroupSystemd from '../plugins/cgroup-systemd/package.json' with { type: 'json' };
 import cgroupV1 from '../plugins/cgroup-v1/package.json' with { type: 'json' };
 import cgroupV2 from '../plugins/cgroup-v2/package.json' with { type: 'json' };
+import checkpointCriu from '../plugins/checkpoint-criu/package.json' with { type: 'json' };
 import dnsLocal from '../plugins/dns-local/package.json' with { type: 'json' };
 import firewallIptables from '../plugins/firewall-iptables/package.json' with { type: 'json' };
 import firewallNftables from '../plugins/firewall-nftables/package.json' with { type: 'json' };
@@ -39,6 +40,7 @@ export const builtins: readonly Builtin[] = [
   { packageJson: cgroupSystemd, load: () => import('../plugins/cgroup-systemd/plugin.ts') },
   { packageJson: cgroupV1, load: () => import('../plugins/cgroup-v1/plugin.ts') },
   { packageJson: cgroupV2, load: () => import('../plugins/cgroup-v2/plugin.ts') },
+  { packageJson: checkpointCriu, load: () => import('../plugins/checkpoint-criu/plugin.ts') },
   { packageJson: dnsLocal, load: () => import('../plugins/dns-local/plugin.ts') },
   { packageJson: firewallIptables, load: () => import('../plugins/firewall-iptables/plugin.ts') },
   { packageJson: firewallNftables, load: () => import('../plugins/firewall-nftables/plugin.ts') },

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { hostname, machine, release } from 'node:os';
+import { readMounts } from '@engine/core/contracts/common';
 import { type HostBlock } from './schema.ts';
-import { cgroupMode, filesystemOf, readMounts } from './machine.ts';
+import { cgroupMode, filesystemOf } from './machine.ts';
 
 /** What a `match:` is held against. */
 export interface HostFacts {

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { hostname, machine as architecture, release } from 'node:os';
 import { dirname } from 'node:path';
-import { type Machine, type MachineMount } from '@engine/core/contracts/common';
+import { readMounts, type Machine, type MachineMount } from '@engine/core/contracts/common';
 import { capabilityNames } from './capabilities.ts';
 
 /** For so long the list of mounts is taken as it was, ms: those who ask several times for one command. */
@@ -84,32 +84,6 @@ function readIdMaps(): Machine['idMaps'] {
   }
   return [...processes.values()].map((pid) => ({ uid: readText(`/proc/${pid}/uid_map`) ?? '', gid: readText(`/proc/${pid}/gid_map`) ?? '' }));
 }
-
-/** The lines of a mountinfo file (proc(5)), escapes undone. */
-export function readMounts(mountinfo: string): MachineMount[] {
-  return mountinfo
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => {
-      const [head = '', tail = ''] = line.split(' - ', 2);
-      const [id, parent, device = '', root = '', target = '', options = '', ...propagation] = head.split(' ');
-      const [type = '', source = '', superOptions = ''] = tail.split(' ');
-      return {
-        id: Number(id),
-        parent: Number(parent),
-        device,
-        root: unescape(root),
-        target: unescape(target),
-        options: options.split(','),
-        propagation: propagation.filter(Boolean),
-        type,
-        source: unescape(source),
-        superOptions: superOptions.split(','),
-      };
-    });
-}
-const unescape = (text: string): string =>
-  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
 /** Type of the filesystem that `path`, or the nearest folder above it that exists, lies on. */
 export function filesystemOf(path: string, mounts: readonly MachineMount[]): string {

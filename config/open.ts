@@ -223,6 +223,7 @@ function chooseDrivers({ drivers }: Config, plugins: readonly KnownPlugin[]): Dr
     ipam: check('ipam', drivers.ipam),
     firewall: check('firewall', drivers.firewall),
     dns: check('dns', drivers.dns),
+    checkpoint: check('checkpoint', drivers.checkpoint),
     security: drivers.security === 'auto' ? 'auto' : drivers.security.map((name) => check('security', name)),
   };
 }

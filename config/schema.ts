@@ -40,6 +40,7 @@ const body = {
       ipam: driver('where addresses of networks come from'),
       firewall: driver('what keeps networks apart and publishes ports'),
       dns: driver('what answers names on networks'),
+      checkpoint: driver('what writes containers to files and brings them back'),
       security: {
         description: 'what confines processes: auto for all that are available, or a list of drivers, applied in that order',
         anyOf: [
@@ -132,7 +133,7 @@ export const defaults: Config = {
   idle: 300,
   watchdog: 10,
   pool: 'auto',
-  drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: 'auto' },
+  drivers: { storage: 'auto', cgroup: 'auto', network: 'auto', log: 'auto', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', checkpoint: 'auto', security: 'auto' },
   security: { seccomp: 'default', apparmor: 'engine-default', userns: 'host', capabilities: 'default' },
   options: {},
   plugins: [],

@@ -1,4 +1,5 @@
 import { type Spawner } from '../native/index.ts';
+import { type DumpOptions, type RestoreOptions } from '../contracts/checkpoint/index.ts';
 import { type GroupDetails, type GroupStats } from '../contracts/cgroup/index.ts';
 import { type InterfaceStats } from './engine.ts';
 import { type LinuxResources, type Process } from '../spec/index.ts';
@@ -38,6 +39,13 @@ export interface Bundles {
   stats(ref: BundleRef): Promise<BundleStats>;
   /** Resolves at the next OOM kill, with undefined at its end or abort. */
   oom(ref: BundleRef, signal?: AbortSignal): Promise<number | undefined>;
+  /**
+   * Write the state of its processes to files; it has ended then, unless it is to go on. Errors: ERR_NOT_RUNNING, ERR_DRIVER_UNAVAILABLE (nobody here can do it), ERR_OPERATION_FAILED, with
+   * the words of the program's log: the container is as it was.
+   */
+  checkpoint(ref: BundleRef, request: BundleCheckpoint): Promise<void>;
+  /** A container of what `checkpoint` wrote, which goes on at once. Errors: those of create, and ERR_OPERATION_FAILED; nothing is left then. */
+  restore(request: BundleRestore): Promise<BundleState>;
   /** What of the spec this machine's drivers honour, for `features`. */
   features(): Promise<BundleFeatures>;
 }
@@ -76,6 +84,14 @@ export interface BundleExec extends CallerStreams {
   readonly cgroups: readonly string[];
   readonly ignorePaused: boolean;
 }
+
+/** Folders of an image, absolute: of its files, which is made when it is not there, and of logs. */
+export interface CheckpointFolders { readonly images: string; readonly work?: string }
+export interface BundleCheckpoint extends DumpOptions, CheckpointFolders, Pick<CallerStreams, 'spawner'> {
+  /** Pages can be asked for. */
+  onReady?(): void;
+}
+export interface BundleRestore extends BundleRequest, RestoreOptions, CheckpointFolders {}
 
 export type BundleStatus = 'creating' | 'created' | 'running' | 'paused' | 'stopped';
 export interface BundleState extends BundleRef {

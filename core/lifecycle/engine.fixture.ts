@@ -161,7 +161,7 @@ export async function testEngine(options: TestOptions = {}): Promise<TestEngine>
   ].filter((p) => !options.without?.includes(p.manifest.name)).map(options.map ?? ((p) => p));
   hooks.tapFor('watcher')('event', (_, event) => void events.push(`${event.type} ${event.action}`));
   const engine = await createEngine({
-    state, hooks, native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: ['caps'] },
+    state, hooks, native, machine, log: silent, plugins, choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', checkpoint: 'auto', security: ['caps'] },
     defaults: { network: 'none', logOptions: {} }, config: { sources: [], result: {} }, version: '0', ...options.parts,
   });
   return { engine, fixture, state, calls, hooks, events };

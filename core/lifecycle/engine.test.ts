@@ -198,7 +198,7 @@ describe('drivers', () => {
     const { id } = await first.engine.containers.create(request({ name: 'old' }));
     expect(first.calls.list).toEqual(['plain.createSnapshot']);
     await first.engine.close();
-    const second = await start({ fixture: first.fixture, parts: { choices: { storage: 'other', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: [] } } });
+    const second = await start({ fixture: first.fixture, parts: { choices: { storage: 'other', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', checkpoint: 'auto', security: [] } } });
     await second.engine.containers.create(request({ name: 'new' }));
     await (await second.engine.containers.start(id)).gone;
     expect(second.calls.list).toEqual(['other.createSnapshot', 'plain.planRootfs']);

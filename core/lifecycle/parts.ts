@@ -30,6 +30,7 @@ export interface DriverChoices {
   readonly ipam: string;
   readonly firewall: string;
   readonly dns: string;
+  readonly checkpoint: string;
   /** Names, in the order in which they configure and compile; `auto`: all that are available. */
   readonly security: 'auto' | readonly string[];
 }
@@ -90,7 +91,7 @@ export interface ResolvedDriver<D extends Driver = Driver> {
 }
 
 /** Contracts of which the configuration chooses one. */
-export type ChosenContract = 'storage' | 'cgroup' | 'log' | 'volume' | 'ipam' | 'firewall' | 'dns';
+export type ChosenContract = 'storage' | 'cgroup' | 'log' | 'volume' | 'ipam' | 'firewall' | 'dns' | 'checkpoint';
 
 /** Finds and loads drivers, by name or by choice. */
 export interface Registry {

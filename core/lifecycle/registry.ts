@@ -64,6 +64,8 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
   }
   async function ensureAvailable<C extends ContractName>(contract: C, found: ResolvedDriver<Contracts[C]>): Promise<ResolvedDriver<Contracts[C]>> {
     const { available, reasons } = await probe(found.driver);
+    // what it lacks may be there the next time
+    if (!available) probes.delete(found.driver);
     if (!available) throw fail('ERR_DRIVER_UNAVAILABLE', `${contract} driver ${found.driver.name} is not available: ${reasons.join('; ') || 'no reason given'}`, { plugin: found.choice.plugin });
     return found;
   }
@@ -86,7 +88,9 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
         const found = await open(contract, provided);
         const { available, score, reasons: why } = await probe(found.driver);
         if (available && score > (pick?.score ?? 0)) pick = { found, score };
-        if (!available) reasons.push(`${provided.name}: ${why.join('; ')}`);
+        if (available) continue;
+        probes.delete(found.driver);
+        reasons.push(`${provided.name}: ${why.join('; ')}`);
       } catch (error) {
         log.warn({ plugin: provided.entry.manifest.name, err: error }, 'plugin left out');
         reasons.push(`${provided.name}: ${describeError(error)}`);
@@ -128,7 +132,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
 
   async function report(): ReturnType<Registry['report']> {
     const lines = [];
-    const names = ['storage', 'cgroup', 'network', 'ipam', 'firewall', 'dns', 'security', 'log', 'volume', 'image', 'frontend'] as const;
+    const names = ['storage', 'cgroup', 'network', 'ipam', 'firewall', 'dns', 'security', 'log', 'volume', 'image', 'checkpoint', 'frontend'] as const;
     for (const contract of names) {
       const one = contract in choices && contract !== 'security';
       const pick = one ? await chosen(contract as ChosenContract).then((c) => c.choice.driver, () => undefined) : undefined;

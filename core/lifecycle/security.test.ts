@@ -36,7 +36,7 @@ async function start(over: Partial<SecurityDriver> = {}, choice: 'auto' | readon
   const at = { file: '' };
   const driver = profileDriver(at, said, over);
   const entry: PluginEntry = { manifest: { name: 'armor', version: '1.0.0', main: './x.ts', provides: [{ contract: 'security', driver: 'armor' }] }, builtin: false, source: 'armor', optionsDigest: 'd', eager: false, load: async () => ({ drivers: [driver] }) };
-  const made = await testEngine({ extra: () => [entry], parts: { choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', security: choice } }, ...more });
+  const made = await testEngine({ extra: () => [entry], parts: { choices: { storage: 'auto', cgroup: 'auto', log: 'fake', volume: 'auto', ipam: 'auto', firewall: 'auto', dns: 'auto', checkpoint: 'auto', security: choice } }, ...more });
   open.push(made);
   at.file = path.join(made.fixture.folder, 'profile');
   return { ...made, said, file: at.file };

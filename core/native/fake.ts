@@ -13,7 +13,7 @@ import { FakeFiles, type FakeIoctl } from './fake-operations.ts';
 import { closeFifos, fakeInit, FakeProcesses, makeFifos, type FakeProcess } from './fake-handover.ts';
 import { fakeExec, fakeHelper } from './fake-helper.ts';
 import { defaultProgram, FakeShim, type RunProgram } from './fake-shim.ts';
-import { type Lock, type Native, type ShimConnection } from './index.ts';
+import { type Lock, type Native, type ProgramConnection, type ShimConnection, type StartProgram } from './index.ts';
 
 export { type FakeEnd, type FakeProcess } from './fake-handover.ts';
 export { defaultProgram, type FakeProgram, type RunProgram } from './fake-shim.ts';
@@ -66,6 +66,12 @@ export interface FakeNative extends Native {
   endOf(fd: number): ShimConnection;
   /** A process that was handed over, living or not: init of a container, or a session of mode `exec`. */
   processOf(pid: number): FakeProcess | undefined;
+  /** What a program says that is started with `startProgram`; without it none can be. */
+  speaker: ((request: StartProgram) => ProgramConnection | Promise<ProgramConnection>) | undefined;
+  /** What all processes have mounted; of a new one with streams /dev/null, a pipe and /out, in groups /g. */
+  mountinfo: string;
+  /** The pid of another process. */
+  newPid(): number;
 }
 export interface FakeNativeOptions {
   readonly prefix: string;
@@ -321,7 +327,24 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       found.signal(signal);
       return true;
     },
+    mountinfo: '',
+    processFolder(pid) {
+      const folder = join(prefix, 'proc', String(pid));
+      if (fs.existsSync(folder)) return folder;
+      fs.mkdirSync(join(folder, 'fd'), { recursive: true });
+      for (const [fd, target] of ['/dev/null', `pipe:[${pid}]`, '/out'].entries()) fs.symlinkSync(target, join(folder, 'fd', String(fd)));
+      fs.writeFileSync(join(folder, 'mountinfo'), native.mountinfo);
+      fs.writeFileSync(join(folder, 'cgroup'), `2:cpu,cpuacct:/g/${pid}\n0::/g\n`);
+      return folder;
+    },
     processOf: (pid) => world.processes.find(pid),
+    speaker: undefined,
+    newPid: () => world.processes.make(world.nextPid++).pid,
+    async startProgram(request) {
+      alive();
+      if (!native.speaker) throw fail('ERR_NATIVE', `cannot start ${request.path}: ENOENT`, { operation: 'start', path: request.path, errno: 'ENOENT' });
+      return native.speaker(request);
+    },
     bootId: () => `fake-boot-${world.boot}`,
     socketPair() {
       alive();

@@ -15,10 +15,14 @@ export interface Native {
    * The shim inherits `lock` (same open file description: it holds the lock until it ends; close yours with `release` afterwards).
    */
   spawnShim(request: SpawnShim): ShimConnection;
+  /** Start a program of somebody else's that is spoken with in messages. Errors: ERR_NATIVE with errno and path. */
+  startProgram(request: StartProgram): Promise<ProgramConnection>;
   /** Connect to a running shim's socket. Rejects with ERR_SHIM_GONE when nobody listens. */
   connectShim(socketPath: string): Promise<ShimConnection>;
   /** Field 22 of /proc/PID/stat, undefined when there is no such process; with `living` also when it has ended, and only waits for its parent to ask how. */
   processStartTime(pid: number, living?: boolean): bigint | undefined;
+  /** Folder of what the kernel tells of a process. */
+  processFolder(pid: number): string;
   /** Send a signal to the process that has this start time, by a pidfd: never to another. False: it has ended. Errors: ERR_NATIVE. */
   signalProcess(pid: number, startTime: bigint, signal: number): boolean;
   /** /proc/sys/kernel/random/boot_id */
@@ -79,6 +83,29 @@ export interface Spawner {
    * caller's. Resolves with its pid. Errors: ERR_NATIVE with errno; ERR_SHIM_GONE when the caller has gone.
    */
   spawn(request: { readonly program: number; readonly argv: readonly string[]; readonly env: readonly string[]; readonly fds: readonly number[]; readonly callerFds: CallerFds }): Promise<number>;
+}
+export interface StartProgram {
+  /** Absolute. */
+  readonly path: string;
+  /** The first one included. */
+  readonly argv: readonly string[];
+  readonly env: readonly string[];
+  readonly by: Spawner;
+  /** Of ours, as its fds from 4 on; fd 3 is its end of the connection. */
+  readonly fds: readonly number[];
+  /** A terminal's socket comes after `fds`, see {@link ProgramConnection.sendTerminal}. */
+  readonly callerFds: CallerFds;
+}
+/** Messages of at most 64 KiB that keep their borders. */
+export interface ProgramConnection {
+  readonly pid: number;
+  /** Errors: ERR_NATIVE; EPIPE when it has ended. */
+  send(message: Uint8Array): void;
+  /** The next message, with a file that came along, which is whoever's gets it to close. Undefined: it has closed its end. */
+  next(): Promise<{ readonly message: Buffer; readonly fd?: number } | undefined>;
+  /** Give the master of a terminal to whom `callerFds.console` names; `fd` stays open here. Errors: ERR_NATIVE. */
+  sendTerminal(fd: number): void;
+  close(): void;
 }
 export interface Lock {
   readonly fd: number;

@@ -8,6 +8,7 @@ import { type DnsDriver } from '../contracts/dns/index.ts';
 import { type SecurityDriver } from '../contracts/security/index.ts';
 import { type LogDriver } from '../contracts/log/index.ts';
 import { type VolumeDriver } from '../contracts/volume/index.ts';
+import { type CheckpointDriver } from '../contracts/checkpoint/index.ts';
 import { type ImageSource } from '../contracts/image/index.ts';
 import { type Frontend } from '../contracts/frontend/index.ts';
 import { type HookName, type TapFunction } from '../hooks/declare.ts';
@@ -18,12 +19,12 @@ import { type ContainerRecord, type RestartView } from '../api/types.ts';
 export interface Contracts {
   storage: StorageDriver; cgroup: CgroupDriver; network: NetworkDriver; security: SecurityDriver;
   ipam: IpamDriver; firewall: FirewallDriver; dns: DnsDriver;
-  log: LogDriver; volume: VolumeDriver; image: ImageSource; frontend: Frontend;
+  log: LogDriver; volume: VolumeDriver; image: ImageSource; checkpoint: CheckpointDriver; frontend: Frontend;
 }
 export type ContractName = keyof Contracts;
 /** `one`: exactly one per container; `many`: several loaded, chosen by name; `stacked`: all chosen take part. */
 export const contractKinds = {
-  storage: 'one', cgroup: 'one', network: 'many', ipam: 'one', firewall: 'one', dns: 'one', security: 'stacked', log: 'many', volume: 'many', image: 'many', frontend: 'many',
+  storage: 'one', cgroup: 'one', network: 'many', ipam: 'one', firewall: 'one', dns: 'one', security: 'stacked', log: 'many', volume: 'many', image: 'many', checkpoint: 'one', frontend: 'many',
 } as const satisfies Record<ContractName, 'one' | 'many' | 'stacked'>;
 
 /** The `engine` block of a plugin's package.json: data, checked before any of its code is loaded. */

@@ -37,6 +37,11 @@ export function readStarted(folder: string): RunView['started'] {
   return { pid: value['pid'], startTime: BigInt(String(value['startTime'] ?? 0)), startedAt: isoTime(value['startedAt']) };
 }
 
+/** Another process is the run's first from now on. */
+export function writeStarted(folder: string, { pid, startTime }: { readonly pid: number; readonly startTime: bigint }): void {
+  writeAtomic(join(folder, RUN_FILES.started), `{"pid":${pid},"startTime":${startTime},"startedAt":"${nowNs()}"}`);
+}
+
 export function readFailed(folder: string): RunView['failed'] {
   const value = read(folder, RUN_FILES.failed);
   if (!value || typeof value['index'] !== 'number') return undefined;

@@ -22,7 +22,7 @@
 
 #include "bind.h"
 
-#define ABI 7
+#define ABI 8
 #define MAX_FDS 32
 #define EXPORT __attribute__((visibility("default")))
 
@@ -37,6 +37,9 @@
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
+#endif
+#ifndef SYS_pidfd_getfd
+#define SYS_pidfd_getfd 438
 #endif
 #ifndef AT_EMPTY_PATH
 #define AT_EMPTY_PATH 0x1000
@@ -173,6 +176,9 @@ EXPORT int engine_lock(const char *path, int create, int shared, int64_t byte) {
 
 EXPORT int engine_socketpair(int *fds) { return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ? -errno : 0; }
 
+/* The same for messages that keep their borders. */
+EXPORT int engine_packetpair(int *fds) { return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) ? -errno : 0; }
+
 /* Could a shim hold this port of an address of 4 or 16 bytes now? 0 yes, or -errno. What this kernel has no sockets for, nobody else holds either. */
 EXPORT int engine_try_bind(int protocol, const uint8_t *address, int length, int port) {
 	int fd = bind_port((uint32_t)protocol, address, (uint32_t)length, (uint32_t)port);
@@ -221,10 +227,39 @@ EXPORT int engine_send_fds(int socket, const void *bytes, int length, const int 
 	}
 }
 
+/*
+ * The next message, of at most `length` bytes, and in `fd` the one that came with it (-1: none). Never waits. Its size; 0: the other side has closed;
+ * or -errno (-EAGAIN: there is none yet; -EMSGSIZE: it was longer, or had more fds).
+ */
+EXPORT int engine_receive(int socket, void *bytes, int length, int *fd) {
+	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
+	struct iovec iov = { bytes, (size_t)length };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+	ssize_t n;
+	*fd = -1;
+	do n = recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC); while (n < 0 && errno == EINTR);
+	if (n < 0) return -errno;
+	struct cmsghdr *head = CMSG_FIRSTHDR(&m);
+	if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS && head->cmsg_len == CMSG_LEN(sizeof(int))) memcpy(fd, CMSG_DATA(head), sizeof(int));
+	if (!(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) return (int)n;
+	if (*fd >= 0) close(*fd);
+	*fd = -1;
+	return -EMSGSIZE;
+}
+
 /* Whom it names is certain for as long as it is open. */
 EXPORT int engine_pidfd(int pid) {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	return fd < 0 ? -errno : fd;
+}
+/* A copy of file `fd` of process `pid` (Linux 5.6). */
+EXPORT int engine_take_fd(int pid, int fd) {
+	int process = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (process < 0) return -errno;
+	int taken = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+	int error = errno;
+	close(process);
+	return taken < 0 ? -error : taken;
 }
 EXPORT int engine_pidfd_signal(int fd, int number) { return syscall(SYS_pidfd_send_signal, fd, number, NULL, 0) ? -errno : 0; }
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Lock, type Native } from '@engine/core/native';
 import { isPortFree, portHolder } from './ports.ts';
+import { startProgram } from './programs.ts';
 import { connectShim, spawnShim } from './shim.ts';
 import { binaryFolder } from './binaries.ts';
 import { createSyscalls, type Syscalls } from './syscalls.ts';
@@ -72,8 +73,10 @@ export function createNative(options: NativeOptions = {}): Native {
       }
       return connection;
     },
+    startProgram: (request) => startProgram(calls(), request),
     connectShim: (path) => connectShim(path, calls),
     processStartTime: startTimeOf,
+    processFolder: (pid) => `/proc/${pid}`,
     signalProcess(pid, startTime, signal) {
       const fd = calls().pidfd(pid);
       if (fd === undefined) return false;

@@ -12,6 +12,12 @@ export interface Syscalls {
   pipe(): { readonly read: number; readonly write: number };
   /** Two ends of a stream socket. */
   socketPair(): readonly [number, number];
+  /** Two ends of a socket whose messages keep their borders (SOCK_SEQPACKET). */
+  packetPair(): readonly [number, number];
+  /** The next message, into `buffer`, with the fd that came along. Size 0: the other end is closed; undefined: there is none yet. Errors: EMSGSIZE for one that is longer. */
+  receive(socket: number, buffer: Uint8Array): { readonly size: number; readonly fd?: number } | undefined;
+  /** A copy of file `fd` of another process. */
+  takeFd(pid: number, fd: number): number;
   /** sendmsg of `bytes` on `socket` with `fd` by SCM_RIGHTS; how many bytes went. Never waits: ERR_NATIVE with EAGAIN when the socket is full and nothing has gone. */
   sendWithFd(socket: number, bytes: Uint8Array, fd: number): number;
   /** The same with several fds (at most 32), which all come along with the first byte. Less than all bytes may go. */
@@ -33,7 +39,7 @@ export interface Syscalls {
 }
 export interface Peer { readonly pid: number; readonly uid: number; readonly gid: number }
 
-const ABI = 7;
+const ABI = 8;
 const EAGAIN = 11;
 const ENOENT = 2;
 const ESRCH = 3;
@@ -53,6 +59,9 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
     engine_lock: { args: ['str', 'int', 'int', 'i64'], result: 'int' },
     engine_pipe: { args: ['bytes'], result: 'int' },
     engine_socketpair: { args: ['bytes'], result: 'int' },
+    engine_packetpair: { args: ['bytes'], result: 'int' },
+    engine_receive: { args: ['int', 'bytes', 'int', 'bytes'], result: 'int' },
+    engine_take_fd: { args: ['int', 'int'], result: 'int' },
     engine_send_fds: { args: ['int', 'bytes', 'int', 'bytes', 'int'], result: 'int' },
     engine_executable: { args: ['str'], result: 'int' },
     engine_spawn: { args: ['int', 'strs', 'strs', 'bytes', 'int'], result: 'int', later: true },
@@ -90,6 +99,14 @@ export function createSyscalls(libraryPath = join(binaryFolder(), 'libengine.so'
       return { read, write };
     },
     socketPair: () => pair(library.engine_socketpair, 'socketpair'),
+    packetPair: () => pair(library.engine_packetpair, 'socketpair'),
+    receive(socket, buffer) {
+      const fds = new Int32Array(1);
+      const { value } = library.engine_receive(socket, buffer, buffer.byteLength, fds);
+      const [fd = -1] = fds;
+      return value === -EAGAIN ? undefined : { size: checked('receive', value), ...(fd >= 0 && { fd }) };
+    },
+    takeFd: (pid, fd) => checked('take a file descriptor', library.engine_take_fd(pid, fd).value),
     sendWithFd: (socket, bytes, fd) => checked('send a file descriptor', library.engine_send_fds(socket, bytes, bytes.byteLength, Int32Array.of(fd), 1).value),
     sendWithFds: (socket, bytes, fds) => checked('send file descriptors', library.engine_send_fds(socket, bytes, bytes.byteLength, Int32Array.from(fds), fds.length).value),
     executable: (path) => checked('open for execution', library.engine_executable(path).value, path),
@@ -145,6 +162,9 @@ export function createRecordingSyscalls(answers: Partial<Syscalls> = {}): Syscal
     },
     pipe: () => ({ read: fd(), write: fd() }),
     socketPair: () => [fd(), fd()],
+    packetPair: () => [fd(), fd()],
+    receive: () => ({ size: 0 }),
+    takeFd: () => fd(),
     sendWithFd: (_socket, bytes) => bytes.byteLength,
     sendWithFds: (_socket, bytes) => bytes.byteLength,
     executable: () => fd(),

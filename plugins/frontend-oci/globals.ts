@@ -12,7 +12,7 @@ export const globalFlags = {
   'systemd-cgroup': { type: 'boolean', help: 'let systemd make cgroups: cgroupsPath is slice:prefix:name' },
   'cgroup-manager': { type: 'string', value: 'NAME', help: 'cgroupfs, systemd, or a driver of the engine by its name (default cgroupfs)' },
   rootless: { type: 'string', value: 'VALUE', help: 'true, false or auto: accepted; the engine needs root in any case' },
-  criu: { type: 'string', value: 'PATH', help: 'taken and unused: checkpoint and restore are not implemented' },
+  criu: { type: 'string', value: 'PATH', help: 'taken and unused: options.checkpoint-criu.program in .enginerc names another criu' },
   version: { type: 'boolean', short: 'v', help: 'print the version' },
   help: { type: 'boolean', short: 'h', help: 'print this' },
 } as const;

@@ -292,15 +292,6 @@ describe('what fails', () => {
     [new Error('plain'), 'plain'],
     [fail('ERR_OPERATION_FAILED', 'hook /bin/false failed: /bin/false exited with 1', { errno: 'EREMOTEIO', hint: '' }), 'hook /bin/false failed: /bin/false exited with 1'],
   ])('%s', (error, text) => expect(messageOf(error)).toBe(text));
-  it.each([
-    ['checkpoint', ['--image-path', '/i', '--work-path', '/w', '--leave-running', '--tcp-established', '--manage-cgroups-mode', 'soft']],
-    ['checkpoint', ['--image-path', '/i', '--pre-dump', '--parent-path', '../p', '--page-server', '127.0.0.1:1', '--empty-ns', 'network', '--lazy-pages', '--status-fd', '4']],
-    ['restore', ['--image-path', '/i', '--work-path', '/w', '--detach', '--no-pivot', '--no-subreaper', '--pid-file', 'p', '--bundle', '.', '--lsm-profile', 'apparmor:x', '--file-locks', '--shell-job']],
-  ])("%s is refused with runc's flags, and asks nothing of the engine", async (verb, flags) => {
-    const { code, stderr, calls } = await call([verb, ...flags, 'c1']);
-    expect([code, calls]).toEqual([1, []]);
-    expect(stderr).toContain(`${verb} is not implemented in this version`);
-  });
   it('is in the log as JSON, and on standard error in words', async () => {
     const { code, stderr } = await call(['--log', 'log.json', '--log-format', 'json', 'state', 'x'], { state: () => Promise.reject(fail('ERR_NO_SUCH_CONTAINER', 'no "x"\nat all', { path: 'x' })) });
     expect([code, stderr]).toEqual([1, 'container does not exist: x\n']);

@@ -5,13 +5,13 @@
  */
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** On the older kernel: what machines for development often lack, AppArmor and cgroup v2. */
-  beside: ['test/vm/{apparmor,cgroup-v2,oci-cgroups,dumpable}.test.ts'],
+  beside: ['test/vm/{apparmor,cgroup-v2,oci-cgroups,dumpable,checkpoint}.test.ts'],
   /** On the newer one: the drivers' own suites. */
   differs: ['test/e2e/conformance/runtime.test.ts'],
   /** With systemd as pid 1. */
   systemd: ['test/vm/{systemd,oci-cgroups}.test.ts'],
   /** On both kernels, alone. */
-  kernel: ['test/vm/{apparmor,cgroup-v2,oci-cgroups,dumpable}.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
+  kernel: ['test/vm/{apparmor,cgroup-v2,oci-cgroups,dumpable,checkpoint}.test.ts', 'test/e2e/run.test.ts', 'test/crash/matrix.test.ts'],
   /** What `kernel` lacks. */
   more: ['test/vm/storage.test.ts', 'test/e2e/conformance/runtime.test.ts', 'test/e2e/{lifecycle,limits,userns,userns-files,pause,update}.test.ts'],
   /** Attacks, and what protects from them: links, devices, other people's namespaces; firewalls and names. */

@@ -157,6 +157,7 @@ export type Steps = readonly Step[];
 
 export { checkIdMap, idMapText, MAX_ID_MAPPINGS } from './id-maps.ts';
 export * from './mounts.ts';
+export { readMounts } from './mountinfo.ts';
 export * from './idmap.ts';
 export * from './staging.ts';
 export * from './trees.ts';

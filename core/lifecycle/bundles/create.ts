@@ -5,15 +5,16 @@ import { type BundleRequest, type BundleState, type CallerStreams } from '../../
 import { type CallerFds, type Lock } from '../../native/index.ts';
 import { RUN_FILES } from '../../plan/index.ts';
 import { lockFolder } from '../../state/files.ts';
+import { type Spec } from '../../spec/index.ts';
 import { type Core } from '../core.ts';
 import { newRunId } from '../names.ts';
-import { planRun } from '../plan-run.ts';
+import { planRun, type PlanOptions } from '../plan-run.ts';
 import { ensureSecurity } from '../security.ts';
 import { chooseDrivers, choicesOf, completed, contextOf, recordOf, rootfsOf } from './compile.ts';
 import { readConfig } from './config.ts';
 import { awaitHandOver } from './frames.ts';
 import { stateOf } from './status.ts';
-import { checkId, contentOf, ensureAside, isFolder, openStore, type Store } from './store.ts';
+import { checkId, contentOf, ensureAside, isFolder, openStore, VERSION, type Found, type Store } from './store.ts';
 
 export const taken = (id: string): Error => fail('ERR_NAME_TAKEN', `container with id exists: ${id}`, { path: id, hint: 'delete it, or choose another id' });
 
@@ -39,7 +40,25 @@ async function forget(core: Core, store: Store, folder: string): Promise<void> {
 
 const nameOf = (uid: number): string => (uid === 0 ? 'root' : String(uid));
 
-export async function createBundle(core: Core, request: BundleRequest): Promise<BundleState> {
+/** A container that waits for its start, with its lock held. */
+export interface Made extends Found {
+  readonly pid: number;
+  readonly spec: Spec;
+  onWarning(text: string): void;
+}
+/** What becomes of a container that has been made, and is undone with it when it fails. */
+export interface Sequel {
+  readonly verb: string;
+  /** What is planned for now; the spec itself is kept. */
+  planned(spec: Spec): Spec;
+  /** Before all else in its plan. */
+  prepare(folder: string, rootfs: string): NonNullable<PlanOptions['prepare']>;
+  finish(made: Made): Promise<BundleState>;
+}
+
+export const createBundle = (core: Core, request: BundleRequest): Promise<BundleState> => makeBundle(core, request);
+
+export async function makeBundle(core: Core, request: BundleRequest, sequel?: Sequel): Promise<BundleState> {
   const { root, id, bundle } = request;
   const { native, hooks, log } = core.parts;
   const onWarning = request.onWarning ?? ((text: string) => log.warn({ container: id }, text));
@@ -53,7 +72,7 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
   const drivers = await chooseDrivers(core, config, request.cgroupDriver);
   const spec = hooks.frozen(completed(config, request, store, drivers));
   const { env: _env, spawner: _spawner, onWarning: _tell, ...asked } = request;
-  await core.request('bundle create', { ...asked, spec });
+  await core.request(sequel?.verb ?? 'bundle create', { ...asked, spec });
   const created = core.now().toISOString();
   const rootfs = rootfsOf(bundle, spec);
   const record = hooks.frozen(recordOf(id, bundle, spec, { rootfs, created, drivers: choicesOf(drivers) }));
@@ -63,8 +82,9 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
   const run = newRunId();
   const context = contextOf({ store, folder }, id, run, request);
   const { consoleSize } = spec.process ?? {};
-  const plan = await planRun(core, kept ? { ...record, plugins: kept } : record, context, {
-    attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
+  const planned = { ...record, ...(kept && { plugins: kept }), ...(sequel && { spec: hooks.frozen(sequel.planned(spec)) }) };
+  const plan = await planRun(core, kept || sequel ? planned : record, context, {
+    attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(sequel && { prepare: sequel.prepare(folder, rootfs) }), ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
   }).catch((error: unknown) => {
     // whoever was quicker with this id is already in the group
     throw isFolder(folder) ? taken(id) : error;
@@ -84,10 +104,11 @@ export async function createBundle(core: Core, request: BundleRequest): Promise<
       throw isEngineError(error, 'ERR_ALREADY_RUNNING') ? taken(id) : error;
     }
     try {
-      const connection = native.spawnShim({ mode: 'run', plan: join(folder, RUN_FILES.plan), runFolder: folder, lock, by: request.spawner, handOver: fds, ...(core.parts.shimEnv && { env: core.parts.shimEnv }) });
+      const connection = native.spawnShim({ mode: 'run', plan: join(folder, RUN_FILES.plan), runFolder: folder, lock, by: request.spawner, handOver: sequel ? { preserve: 0 } : fds, ...(core.parts.shimEnv && { env: core.parts.shimEnv }) });
       const pid = await awaitHandOver(core, connection, plan, onWarning);
+      const state = await sequel?.finish({ store, folder, pid, spec, onWarning, stored: { ...stored, version: VERSION, run, boot: store.boot, ...(plan.group !== undefined && { group: plan.group }) } });
       lock.release();
-      return stateOf(root, stored, 'created', pid);
+      return state ?? stateOf(root, stored, 'created', pid);
     } catch (error) {
       lock.release();
       await forget(core, store, folder);

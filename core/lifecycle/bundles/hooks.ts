@@ -23,18 +23,26 @@ export async function withPlan<T>(folder: string, bytes: Uint8Array, work: (file
 }
 
 export const mayHaveHooks = ({ stored: { hooks } }: Found, kind: string): boolean => hooks?.includes(kind) ?? true;
-/** Of the spec, those that run when the container is started or gone: outside, one after another. One that fails is told, and the rest goes on (runtime.md, Lifecycle). */
-export async function runHooks(core: Core, { folder, stored }: Found, spec: Spec, kind: 'poststart' | 'poststop', pid: number | undefined, onWarning: (text: string) => void): Promise<void> {
+type Kind = 'prestart' | 'createRuntime' | 'poststart' | 'poststop';
+const STATUS = { prestart: 'creating', createRuntime: 'creating', poststart: 'running', poststop: 'stopped' } as const satisfies Record<Kind, OciState['status']>;
+/**
+ * Of the spec, those that run outside, one after another. One of `poststart` and `poststop` that fails is told, and the rest goes on (runtime.md, Lifecycle). `prestart` and `createRuntime`: of a
+ * container that is restored; those of others are in its plan. Errors: ERR_OPERATION_FAILED, of these.
+ */
+export async function runHooks(core: Core, { folder, stored }: Pick<Found, 'folder' | 'stored'>, spec: Spec, kind: Kind, pid: number | undefined, onWarning: (text: string) => void): Promise<void> {
   const hooks = (spec.hooks?.[kind] ?? []) as readonly Hook[];
   if (hooks.length === 0) return;
   const { ociVersion, id, bundle, annotations } = stored;
-  const state: OciState = { ociVersion, id, status: kind === 'poststart' ? 'running' : 'stopped', ...(pid !== undefined && { pid }), bundle, annotations };
+  const state: OciState = { ociVersion, id, status: STATUS[kind], ...(pid !== undefined && { pid }), bundle, annotations };
+  const optional = kind === 'poststart' || kind === 'poststop';
   const steps = hooks.map(({ path, args, env, timeout }, i): PlannedStep => ({
     slot: 'helper.main', undo: [], origin: { plugin: 'core', hook: kind, pointer: `/hooks/${kind}/${i}` },
-    operation: op.hook({ path, argv: args?.length ? args : [path], env: env ?? [], timeout: (timeout ?? 0) * 1000, cwd: bundle, stateHead: JSON.stringify(state), stateTail: '' }, { optional: true }),
+    operation: op.hook({ path, argv: args?.length ? args : [path], env: env ?? [], timeout: (timeout ?? 0) * 1000, cwd: bundle, stateHead: JSON.stringify(state), stateTail: '' }, { optional }),
   }));
   const bytes = encodePlan({ steps });
   const names = new Map(decodePlan(bytes).steps.map((step) => [step.index, step]));
-  const { ended, message } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(`${kind} hook: ${describeFailure(failure, names.get(failure.index))}`) }));
+  const { ended, message, failures: [failure] } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(`${kind} hook: ${describeFailure(failure, names.get(failure.index))}`) }));
+  if (!optional && failure) throw fail('ERR_OPERATION_FAILED', `${kind} hook: ${describeFailure(failure, names.get(failure.index))}`, { operation: kind });
+  if (!optional && ended !== 'ok') throw fail('ERR_OPERATION_FAILED', `${kind} hooks: ${message || 'the helper ended unexpectedly'}`, { operation: kind });
   if (ended !== 'ok') onWarning(fail('ERR_OPERATION_FAILED', `${kind} hooks: ${message || 'the helper ended unexpectedly'}`).message);
 }

@@ -1,10 +1,12 @@
 import { type Bundles } from '../../api/index.ts';
 import { type Core } from '../core.ts';
+import { checkpointBundle } from './checkpoint.ts';
 import { createBundle } from './create.ts';
 import { deleteBundle, killBundle } from './end.ts';
 import { execInBundle } from './exec.ts';
 import { featuresOf } from './features.ts';
 import { nextOom, pauseBundle, processesOf, statsOf, updateBundle } from './limits.ts';
+import { restoreBundle } from './restore.ts';
 import { startBundle } from './start.ts';
 import { listBundles, readState } from './status.ts';
 
@@ -24,6 +26,8 @@ export function createBundles(core: Core): Bundles {
     update: (ref, resources) => updateBundle(core, ref, resources),
     stats: (ref) => statsOf(core, ref),
     oom: (ref, signal) => nextOom(core, ref, signal),
+    checkpoint: (ref, request) => checkpointBundle(core, ref, request),
+    restore: (request) => restoreBundle(core, request),
     features: () => featuresOf(core),
   };
 }

@@ -13,9 +13,13 @@ import { type Core } from '../core.ts';
 import { exactJson, parseExact } from './config.ts';
 
 /** What lies beside a run's own files: what is told of a container, and its spec in a file of its own, which lists need not read. */
-const FILES = { container: 'container.json', spec: 'spec.json' } as const;
+export const FILES = {
+  container: 'container.json', spec: 'spec.json',
+  /** The root file system once more, while a container is restored. */
+  root: 'restore-root',
+} as const;
 /** Of container.json; a change that older ones could not read gets another. */
-const VERSION = 1;
+export const VERSION = 1;
 
 /** container.json: all that later verbs go by, whatever the configuration says by then. */
 export interface Stored {
@@ -129,6 +133,16 @@ export const writeSpec = ({ folder }: Found, spec: Spec): void => writeAtomic(jo
 
 /** Longest wait for another verb on the same container, ms. */
 const PATIENCE = 30_000;
+
+/** Until `done` says so, asked again and again; false: it has not for as long as anybody waits for another verb. */
+export async function sleepUntil(done: () => boolean): Promise<boolean> {
+  const end = clock() + PATIENCE;
+  for (let round = 0; !done(); round++) {
+    if (clock() >= end) return false;
+    await sleep(Math.min(25, round));
+  }
+  return true;
+}
 
 /** Its lock, which a shim has until the hand-over and every verb that changes something. Errors: ERR_BUSY, ERR_NO_SUCH_CONTAINER when it goes meanwhile. */
 export async function takeLock(core: Core, folder: string, id: string, patience = PATIENCE): Promise<Lock> {

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { type BundleRequest } from '@engine/core/api';
+import { type BundleRef, type BundleRequest, type Bundles, type BundleState } from '@engine/core/api';
 import { isEngineError } from '@engine/core/errors';
 import { callerOf, command, type CommandContext } from '../command.ts';
 import { claimPidFile, reachable } from '../files.ts';
@@ -14,9 +14,9 @@ export const bundleFlags = {
   'no-new-keyring': { type: 'boolean', help: "keep the caller's session keyring" },
   'no-subreaper': { type: 'boolean', help: 'accepted: nothing of ours stays that could reap' },
 } as const;
-type BundleFlags = StreamFlags & { readonly bundle: string | undefined; readonly config: string | undefined; readonly 'no-pivot': boolean; readonly 'no-new-keyring': boolean };
+export type BundleFlags = StreamFlags & { readonly bundle: string | undefined; readonly config: string | undefined; readonly 'no-pivot': boolean; readonly 'no-new-keyring': boolean };
 
-function requestOf(context: CommandContext, verb: string, id: string, flags: BundleFlags, detached: boolean): BundleRequest {
+export function requestOf(context: CommandContext, verb: string, id: string, flags: BundleFlags, detached: boolean): BundleRequest {
   const { invocation, globals } = context;
   const bundle = reachable(invocation, flags.bundle || '.');
   const { streams, env } = streamsOf(context, verb, flags, detached);
@@ -24,12 +24,12 @@ function requestOf(context: CommandContext, verb: string, id: string, flags: Bun
 }
 
 /** Made, with its pid told to whoever asked; nothing is left when that fails. */
-async function created(context: CommandContext, request: BundleRequest, flags: BundleFlags): Promise<number> {
+export async function created(context: CommandContext, request: BundleRequest, flags: BundleFlags, make = (bundles: Bundles): Promise<BundleState> => bundles.create(request)): Promise<number> {
   const { invocation } = context;
   const pidFile = claimPidFile(invocation, flags['pid-file']);
   try {
     const bundles = await context.bundles();
-    const { pid } = await bundles.create(request);
+    const { pid } = await make(bundles);
     try {
       pidFile?.write(pid);
       if (flags['pidfd-socket']) await callerOf(context, 'pidfd-socket').sendPidfd(pid, reachable(invocation, flags['pidfd-socket']));
@@ -77,15 +77,18 @@ export const runCommand = command({
       await bundles.delete(request, { force: true, onWarning });
       throw error;
     }
-    if (!waiting) return 0;
-    context.report.settle();
-    const code = await waiting;
-    if (!flags.keep) {
-      // its own exit code says more than ours would
-      await bundles.delete(request, { force: true, onWarning }).catch((error: unknown) => {
-        if (!isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) onWarning(messageOf(error));
-      });
-    }
-    return code;
+    return waiting ? ended(context, request, waiting, flags.keep) : 0;
   },
 });
+
+/** The end of an attached container: its exit code. */
+export async function ended({ report, bundles }: CommandContext, ref: BundleRef, waiting: Promise<number>, keep: boolean): Promise<number> {
+  report.settle();
+  const code = await waiting;
+  const onWarning = (text: string): void => report.warn(text);
+  // its own exit code says more than ours would
+  if (!keep) await (await bundles()).delete(ref, { force: true, onWarning }).catch((error: unknown) => {
+    if (!isEngineError(error, 'ERR_NO_SUCH_CONTAINER')) onWarning(messageOf(error));
+  });
+  return code;
+}
