@@ -37,8 +37,8 @@ export interface Bundles {
   /** New limits; only what is set changes. */
   update(ref: BundleRef, resources: LinuxResources): Promise<void>;
   stats(ref: BundleRef): Promise<BundleStats>;
-  /** Resolves at the next OOM kill, with undefined at its end or abort. */
-  oom(ref: BundleRef, signal?: AbortSignal): Promise<number | undefined>;
+  /** Resolves with the number of OOM kills once there are more than `since` (default: than now), with undefined at its end or abort. Errors: ERR_NOT_RUNNING, ERR_FEATURE_MISSING. */
+  oom(ref: BundleRef, signal?: AbortSignal, since?: number): Promise<number | undefined>;
   /**
    * Write the state of its processes to files; it has ended then, unless it is to go on. Errors: ERR_NOT_RUNNING, ERR_DRIVER_UNAVAILABLE (nobody here can do it), ERR_OPERATION_FAILED, with
    * the words of the program's log: the container is as it was.

@@ -22,8 +22,8 @@ export interface Core {
   readonly sandboxes: Sandboxes;
   /** Names given out lately: some are not in the database yet. */
   readonly recentNames: Set<string>;
-  /** Connections that end with the engine. */
-  readonly connections: Set<ShimConnection>;
+  /** Connections, and whatever else is waited at, that end with the engine. */
+  readonly connections: Set<{ close(): void }>;
   /** Of the running verb, when somebody wants to know what takes how long; see {@link withTrace}. */
   readonly trace?: Trace | undefined;
   readonly phase?: Phase | undefined;

@@ -327,6 +327,13 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       found.signal(signal);
       return true;
     },
+    watchEnd(pid, startTime, onEnd) {
+      alive();
+      let open = true;
+      const found = startTime === 1n ? world.processes.find(pid) : undefined;
+      void Promise.resolve(found?.ended).then(() => open && !dead && onEnd());
+      return { close: () => void (open = false) };
+    },
     mountinfo: '',
     processFolder(pid) {
       const folder = join(prefix, 'proc', String(pid));

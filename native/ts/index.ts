@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Lock, type Native } from '@engine/core/native';
 import { isPortFree, portHolder } from './ports.ts';
 import { startProgram } from './programs.ts';
+import { watchReadable } from './library.ts';
 import { connectShim, spawnShim } from './shim.ts';
 import { binaryFolder } from './binaries.ts';
 import { createSyscalls, type Syscalls } from './syscalls.ts';
@@ -86,6 +87,26 @@ export function createNative(options: NativeOptions = {}): Native {
       } finally {
         calls().close(fd);
       }
+    },
+    watchEnd(pid, startTime, onEnd) {
+      const fd = calls().pidfd(pid);
+      let watch: { close(): void } | undefined;
+      let open = true;
+      const close = (): void => {
+        if (!open) return;
+        open = false;
+        watch?.close();
+        if (fd !== undefined) calls().close(fd);
+      };
+      const ended = (): void => {
+        if (!open) return;
+        close();
+        onEnd();
+      };
+      // a zombie's pidfd is readable at once
+      if (fd !== undefined && startTimeOf(pid) === startTime) watch = watchReadable(fd, ended);
+      else setImmediate(ended);
+      return { close };
     },
     bootId: () => (boot ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()),
     socketPair: () => calls().socketPair(),

@@ -8,6 +8,7 @@ import { findGroups, freezeEffects, ownNamespaceSteps, refusePeopled, removeEffe
 import { bornInside, changedLimits, COUNTED, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, enabledAt, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
+import { watchUnifiedKills } from '@engine/native/cgroup2/kills';
 import { readUnifiedDetails } from '@engine/native/cgroup2/details';
 import { readFile, readUnifiedStats } from '@engine/native/cgroup2/stats';
 import { parseUnifiedExecGroup } from '@engine/native/exec-groups';
@@ -121,6 +122,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
     mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
     stats: (group) => readUnifiedStats(folderOf(group)),
     details: (group) => readUnifiedDetails(folderOf(group)),
+    watchKills: (group, told) => watchUnifiedKills(folderOf(group), told),
     freeze: (group, frozen) => freezeEffects(folderOf(group), frozen),
     isFrozen: (group) => isFrozen(folderOf(group)),
 

@@ -4,6 +4,7 @@ import { op, step, type Effect, type Operation, type Step } from '@engine/core/p
 import { type CgroupDriver, type GroupRef, type GroupRequest, type GroupStats } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe, type RunContext } from '@engine/core/contracts/common';
 import { findGroups, freezeEffects, KILL_DEADLINE, LIST_DEPTH, ownNamespaceSteps, placeOf, refusePeopled, removeEffects, REMOVE_DEADLINE } from '@engine/native/cgroups';
+import { watchMemoryKills } from '@engine/native/cgroup1-kills';
 import { parseExecGroups } from '@engine/native/exec-groups';
 import { findHierarchies, hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { deviceRules, formatDeviceRule } from './devices.ts';
@@ -156,11 +157,12 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
   const groupsIn = (hierarchy: Hierarchy): ReadonlyMap<string, string> => findGroups(hierarchy.target, { prefix: nameOf(''), depth: LIST_DEPTH });
 
   const freezer = hierarchyOf(v1, 'freezer');
+  const memory = hierarchyOf(v1, 'memory');
 
   return {
     name: 'v1',
     ociFeatures: (enabled) => ({ linux: { cgroup: { v1: enabled, rdma: false } } }),
-    features: new Set(['oom-events', 'update', 'exec-groups', ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
+    features: new Set(['update', 'exec-groups', ...(memory ? ['oom-events'] : []), ...(hierarchyOf(v1, 'devices') ? ['devices'] : []), ...(freezer ? ['freeze'] : [])]),
     resources,
 
     probe: (on: Machine): Probe => probe(on),
@@ -191,6 +193,7 @@ export function createCgroupV1(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
 
     stats: (group): GroupStats => readStats(v1, groupOf(group)),
     details: (group) => readDetails(v1, groupOf(group)),
+    ...(memory ? { watchKills: (group: GroupRef, told: () => void) => watchMemoryKills(folderOf(memory, groupOf(group)), told) } : {}),
     ...(freezer ? { freeze: (group: GroupRef, frozen: boolean) => freezeEffects(posix.join(freezer.target, groupOf(group)), frozen), isFrozen: (group: GroupRef) => isFrozenState(posix.join(freezer.target, groupOf(group))) } : {}),
     update: (group, changes) => {
       refuseUnhonoured(changes, resources);

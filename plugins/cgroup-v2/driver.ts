@@ -6,6 +6,7 @@ import { findGroups, freezeEffects, LIST_DEPTH, ownNamespaceSteps, placeOf, refu
 import { bornInside, COUNTED, enableSteps, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
+import { watchUnifiedKills } from '@engine/native/cgroup2/kills';
 import { readUnifiedDetails } from '@engine/native/cgroup2/details';
 import { readUnifiedStats } from '@engine/native/cgroup2/stats';
 import { parseUnifiedExecGroup } from '@engine/native/exec-groups';
@@ -68,6 +69,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
     mounts: ({ ownNamespace }) => unifiedMounts(unified.target, ownNamespace),
     stats: (group) => readUnifiedStats(folderOf(group)),
     details: (group) => readUnifiedDetails(folderOf(group)),
+    watchKills: (group, told) => watchUnifiedKills(folderOf(group), told),
     freeze: (group, frozen) => freezeEffects(folderOf(group), frozen),
     isFrozen: (group) => isFrozen(folderOf(group)),
     update: (group, changes) => updateEffects(folderOf(group), changes, abilities),

@@ -101,6 +101,21 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
     await oci.ok('delete', '--force', 'execs');
   });
 
+  it('tells of kills for want of memory when they come, and ends with the container', async () => {
+    const greedy = 'for i in 1 2; do until [ -e /dev/shm/$i ]; do sleep 0.05; done; sh -c "a=xxxxxxxxxxxxxxxx; while :; do a=\\$a\\$a; done"; done; sleep 1000';
+    const bundle = oci.bundle((spec) => (spec.linux = { ...spec.linux, resources: { ...spec.linux?.resources, memory: { limit: 24 << 20 } } }), ['sh', '-c', greedy]);
+    await oci.ok('run', '-d', '-b', bundle, 'greedy');
+    const { child, output } = oci.start(['events', '--interval', '1h', 'greedy']);
+    for (const kills of [1, 2]) {
+      await oci.ok('exec', 'greedy', 'sh', '-c', `echo >/dev/shm/${kills}`);
+      await until(`${kills} kills`, () => output().split('\n').length > kills);
+    }
+    await oci.ok('kill', 'greedy', 'KILL');
+    await until('the end of events', () => child.exitCode !== null);
+    expect([child.exitCode, output()]).toEqual([0, '{"type":"oom","id":"greedy"}\n'.repeat(2)]);
+    await oci.ok('delete', 'greedy');
+  });
+
   it('passes preserved fds on', async () => {
     const file = join(oci.folder, 'preserved');
     writeFileSync(file, 'from outside\n');

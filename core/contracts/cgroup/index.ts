@@ -15,7 +15,7 @@ export { defaultDeviceRules } from './devices.ts';
  * Example (v2): shim.cgroup: mkdir → shim.limits: writeFile per limit, bpfProgram + bpfAttach, open of the folder, cloneInto → init.namespaces:
  * unshare(NEWCGROUP). A driver that must ask somebody else for the group (systemd) does so at a barrier in shim.cgroup, before init is born.
  *
- * Features: `freeze` (freeze, isFrozen), `oom-events`, `devices`, `update` (update), `pressure` (stats have PSI), `exec-groups` (GroupRequest.execGroups), `slices` (parents are slices of systemd, not paths).
+ * Features: `freeze` (freeze, isFrozen), `oom-events` (watchKills), `devices`, `update` (update), `pressure` (stats have PSI), `exec-groups` (GroupRequest.execGroups), `slices` (parents are slices of systemd, not paths).
  */
 export interface CgroupDriver extends Driver {
   /** Sections of `linux.resources` it can honour, e.g. `memory.limit`; others that are set are refused by field name. */
@@ -30,6 +30,11 @@ export interface CgroupDriver extends Driver {
   stats(group: GroupRef): GroupStats;
   /** **read** All else that the kernel counts, for who passes it on whole (`events` of an OCI runtime). */
   details?(group: GroupRef): GroupDetails;
+  /**
+   * **read** with `oom-events`: call `told` soon after each rise of `oomKills` of `stats`, from the event loop and without looking again and again; it may be told once too often. A group that is gone
+   * tells nothing. It keeps the process alive, until `close`, after which nothing is told. Errors: ERR_FEATURE_MISSING.
+   */
+  watchKills?(group: GroupRef, told: () => void): { close(): void };
   /** as data, with `freeze`: stop or let go all in the group; the undo of stopping lets go. A group that is so already is success. */
   freeze?(group: GroupRef, frozen: boolean): readonly Effect[];
   /** **read** with `freeze`: is it stopped? Asked for every container that is listed: microseconds. */

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { type CgroupDriver } from '../../contracts/cgroup/index.ts';
 import { fail } from '../../errors/index.ts';
 import { BITS, op } from '../../plan/index.ts';
 import { type FakeProgram } from '../../native/fake.ts';
@@ -337,21 +338,53 @@ describe('a running container', () => {
     for (const asked of [bundles.stats(ref('one')), bundles.processes(ref('one')), bundles.update(ref('one'), {}), bundles.oom(ref('one'))]) await expect(asked).rejects.toMatchObject({ code: 'ERR_NOT_RUNNING' });
   });
   it('tells of kills for want of memory, until it ends or nobody asks', async () => {
-    let kills = 0;
-    let looks = 0;
-    const world = await running('one', { map: (entry) => (entry.manifest.name === 'groups' ? { ...entry, load: async () => { const made = await entry.load(); return { drivers: (made.drivers ?? []).map((driver) => ({ ...driver, features: new Set([...driver.features, 'oom-events']), stats: () => (looks++, { oomKills: kills }) })) }; } } : entry) });
+    let kills: number | undefined = 0;
+    const watchers = new Set<() => void>();
+    const over: Partial<CgroupDriver> = { stats: () => (kills === undefined ? {} : { oomKills: kills }), watchKills: (_group, told) => (watchers.add(told), { close: () => void watchers.delete(told) }) };
+    const tell = (now: number): void => {
+      kills = now;
+      for (const told of watchers) told();
+    };
+    const world = await running('one', { map: (entry) => (entry.manifest.name === 'groups' ? { ...entry, load: async () => { const made = await entry.load(); return { drivers: (made.drivers ?? []).map((driver) => ({ ...driver, ...over })) }; } } : entry) });
     const { bundles, ref } = world;
-    const next = bundles.oom(ref('one'));
-    await expect.poll(() => looks).toBeGreaterThan(0);
-    kills = 3;
-    expect(await next).toBe(3);
+    const asked = async (...rest: [AbortSignal?, number?]): Promise<{ told: Promise<number | undefined> }> => {
+      const told = bundles.oom(ref('one'), ...rest);
+      await expect.poll(() => watchers.size).toBe(1);
+      return { told };
+    };
+    const next = await asked();
+    tell(0); // told once too often
+    expect(watchers.size).toBe(1);
+    tell(3);
+    expect([await next.told, watchers.size]).toEqual([3, 0]);
+    kills = 5; // nobody watches
+    expect([await bundles.oom(ref('one'), undefined, 3), watchers.size]).toEqual([5, 0]);
     const abort = new AbortController();
-    const none = bundles.oom(ref('one'), abort.signal);
+    const none = await asked(abort.signal);
     abort.abort();
-    expect(await none).toBeUndefined();
-    const end = bundles.oom(ref('one'));
+    expect([await none.told, watchers.size]).toEqual([undefined, 0]);
+    expect(await bundles.oom(ref('one'), abort.signal)).toBeUndefined();
+    const last = await asked(undefined, 5);
+    kills = 6; // the kill that ends it: the end comes first
     await bundles.kill(ref('one'), 9);
-    expect(await end).toBeUndefined();
+    expect([await last.told, watchers.size]).toEqual([6, 0]);
+    expect(await bundles.oom(ref('one'), undefined, 6)).toBeUndefined();
+    kills = undefined; // its group is gone
+    expect([await bundles.oom(ref('one'), undefined, 6), watchers.size]).toEqual([undefined, 0]);
+  });
+  it('nobody waits for kills any more when the engine or the container ends', async () => {
+    let open = 0;
+    const map: NonNullable<TestOptions['map']> = (entry) => (entry.manifest.name === 'groups' ? { ...entry, load: async () => { const made = await entry.load(); return { drivers: (made.drivers ?? []).map((driver) => ({ ...driver, stats: () => ({}), watchKills: () => (open++, { close: () => void open-- }) })) }; } } : entry);
+    const world = await running('one', { map });
+    const end = world.bundles.oom(world.ref('one'));
+    await expect.poll(() => open).toBe(1);
+    await world.bundles.kill(world.ref('one'), 9);
+    expect([await end, open]).toEqual([undefined, 0]);
+    await world.create('two');
+    const closed = world.bundles.oom(world.ref('two'));
+    await expect.poll(() => open).toBe(1);
+    await world.engine.close();
+    expect([await closed, open]).toEqual([undefined, 0]);
   });
   it('is served without the plugin that limits it, as far as that goes', async () => {
     const world = await running();

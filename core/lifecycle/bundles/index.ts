@@ -25,7 +25,7 @@ export function createBundles(core: Core): Bundles {
     resume: (ref) => pauseBundle(core, ref, false),
     update: (ref, resources) => updateBundle(core, ref, resources),
     stats: (ref) => statsOf(core, ref),
-    oom: (ref, signal) => nextOom(core, ref, signal),
+    oom: (ref, signal, since) => nextOom(core, ref, signal, since),
     checkpoint: (ref, request) => checkpointBundle(core, ref, request),
     restore: (request) => restoreBundle(core, request),
     features: () => featuresOf(core),

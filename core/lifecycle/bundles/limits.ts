@@ -70,30 +70,42 @@ export async function processesOf(core: Core, ref: BundleRef): Promise<readonly 
   return members.length > 0 ? members : [init.pid];
 }
 
-/** Between two looks, ms: neither kernel has an event for it that all drivers could pass on. */
-const OOM_INTERVAL = 250;
-
-/** The number of kills so far, when it has risen. */
-export async function nextOom(core: Core, ref: BundleRef, signal?: AbortSignal): Promise<number | undefined> {
+/**
+ * The number of kills so far, once it is above `since` (default: what it is now): what rose before the call is told at once. Undefined: the container has ended
+ * with no more of them, the engine ends, or `signal` says so.
+ */
+export async function nextOom(core: Core, ref: BundleRef, signal?: AbortSignal, since?: number): Promise<number | undefined> {
   const found = find(core, ref);
-  if (!initOf(core, found)) throw notRunning(ref.id, 'events');
+  const init = initOf(core, found);
+  // the kill that has ended it is told all the same
+  if (!init && since === undefined) throw notRunning(ref.id, 'events');
   const { cgroup: { driver, choice }, ref: group } = await groupOf(core, found);
-  if (!driver.features.has('oom-events')) throw fail('ERR_FEATURE_MISSING', `cgroup driver ${driver.name} cannot tell of kills for want of memory`, { operation: 'events', plugin: choice.plugin });
-  const first = driver.stats(group).oomKills ?? 0;
-  while (!signal?.aborted && !core.closing) {
-    const alive = initOf(core, found) !== undefined;
-    const now = driver.stats(group).oomKills ?? first;
-    if (now > first) return now;
-    if (!alive) return undefined;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = setTimeout(done, OOM_INTERVAL);
-      signal?.addEventListener('abort', done, { once: true });
-    });
+  const { watchKills } = driver;
+  if (!watchKills) throw fail('ERR_FEATURE_MISSING', `cgroup driver ${driver.name} cannot tell of kills for want of memory`, { operation: 'events', plugin: choice.plugin });
+  const count = (): number | undefined => driver.stats(group).oomKills;
+  const first = since ?? count() ?? 0;
+  const watches: { close(): void }[] = [];
+  const waited: { end?: (kills: number | undefined) => void } = {};
+  const engine = { close: () => waited.end?.(undefined) };
+  const stop = (): void => waited.end?.(undefined);
+  const look = (last: boolean): void => {
+    const now = count() ?? first;
+    if (now > first) waited.end?.(now);
+    else if (last) stop();
+  };
+  const told = new Promise<number | undefined>((resolve) => (waited.end = resolve));
+  try {
+    if (signal?.aborted || core.closing) return undefined;
+    core.connections.add(engine);
+    signal?.addEventListener('abort', stop, { once: true });
+    watches.push(watchKills.call(driver, group, () => look(false)));
+    if (init) watches.push(core.parts.native.watchEnd(init.pid, init.startTime, () => look(true)));
+    // whatever came before somebody watched
+    look(!init);
+    return await told;
+  } finally {
+    for (const watch of watches) watch.close();
+    signal?.removeEventListener('abort', stop);
+    core.connections.delete(engine);
   }
-  return undefined;
 }

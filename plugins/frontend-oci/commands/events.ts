@@ -25,8 +25,9 @@ async function follow(context: CommandContext, id: string, interval: number): Pr
   const { signal: gone } = context.invocation;
   gone?.addEventListener('abort', end, { once: true });
   const kills = async (): Promise<void> => {
+    let told: number | undefined;
     for (;;) {
-      const told = await bundles.oom(ref, over.signal);
+      told = await bundles.oom(ref, over.signal, told);
       if (told === undefined) return end(); // it has ended: nobody waits for the next look
       await context.print(line('oom', id));
     }
