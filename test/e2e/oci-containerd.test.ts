@@ -1,5 +1,5 @@
 /** containerd with our runtime below its shim (`BinaryName`), asked by ctr. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ContainerdCaller, image } from '../helpers/callers-containerd.ts';
 import { documented, needed, ours, runtime } from '../helpers/callers.ts';
@@ -143,13 +143,20 @@ run('the runtime alone, as its shim calls it', () => {
     const features = await containerd.machine.run(['criu', 'check']);
     if (features.code !== 0) skip(`criu does not work here: ${features.stderr.slice(-200)}`);
     const called = name();
-    writeFileSync(containerd.machine.path('n'), '');
-    await containerd.ok(...start(['-d'], called, 'sh', '-c', 'n=0; while :; do n=$((n+1)); echo $n >/n; sleep 0.05; done'));
-    const checkpoint = `localhost/checkpoint/${called}:latest`;
-    const made = await containerd.run(['tasks', 'checkpoint', called, checkpoint]);
-    expect(made.code, made.stderr).toBe(0);
+    const reference = `localhost/checkpoint/${called}:latest`;
+    await containerd.ok(...start(['-d'], called, 'sh', '-c', 'n=41; echo begun >>/begun; while :; do n=$((n+1)); echo $n >/n; sleep 0.05; done'));
+    const count = async (): Promise<number> => Number(await containerd.ok('tasks', 'exec', '--exec-id', 'count', called, 'cat', '/n'));
+    await until('it to count', async () => (await count()) > 42);
+    await containerd.ok('tasks', 'checkpoint', '--image-path', containerd.machine.path('image'), '--work-path', containerd.machine.path('work'), called);
+    expect(existsSync(containerd.machine.path('image', 'descriptors.json')) && (await tasks())).toContain('RUNNING');
+    await containerd.ok('containers', 'checkpoint', '--rw', '--task', called, reference);
+    const before = await count();
     await remove(called);
-    await containerd.run(['images', 'rm', made.stdout.trim()]);
+    await containerd.ok('containers', 'restore', '--rw', '--live', called, reference);
+    await until('it to count on', async () => (await count()) > before);
+    expect(await containerd.ok('tasks', 'exec', '--exec-id', 'begun', called, 'cat', '/begun')).toBe('begun');
+    await remove(called);
+    await containerd.ok('images', 'rm', reference);
   });
 });
 
