@@ -43,6 +43,8 @@ export interface Effect {
   readonly operation: Operation;
   readonly undo: readonly Operation[];
   readonly noUndo?: string;
+  /** The field of what was asked for that it serves, for the words of its failure: `cpu.cpus`. */
+  readonly asked?: string;
 }
 
 /** A place of a plan where an undo is demanded by the type when the operation changes something. */

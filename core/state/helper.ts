@@ -47,11 +47,12 @@ export function describeFailure(failure: Failure, step: DecodedStep | undefined)
   return `${what}: ${errnoName(failure.errno)}${failure.detail ? `, ${failure.detail}` : ''}${step ? ` [plugin ${step.origin.plugin}]` : ''}`;
 }
 
-/** ERR_OPERATION_FAILED with operation, path, errno and plugin. */
-export function operationFailed(failure: Failure, step: DecodedStep | undefined): EngineError {
+/** ERR_OPERATION_FAILED with operation, path, errno and plugin; `asked`: the field that wanted it. */
+export function operationFailed(failure: Failure, step: DecodedStep | undefined, asked?: string): EngineError {
   const operation = step?.operation.name ?? 'operation';
   const path = subjectOf(step);
-  const text = `${operation} ${path}`.trim();
+  const does = `${operation} ${path}`.trim();
+  const text = asked === undefined ? does : `${asked}: ${does}`;
   return fail('ERR_OPERATION_FAILED', `${text} failed${failure.detail ? `: ${failure.detail}` : ''}`, {
     operation, errno: errnoName(failure.errno), ...(path && { path }), ...(step && { plugin: step.origin.plugin }), data: { index: failure.index, detail: failure.detail },
     ...hintFor(errnoName(failure.errno), step),

@@ -127,7 +127,7 @@ export function beginTransaction(shared: StateContext, what: string, trace?: Sta
     const [failure] = result.failures;
     const step = failure && stepsOf(join(folder, file)).get(failure.index);
     const error = failure
-      ? operationFailed(failure, step)
+      ? operationFailed(failure, step, effects[failure.index]?.asked)
       : fail(result.ended === 'gone' ? 'ERR_SHIM_GONE' : 'ERR_OPERATION_FAILED', `${what}: the helper ${result.ended === 'gone' ? 'ended unexpectedly' : `failed: ${result.message}`}`, { operation: what, ...(effects[0] && { plugin: effects[0].plugin }) });
     let done = effects;
     if (failure && failure.index < effects.length) {

@@ -77,7 +77,7 @@ describe('limits', () => {
     expect(written(await plan({ path: '/there/new' }))).toEqual(['cpuset/there/new/cpuset.cpus=2-3', 'cpuset/there/new/cpuset.mems=0', 'cpuset/there/new/cpuset.cpus=2-3', 'cpuset/there/new/cpuset.mems=0']);
   });
   it('a memory limit too small for init says so', async () => {
-    await expect(plan({ resources: { memory: { limit: 4 << 20 } } })).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining('init') as string, hint: expect.stringContaining('6 MiB') as string });
+    await expect(plan({ resources: { memory: { limit: 4 << 20 } } })).rejects.toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining('too few for a process') as string, hint: expect.stringContaining('6 MiB') as string });
   });
   it('refuses by field what this machine lacks', async () => {
     for (const [resources, field] of [[{ network: { classID: 1 } }, 'network.classID'], [{ cpu: { realtimeRuntime: 1 } }, 'cpu.realtimeRuntime'], [{ memory: { kernel: 1 << 24 } }, 'memory.kernel'], [{ unified: { 'memory.max': '1' } }, 'unified']] as const) {

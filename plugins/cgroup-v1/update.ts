@@ -1,7 +1,8 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { effect, op, type Effect } from '@engine/core/plan';
+import { type Effect } from '@engine/core/plan';
 import { type LinuxResources } from '@engine/core/spec';
+import { limitEffect, refuseIdleShares } from '@engine/native/cgroup-fields';
 import { hierarchyOf, type Hierarchy } from './hierarchies.ts';
 import { compileLimits, type Limit } from './limits.ts';
 import { readGroupFile } from './stats.ts';
@@ -31,12 +32,18 @@ export function updateEffects(hierarchies: readonly Hierarchy[], path: string, r
     ...(memory?.swap && !memory.limit && memoryLimit < 2 ** 62 ? { memory: { ...memory, limit: memoryLimit } } : {}),
     ...(cpu?.burst && !cpu.quota ? { cpu: { ...cpu, quota: number('cpu', 'cpu.cfs_quota_us') } } : {}),
   };
+  const idle = number('cpu', 'cpu.idle') === 1;
+  refuseIdleShares(idle, resources, 'cpu.shares');
   const hugetlb = hierarchyOf(hierarchies, 'hugetlb');
-  const limits = compileLimits(asked, { ...(cpuset ? { cpuset } : {}), ...(hugetlb ? { hugetlb: hugetlb.version } : {}) }).filter(({ file }) => !(file === 'memory.limit_in_bytes' && !memory?.limit) && !(file === 'cpu.cfs_quota_us' && !cpu?.quota));
+  const limits = compileLimits(asked, { ...(cpuset ? { cpuset } : {}), ...(hugetlb ? { hugetlb: hugetlb.version } : {}) }).filter(({ file }) => !(file === 'memory.limit_in_bytes' && !memory?.limit) && !(file === 'cpu.cfs_quota_us' && !cpu?.quota) && !(file === 'cpu.shares' && idle && cpu?.idle === 1));
   return ordered(limits, { memsw: number('memory', 'memory.memsw.limit_in_bytes'), quota: number('cpu', 'cpu.cfs_quota_us'), burst: number('cpu', 'cpu.cfs_burst_us') }).map(({ controller, file, value }) => {
     const before = previous(read(controller, file), file, value);
-    const write = (text: string) => op.writeFile({ path: posix.join(folder(controller), file), data: Buffer.from(text) });
-    return effect(write(value), before === undefined ? { none: `${file} cannot be read` } : write(before));
+    const to = { folder: folder(controller), file, value };
+    if (before === undefined) return limitEffect(to, { none: `${file} cannot be read` }, resources);
+    if (file === 'cpu.shares' && idle) return limitEffect(to, { none: 'it is idle again then, without shares' }, resources);
+    const shares = read('cpu', 'cpu.shares')?.trim();
+    const forgotten = file === 'cpu.idle' && !idle && shares !== undefined ? [{ file: 'cpu.shares', value: shares }] : [];
+    return limitEffect(to, [{ file, value: before }, ...forgotten], resources);
   });
 }
 
@@ -54,6 +61,8 @@ function ordered(limits: readonly Limit[], now: { readonly memsw: number; readon
     return text === '-1' ? Infinity : Number(text);
   };
   if (value('memory.limit_in_bytes') > now.memsw) swap('memory.limit_in_bytes', 'memory.memsw.limit_in_bytes');
+  // what is idle takes no shares before it is so no more
+  if (value('cpu.idle') === 0) swap('cpu.shares', 'cpu.idle');
   if (value('cpu.cfs_quota_us') < now.burst) swap('cpu.cfs_quota_us', 'cpu.cfs_burst_us');
   return list;
 }

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, openSync, closeSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -99,6 +99,22 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
     expect(await frozen.answer).toMatchObject({ code: 0, stdout: 'thawed\n' });
     await oci.ok('kill', '--all', 'execs', 'KILL');
     await oci.ok('delete', '--force', 'execs');
+  });
+
+  it('names the field of an update that the kernel refuses, and leaves nothing of it', async () => {
+    await oci.ok('run', '-d', '-b', oci.bundle(undefined, ['sleep', '1000']), 'changed');
+    const refused = async (...flags: string[]): Promise<string> => {
+      const { code, stderr } = await oci.call(['update', ...flags, 'changed']);
+      return `${code} ${stderr}`;
+    };
+    const inFlight = join(oci.engine.root, 'inflight');
+    expect(await refused('--cpuset-cpus', '1023')).toMatch(/^1 .*cpu\.cpus: writeFile \S+\/cpuset\.cpus failed/);
+    expect(await refused('--memory', '1000')).toMatch(/memory\.limit: 1000 bytes are too few for a process to live in/);
+    await oci.ok('update', '--cpu-idle', '1', 'changed');
+    expect(await refused('--cpu-share', '500')).toMatch(/^1 .*cpu\.shares: the container is idle/);
+    await oci.ok('update', '--cpu-idle', '0', '--cpu-share', '500', 'changed');
+    expect(existsSync(inFlight) ? readdirSync(inFlight) : []).toEqual([]);
+    await oci.ok('delete', '--force', 'changed');
   });
 
   it('tells of kills for want of memory when they come, and ends with the container', async () => {

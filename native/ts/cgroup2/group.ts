@@ -1,8 +1,9 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { effect, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type DeviceRule, type LinuxResources } from './types.ts';
 import { type Machine } from '@engine/core/contracts/common';
+import { limitEffect, refuseIdleShares } from '../cgroup-fields.ts';
 import { KILL_DEADLINE, REMOVE_DEADLINE } from '../cgroups.ts';
 import { BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI, BPF_PROG_TYPE_CGROUP_DEVICE, deviceFilter } from './devices.ts';
 import { enabledAt, type Unified } from './hierarchy.ts';
@@ -100,9 +101,15 @@ export function updateEffects(folder: string, resources: LinuxResources, abiliti
   const number = (file: string): number => Number(read(posix.join(folder, file))?.trim());
   const limits = changedLimits(folder, resources, abilities, read);
   refuseDeadlyLimit(folder, limits.find(({ file }) => file === 'memory.max')?.value, read);
+  const idle = number('cpu.idle') === 1;
+  refuseIdleShares(idle, resources, 'cpu.weight');
   const steps = limits.map(({ file, value }) => {
     const before = previousValue(read(posix.join(folder, file)), file, value);
-    return effect(write(folder, file, value), before === undefined ? { none: `${file} cannot be read` } : write(folder, file, before));
+    if (before === undefined) return limitEffect({ folder, file, value }, { none: `${file} cannot be read` }, resources);
+    if (file === 'cpu.weight' && idle) return limitEffect({ folder, file, value }, { none: 'it is idle again then, without a weight' }, resources);
+    const weight = read(posix.join(folder, 'cpu.weight'))?.trim();
+    const forgotten = file === 'cpu.idle' && !idle && weight !== undefined ? [{ file: 'cpu.weight', value: weight }] : [];
+    return limitEffect({ folder, file, value }, [{ file, value: before }, ...forgotten], resources);
   });
   // cpu.max.burst may not be above the quota of the moment: the burst goes first when the quota falls
   const burst = limits.findIndex(({ file }) => file === 'cpu.max.burst');

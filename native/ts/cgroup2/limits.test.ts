@@ -149,6 +149,16 @@ describe('numbers', () => {
       ['/g/cpuset.cpus', '0', ['\n']], ['/g/cpu.max', '20000 100000', ['max 100000']], ['/g/io.weight', '1', ['100']], ['/g/io.max', '8:0 rbps=9', ['8:0 rbps=5']], ['/g/io.max', '8:16 wbps=9', ['8:16 wbps=max']],
     ]);
   });
+  it('new limits: what is idle takes no weight, and being idle forgets it', () => {
+    const there = (idle: string, weight: string): Record<string, string> => ({ 'cgroup.procs': '1\n', 'cpu.idle': `${idle}\n`, 'cpu.weight': `${weight}\n` });
+    const update = (files_: Record<string, string>, resources: LinuxResources) => updateEffects('/g', resources, all, (path) => files_[path.slice(3)]).map(({ operation, undo, asked }) => [operation, ...undo].map(({ args, flags }) => `${String(args['path']).slice(3)}=${String(args['data'])}${flags?.optional ? '?' : ''}`).concat(asked ?? ''));
+    expect(() => update(there('1', '0'), { cpu: { shares: 1024 } })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_VALUE', path: 'cpu.shares' }));
+    expect(() => update(there('1', '0'), { unified: { 'cpu.weight': '7' } })).toThrow(expect.objectContaining({ code: 'ERR_INVALID_VALUE', path: 'unified.cpu.weight' }));
+    expect(update(there('1', '0'), { cpu: { shares: 1024, idle: 0 } })).toEqual([['cpu.idle=0', 'cpu.idle=1?', 'cpu.idle'], ['cpu.weight=39', 'cpu.shares']]);
+    expect(update(there('1', '0'), { cpu: { shares: 1024, idle: 1 } })).toEqual([['cpu.idle=1', 'cpu.idle=1?', 'cpu.idle']]);
+    expect(update(there('0', '500'), { cpu: { idle: 1 } })).toEqual([['cpu.idle=1', 'cpu.idle=0?', 'cpu.weight=500?', 'cpu.idle']]);
+    expect(update(there('0', '500'), { unified: { 'cpu.weight': '7' } })).toEqual([['cpu.weight=7', 'cpu.weight=500?', 'unified.cpu.weight']]);
+  });
   it('new limits: quota and period are one file, and the one that is not given stays', () => {
     const there: Record<string, string> = { 'cgroup.procs': '1\n', 'cpu.max': '30000 60000\n', 'cpu.max.burst': '20000\n' };
     const update = (cpu: NonNullable<LinuxResources['cpu']>) => updateEffects('/g', { cpu }, all, (path) => there[path.slice(3)]).map(({ operation: { args } }) => `${String(args['path']).slice(3)}=${String(args['data'])}`);

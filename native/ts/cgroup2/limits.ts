@@ -84,7 +84,7 @@ function whole(value: number, name: string, low: number, high = Number.MAX_SAFE_
 /** Bytes, or -1 for no limit. */
 function bytes(value: number, name: string): string {
   if (value === -1) return 'max';
-  if (value < MINIMUM_MEMORY) throw fail('ERR_INVALID_VALUE', `${name}: ${value} bytes are too few for init to start in`, { path: name, hint: `the minimum is ${MINIMUM_MEMORY} bytes (6 MiB)` });
+  if (value < MINIMUM_MEMORY) throw fail('ERR_INVALID_VALUE', `${name}: ${value} bytes are too few for a process to live in`, { path: name, hint: `the minimum is ${MINIMUM_MEMORY} bytes (6 MiB)` });
   return whole(value, name, MINIMUM_MEMORY);
 }
 
