@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, fstatSync, openSync, readdirSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdtempSync, openSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Spawner } from '@engine/core/native';
 import { until } from '../../test/helpers/wait.ts';
@@ -78,6 +79,21 @@ it('refuses what is longer than it is to be', () => {
   expect(() => calls.receive(other, Buffer.alloc(2))).toThrow(expect.objectContaining({ code: 'ERR_NATIVE', errno: 'EMSGSIZE' }));
   expect(open()).toBe(before);
   for (const fd of [one, other]) closeSync(fd);
+});
+
+it('is a script, too, with its interpreter', async () => {
+  const folder = mkdtempSync('/tmp/engine-program-');
+  try {
+    writeFileSync(join(folder, 'script'), '#! /bin/sh -u\n[ "$0 $1" = "$A/script x" ] || exit 1\nexec dd bs=65536 count=1 <&3 >&3 2>/dev/null\n', { mode: 0o755 });
+    const program = await native.startProgram({ path: join(folder, 'script'), argv: ['criu', 'x'], env: [`A=${folder}`, 'PATH=/usr/bin:/bin'], by: byUs(), fds: [], callerFds: { preserve: 0 } });
+    program.send(Buffer.from('hello'));
+    expect(await program.next()).toEqual({ message: Buffer.from('hello') });
+    program.close();
+    writeFileSync(join(folder, 'script'), '#!/none\n');
+    await expect(native.startProgram({ path: join(folder, 'script'), argv: ['criu'], env: [], by: byUs(), fds: [], callerFds: { preserve: 0 } })).rejects.toMatchObject({ code: 'ERR_NATIVE', errno: 'ENOENT' });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 it('says what cannot be started', async () => {

@@ -1,26 +1,34 @@
-import { closeSync, constants, openSync, writeSync } from 'node:fs';
-import { fail } from '@engine/core/errors';
+import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { fail, isEngineError } from '@engine/core/errors';
 import { type ProgramConnection, type StartProgram } from '@engine/core/native';
 import { watchReadable } from './library.ts';
 import { type Syscalls } from './syscalls.ts';
 
 const FIRST = 3;
 const LONGEST = 64 << 10;
+/** BINPRM_BUF_SIZE */
+const LONGEST_LINE = 256;
 /** What goes with a terminal's master, as the shim has it (CONSOLE_NAME). */
 const TERMINAL = Buffer.from('/dev/ptmx');
 
 /** See Native.startProgram. */
 export async function startProgram(calls: Syscalls, { path, argv, env, by, fds, callerFds }: StartProgram): Promise<ProgramConnection> {
+  const failed = (cause: unknown): Error => {
+    const errno = (cause as { errno?: unknown; code?: unknown }).code === 'ERR_NATIVE' ? (cause as { errno?: string }).errno : (cause as NodeJS.ErrnoException).code;
+    return fail('ERR_NATIVE', `cannot start ${path}: ${errno}`, { operation: 'start', path, ...(errno !== undefined && { errno }), cause });
+  };
   let program: number;
+  let words: readonly string[];
   try {
-    program = openSync(path, constants.O_RDONLY);
+    ({ program, words } = open(path, argv));
   } catch (cause) {
-    const errno = String((cause as NodeJS.ErrnoException).code);
-    throw fail('ERR_NATIVE', `cannot start ${path}: ${errno}`, { operation: 'start', path, errno, cause });
+    throw failed(cause);
   }
   const [socket, theirs] = calls.packetPair();
   try {
-    const pid = await by.spawn({ program, argv, env, fds: [theirs, ...fds], callerFds });
+    const pid = await by.spawn({ program, argv: words, env, fds: [theirs, ...fds], callerFds }).catch((cause: unknown) => {
+      throw isEngineError(cause, 'ERR_NATIVE') ? failed(cause) : cause;
+    });
     return converse(calls, socket, pid, callerFds.console === undefined ? undefined : FIRST + 1 + fds.length);
   } catch (error) {
     calls.close(socket);
@@ -29,6 +37,16 @@ export async function startProgram(calls: Syscalls, { path, argv, env, by, fds, 
     closeSync(program);
     calls.close(theirs);
   }
+}
+
+/** The program, or, of a script, whose name an executable fd would hide from it, its interpreter. */
+function open(path: string, argv: readonly string[]): { readonly program: number; readonly words: readonly string[] } {
+  const program = openSync(path, constants.O_RDONLY);
+  const head = Buffer.alloc(LONGEST_LINE);
+  const [, interpreter, argument] = /^#![ \t]*([^\s\0]+)[ \t]*([^\n\0]*)\n/.exec(head.toString('utf8', 0, readSync(program, head, 0, LONGEST_LINE, 0))) ?? [];
+  if (interpreter === undefined) return { program, words: argv };
+  closeSync(program);
+  return { program: openSync(interpreter, constants.O_RDONLY), words: [interpreter, ...(argument?.trim() ? [argument.trim()] : []), path, ...argv.slice(1)] };
 }
 
 function converse(calls: Syscalls, socket: number, pid: number, terminal: number | undefined): ProgramConnection {

@@ -63,7 +63,7 @@ const MAX_REASONS = 2;
 function explain(log: string): ReturnType<Conversation['explain']> {
   const reasons = [...log.matchAll(/^\([\d.]+\)\s*(?:\d+: )?Error \(([^)]*)\):\s*(.*)$/gm)].map(([, , text = '']) => text.trim()).filter((text) => !/^(Dumping|Restoring) FAILED/.test(text));
   const isOld = /Unexpected rt vDSO area bounds/.test(log);
-  return { reasons: reasons.slice(0, MAX_REASONS), ...(isOld && { hint: 'this criu is too old for this kernel, whose vDSO it cannot read: Linux 6.13 and later need criu 4.1' }) };
+  return { reasons: reasons.slice(0, MAX_REASONS), ...(isOld && { hint: 'this criu is too old for this kernel, whose vDSO it cannot read: Linux 6.13 and later need a newer one than 3.17' }) };
 }
 
 /** First the version, on the same connection; then what is wanted. */

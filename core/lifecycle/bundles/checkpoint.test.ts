@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { until } from '../../../test/helpers/wait.ts';
 import { type BundleCheckpoint, type BundleRestore } from '../../api/index.ts';
 import { type CheckpointDriver, type Conversation, type DumpRequest, type RestoreRequest, type Turn } from '../../contracts/checkpoint/index.ts';
 import { type ProgramConnection, type StartProgram } from '../../native/index.ts';
@@ -174,7 +175,8 @@ describe('restore', () => {
     let holder = 0;
     played.say = [
       { occasion: 'namespaces', pid, reply: 'go' as never },
-      async () => void (holder = (await bundles.state(ref('one'))).pid),
+      async () => void (holder = readStarted(path.join(world.root, 'one'))?.pid ?? 0),
+      async () => expect(await bundles.state(ref('one'))).toMatchObject({ status: 'creating', pid: 0 }),
       { occasion: 'restored', pid, reply: 'go' as never }, { done: true },
     ];
     const spawner = caller();
@@ -227,5 +229,23 @@ describe('restore', () => {
     expect(world.left()).toEqual([]);
     await world.create('one');
     await expect(world.bundles.restore(back(world, 'one'))).rejects.toMatchObject({ code: 'ERR_NAME_TAKEN' });
+  });
+
+  it('leaves what nobody can start when the engine dies, and what the next one can delete', async () => {
+    const played = await play();
+    const { world } = played;
+    await written(played);
+    const gate = Promise.withResolvers<void>();
+    played.say = [() => gate.promise];
+    const cut = world.bundles.restore(back(world, 'one')).catch(() => {});
+    await until('the stand-in', () => readStarted(path.join(world.root, 'one')) !== undefined && played.started.length > 0);
+    const next = await world.next();
+    open.push(next);
+    expect(await statusOf(next)).toBe('stopped');
+    await expect(next.bundles.start(next.ref('one'))).rejects.toMatchObject({ code: 'ERR_NOT_RUNNING' });
+    await next.bundles.delete(next.ref('one'));
+    expect(next.left()).toEqual([]);
+    gate.resolve();
+    await cut;
   });
 });

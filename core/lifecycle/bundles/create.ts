@@ -53,6 +53,8 @@ export interface Sequel {
   planned(spec: Spec): Spec;
   /** Before all else in its plan. */
   prepare(folder: string, rootfs: string): NonNullable<PlanOptions['prepare']>;
+  /** Files beside the others in its folder. */
+  readonly content: Readonly<Record<string, string>>;
   finish(made: Made): Promise<BundleState>;
 }
 
@@ -99,7 +101,7 @@ export async function makeBundle(core: Core, request: BundleRequest, sequel?: Se
     ensureAside(store);
     let lock: Lock | undefined;
     try {
-      ({ lock } = await store.runs.create({ run, container: id, instance: store.instance, boot: native.bootId(), created, handed: true, ...(plan.group !== undefined && { group: plan.group }) }, plan.bytes, contentOf(stored, spec)));
+      ({ lock } = await store.runs.create({ run, container: id, instance: store.instance, boot: native.bootId(), created, handed: true, ...(plan.group !== undefined && { group: plan.group }) }, plan.bytes, { ...contentOf(stored, spec), ...sequel?.content }));
     } catch (error) {
       throw isEngineError(error, 'ERR_ALREADY_RUNNING') ? taken(id) : error;
     }

@@ -84,8 +84,9 @@ async function takeOver(core: Core, { folder, pid: placeholder }: Made, pid: num
   if (!before || before.pid !== placeholder || startTime === undefined) throw fail('ERR_OPERATION_FAILED', 'what was restored has ended', { operation: 'restore' });
   writeStarted(folder, { pid, startTime });
   native.signalProcess(before.pid, before.startTime, SIGKILL);
-  // as long as it is there the container looks as if it waited for its start
+  // as long as it is there it waits for a start
   if (!(await sleepUntil(() => !isAlive(core, before)))) throw fail('ERR_OPERATION_FAILED', 'the process that held the place of the container does not end', { operation: 'restore' });
+  fs.rmSync(path.join(folder, FILES.restoring));
 }
 
 async function bringBack(core: Core, made: Made, request: BundleRestore, opened: OpenFolders, streams: readonly string[]): Promise<number> {
@@ -124,7 +125,7 @@ export async function restoreBundle(core: Core, request: BundleRestore): Promise
     // who cannot do it is told before anything is made
     await core.registry.chosen('checkpoint');
     return await makeBundle(core, request, {
-      verb: 'bundle restore', planned: placeholderOf, prepare: (folder, rootfs) => [{ plugin: 'core', effects: mountRoot(folder, rootfs) }],
+      verb: 'bundle restore', content: { [FILES.restoring]: '' }, planned: placeholderOf, prepare: (folder, rootfs) => [{ plugin: 'core', effects: mountRoot(folder, rootfs) }],
       async finish(made) {
         const pid = await bringBack(core, made, request, opened, streams);
         await unmountRoot(core, made.folder);

@@ -63,7 +63,8 @@ export async function startBundle(core: Core, ref: BundleRef, onWarning: (text: 
   await core.request('bundle start', { root, id });
   return withLock(core, ref, async (found) => {
     const { status, init } = await statusOf(core, found);
-    if (status === 'stopped') throw fail('ERR_NOT_RUNNING', 'cannot start a container that has stopped', { operation: 'start', path: id, hint: 'delete it, and create it again' });
+    // whoever was making it would have the lock
+    if (status === 'stopped' || status === 'creating') throw fail('ERR_NOT_RUNNING', 'cannot start a container that has stopped', { operation: 'start', path: id, hint: 'delete it, and create it again' });
     if (status === 'paused') throw fail('ERR_PAUSED', `cannot start container ${id}: it is paused`, { operation: 'start', path: id, hint: 'resume it first' });
     if (status !== 'created' || !init) throw fail('ERR_ALREADY_RUNNING', 'cannot start an already running container', { operation: 'start', path: id, hint: '' });
     await letBegin(found);

@@ -8,7 +8,7 @@ import { errorCode } from '../../state/files.ts';
 import { readStarted } from '../../state/run-files.ts';
 import { type Core } from '../core.ts';
 import { isFrozen } from './groups.ts';
-import { find, idsIn, isHeld, openStore, type Found, type Stored } from './store.ts';
+import { FILES, find, idsIn, isHeld, openStore, type Found, type Stored } from './store.ts';
 
 export interface Init { readonly pid: number; readonly startTime: bigint }
 
@@ -38,6 +38,7 @@ export async function statusOf(core: Core, found: Found): Promise<{ readonly sta
   const held = !fs.existsSync(join(folder, RUN_FILES.started)) && isHeld(core, folder);
   const started = readStarted(folder);
   // who was making it has gone
+  if (fs.existsSync(join(folder, FILES.restoring))) return { status: isHeld(core, folder) ? 'creating' : 'stopped' };
   if (!started) return { status: held ? 'creating' : 'stopped' };
   if (!isAlive(core, started)) return { status: 'stopped' };
   const go = openGo(folder);

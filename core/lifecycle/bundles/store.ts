@@ -15,7 +15,9 @@ import { exactJson, parseExact } from './config.ts';
 /** What lies beside a run's own files: what is told of a container, and its spec in a file of its own, which lists need not read. */
 export const FILES = {
   container: 'container.json', spec: 'spec.json',
-  /** The root file system once more, while a container is restored. */
+  /** While a container is restored: its first process is a stand-in, which nobody may start. */
+  restoring: 'restoring',
+  /** The root file system once more, until then. */
   root: 'restore-root',
 } as const;
 /** Of container.json; a change that older ones could not read gets another. */
