@@ -25,6 +25,8 @@ import { startWatchdog } from './watchdog.ts';
 const PATIENCE = 5000;
 /** So long after the last command it gives back what only commands need, ms. */
 const SETTLED = 2000;
+/** One that never is without a command does so this often, ms: what its start has touched is most of it. */
+const BUSY = 30_000;
 /** Least time between two attempts to hand over, ms. */
 const RETRY = 5000;
 /** Without a command for so long, an engined that is its parent's last child leaves, ms. A containerd shim, which is not kept by it, has ended by then. */
@@ -142,6 +144,7 @@ export async function engined(argv: readonly string[]): Promise<number> {
   void roots.reopen();
   const timer = setInterval(() => void tick(), 1000);
   let trimmed = -1;
+  let gaveBack = Date.now() - BUSY + SETTLED;
   let quietly = false;
   let looked = 0;
   async function tick(): Promise<void> {
@@ -152,10 +155,15 @@ export async function engined(argv: readonly string[]): Promise<number> {
     }
     // its folder was removed, or another one's socket lies there: nobody can find us any more
     if (ours === undefined || inode(socket) !== ours) return stopped.resolve('its socket is gone');
+    if (!handingOver && server.lastRequest > gaveBack && Date.now() - gaveBack > BUSY) {
+      gaveBack = Date.now();
+      await giveBackCode();
+    }
     if (handingOver || server.active > 0) return;
     const quiet = Date.now() - server.lastRequest;
     if (quiet > SETTLED && trimmed !== server.lastRequest) {
       trimmed = server.lastRequest;
+      gaveBack = Date.now();
       await giveBackCode();
     }
     if (quiet > 60_000) await instances.sweep().catch((err: unknown) => log.warn({ err }, 'an engine could not be closed'));

@@ -114,6 +114,8 @@ static void exec_engined(const char *node, const char *script, bool service) {
 	env[n++] = "LISTEN_FDS=1";
 	/* each thread's own heap would keep what it once needed; threads for files on a dead mount */
 	env[n++] = "MALLOC_ARENA_MAX=2";
+	/* given, it stays so: else it grows with the largest block that was ever freed, and so does what is kept (mallopt(3)) */
+	env[n++] = "MALLOC_TRIM_THRESHOLD_=1048576";
 	env[n++] = "UV_THREADPOOL_SIZE=16";
 	strcpy(pid_entry, "LISTEN_PID=");
 	strcat(pid_entry, decimal((uint64_t)getpid(), number));
@@ -129,7 +131,8 @@ static void exec_engined(const char *node, const char *script, bool service) {
 		for (const char *const *name = of_service; *name && n < 14; name++)
 			if (!strncmp(*entry, *name, strlen(*name))) env[n++] = *entry;
 	env[n] = NULL;
-	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=4", "--", (char *)script, "engined", NULL };
+	/* by itself V8 lets a small heap double, and more, before it looks what of it is garbage */
+	char *words[] = { (char *)node, "--disable-warning=ExperimentalWarning", "--max-semi-space-size=4", "--heap-growing-percent=30", "--", (char *)script, "engined", NULL };
 	exec_node(words, env);
 }
 
