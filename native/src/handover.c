@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "process.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,20 +78,10 @@ int handover_open(void) {
 }
 
 int handover_console(struct session *s, int master) {
-	struct iovec iov = { CONSOLE_NAME, sizeof CONSOLE_NAME - 1 };
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
 	struct winsize size = { .ws_row = s->rows, .ws_col = s->cols };
-	memset(&control, 0, sizeof control);
-	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &master, sizeof master);
 	if (s->rows || s->cols) ioctl(master, TIOCSWINSZ, &size);
-	ssize_t sent;
-	while ((sent = sendmsg(SHIM_FD_FIRST_EXTRA, &h, MSG_NOSIGNAL)) < 0 && errno == EINTR) {}
-	int failed = sent < 0 ? errno : 0;
+	ssize_t sent = rights_send(SHIM_FD_FIRST_EXTRA, CONSOLE_NAME, sizeof CONSOLE_NAME - 1, &master, 1, 0);
+	int failed = sent < 0 ? (int)-sent : 0;
 	close(master);
 	shutdown(SHIM_FD_FIRST_EXTRA, SHUT_WR);
 	return failed;

@@ -1,6 +1,7 @@
 /* The listener of a seccomp filter: fetched from a process that cannot send it, and sent to the agent's socket. */
 #define _GNU_SOURCE
 #include "process.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -105,25 +106,13 @@ static int tell_agent(const struct session *s, const char *const texts[TEXTS], i
 	AUTO_FREE char *owned = text;
 	AUTO_CLOSE int agent = connect_to(texts[SOCKET]);
 	if (agent < 0) return agent;
-	struct iovec iov = { text, (size_t)size };
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
-	memset(&control, 0, sizeof control);
-	struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &listener, sizeof listener);
-	for (size_t done = 0; done < (size_t)size;) {
-		ssize_t n = sendmsg(agent, &h, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR) continue;
-		if (n < 0) return -errno;
-		done += (size_t)n;
-		iov = (struct iovec){ text + done, (size_t)size - done };
-		h.msg_control = NULL;
-		h.msg_controllen = 0;
+	ssize_t done = rights_send(agent, text, (size_t)size, &listener, 1, 0);
+	while (done >= 0 && done < size) {
+		ssize_t n = send(agent, text + done, (size_t)(size - done), MSG_NOSIGNAL);
+		if (n >= 0) done += n;
+		else if (errno != EINTR) done = -errno;
 	}
-	return 0;
+	return done < 0 ? (int)done : 0;
 }
 
 bool listener_pass_on(struct session *s, const struct sync_message *m) {
@@ -132,9 +121,14 @@ bool listener_pass_on(struct session *s, const struct sync_message *m) {
 	AUTO_CLOSE int listener = buffer ? fetch(s, (int)m->value) : -EPROTO;
 	if (listener == -ECANCELED) return true;
 	int failed = listener < 0 ? listener : tell_agent(s, texts, listener);
-	if (!failed) return !sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1) || true;
+	if (!failed) {
+		/* one that is gone meanwhile is seen by its end */
+		(void)sync_send(s->sync.fd, SYNC_GO, 0, NULL, -1);
+		return true;
+	}
 	run.failure = m->failure;
 	run.failure.error = -failed;
-	snprintf(run.failure.detail, sizeof run.failure.detail, listener < 0 ? "the listener of the filter cannot be fetched%.0s" : "the agent at %.300s does not take the listener", texts[SOCKET]);
+	if (listener < 0) snprintf(run.failure.detail, sizeof run.failure.detail, "the listener of the filter cannot be fetched");
+	else snprintf(run.failure.detail, sizeof run.failure.detail, "the agent at %.300s does not take the listener", texts[SOCKET]);
 	return false;
 }

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "bind.h"
+#include "rights.h"
 
 #define ABI 8
 #define MAX_FDS 32
@@ -209,22 +210,8 @@ EXPORT int engine_pipe(int *fds)
 
 /* sendmsg of `length` bytes with `count` (1 or more) fds by SCM_RIGHTS. Never waits. How many bytes went (with the first of them all fds), or -errno (-EAGAIN: the socket is full, nothing has gone). */
 EXPORT int engine_send_fds(int socket, const void *bytes, int length, const int *fds, int count) {
-	if (count < 1 || count > MAX_FDS) return -EINVAL;
-	union { char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))]; struct cmsghdr align; } control;
-	struct iovec iov = { (void *)(uintptr_t)bytes, (size_t)length };
-	size_t size = (size_t)count * sizeof(int);
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = CMSG_SPACE(size) };
-	memset(&control, 0, sizeof control);
-	struct cmsghdr *head = CMSG_FIRSTHDR(&m);
-	head->cmsg_level = SOL_SOCKET;
-	head->cmsg_type = SCM_RIGHTS;
-	head->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(head), fds, size);
-	for (;;) {
-		ssize_t n = sendmsg(socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n >= 0) return (int)n;
-		if (errno != EINTR) return -errno;
-	}
+	if (count < 1) return -EINVAL;
+	return (int)rights_send(socket, bytes, (size_t)length, fds, (size_t)count, MSG_DONTWAIT);
 }
 
 /*

@@ -1,6 +1,7 @@
 /* The socket between the shim and a child that has not exec'd yet. */
 #define _GNU_SOURCE
 #include "process.h"
+#include "rights.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,22 +14,14 @@
 int sync_send(int socket, enum sync_kind kind, uint32_t value, const struct failure *failure, int fd) {
 	struct sync_message m = { .kind = kind, .value = value };
 	if (failure) m.failure = *failure;
-	struct iovec iov = { &m, failure ? sizeof m : offsetof(struct sync_message, failure) };
-	union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control;
-	struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t size = failure ? sizeof m : offsetof(struct sync_message, failure);
 	if (fd >= 0) {
-		memset(&control, 0, sizeof control);
-		h.msg_control = control.bytes;
-		h.msg_controllen = sizeof control.bytes;
-		struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+		ssize_t sent = rights_send(socket, &m, size, &fd, 1, 0);
+		return sent < 0 ? (int)sent : 0;
 	}
 	for (;;) {
-		/* without an fd by write(2), which every seccomp filter lets pass; in a child whose shim is gone SIGPIPE is as good as any end */
-		if ((fd < 0 ? write(socket, iov.iov_base, iov.iov_len) : sendmsg(socket, &h, MSG_NOSIGNAL)) >= 0) return 0;
+		/* write(2), which every seccomp filter lets pass; in a child whose shim is gone SIGPIPE is as good as any end */
+		if (write(socket, &m, size) >= 0) return 0;
 		if (errno != EINTR) return -errno;
 	}
 }

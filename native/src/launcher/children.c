@@ -1,4 +1,5 @@
 /* Processes that engined has us start: as our children, with our standard files and the fds that we were given. What we open is close-on-exec, what we were given is not: that tells them apart. */
+#include "../rights.h"
 #include "launcher.h"
 
 #include <errno.h>
@@ -206,16 +207,9 @@ void send_pidfd(const struct head *head, const uint8_t *payload) {
 	int to = error ? -1 : connect_path(path);
 	if (!error && to < 0) error = -to;
 	if (!error) {
-		union { char bytes[CMSG_SPACE(sizeof(int))]; struct cmsghdr align; } control = { 0 };
 		char name[] = "pidfd"; /* who receives it wants some text with it */
-		struct iovec part = { name, sizeof name - 1 };
-		struct msghdr m = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
-		struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-		h->cmsg_level = SOL_SOCKET;
-		h->cmsg_type = SCM_RIGHTS;
-		h->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(h), &pidfd, sizeof pidfd);
-		if (sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) error = errno;
+		ssize_t sent = rights_send(to, name, sizeof name - 1, &pidfd, 1, MSG_DONTWAIT);
+		if (sent < 0) error = (int)-sent;
 	}
 	if (to >= 0) close(to);
 	if (pidfd >= 0) close(pidfd);
