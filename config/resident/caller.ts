@@ -1,6 +1,6 @@
 import { errnoName } from '@engine/native';
 import { LAUNCH } from '@engine/native/launch';
-import { decodeAnswer, encodeSpawn } from '@engine/native/launch-spawn';
+import { decodeAnswer, encodeSpawn, encodeWait } from '@engine/native/launch-spawn';
 import { type CallerProcess } from '@engine/core/contracts/frontend';
 import { fail } from '@engine/core/errors';
 import { type Frame } from '@engine/core/native';
@@ -53,10 +53,10 @@ export function createCaller(channel: Channel, pid: number): Caller {
         const operation = answer.what;
         throw failed(operation, answer.errno, typeof terminal === 'object' && operation.includes('console') ? terminal.socket : undefined);
       },
-      async wait(awaited) {
+      async wait(awaited, lost) {
         waiting++;
         try {
-          const frame = await ask(LAUNCH.exited, () => channel.send(LAUNCH.wait, { argument: awaited }));
+          const frame = await ask(LAUNCH.exited, () => channel.send(LAUNCH.wait, { argument: awaited, payload: encodeWait(lost) }));
           const answer = decodeAnswer(frame);
           if (typeof answer === 'number') return answer;
           throw failed(`wait for process ${awaited}`, answer.errno);
@@ -64,6 +64,7 @@ export function createCaller(channel: Channel, pid: number): Caller {
           waiting--;
         }
       },
+      begun: () => void channel.send(LAUNCH.begun),
       async sendPidfd(of, socket) {
         const { argument } = await ask(LAUNCH.pidfdSent, () => channel.send(LAUNCH.pidfd, { argument: of, payload: Buffer.from(socket) }));
         if (argument !== 0) throw failed('send a pidfd to', argument, socket);

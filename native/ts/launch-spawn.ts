@@ -26,6 +26,9 @@ export function encodeSpawn({ program, argv, env, fds, callerFds }: Parameters<S
   };
 }
 
+/** Payload of a frame `wait`: words of a command for when the engine is lost meanwhile. */
+export const encodeWait = (lost: readonly string[] | undefined): Buffer => (lost ? texts(lost) : Buffer.alloc(0));
+
 /** What a frame `spawned` or `exited` says: its argument, or why not. */
 export function decodeAnswer({ argument, payload }: Pick<Frame, 'argument' | 'payload'>): number | { readonly errno: number; readonly what: string } {
   if (payload.length < 4) return argument;

@@ -40,14 +40,17 @@ export const LAUNCH = {
   local: 69,
   /** argument: 1 raw, 0 as it was: the caller's terminal. */
   raw: 70,
-  /** The session of a relay with RELAY.early runs, if the launcher does not know yet. */
+  /** The session of a relay with RELAY.early runs, if the launcher does not know yet; or what it `wait`s for has begun. */
   begun: 71,
   /**
    * Start a child: vfork + execveat. By SCM_RIGHTS in one message: the program, then its fds from 3 on. argument: SPAWN bits; payload: u32 preserve, str console socket, strs argv, strs env, u32 count + a
    * byte for each fd from 3 on: 0 closed, 1 the next one that came along. Fds 0 to 2 are the launcher's own. Answered by `spawned`.
    */
   spawn: 72,
-  /** Wait for the process with pid `argument`, which was orphaned to the launcher (SPAWN.adopt), pass signals on to it (all but KILL, STOP, CHLD, PIPE, URG, WINCH and those of faults), relay its terminal. Answered by `exited`. */
+  /**
+   * Wait for the process with pid `argument`, which was orphaned to the launcher (SPAWN.adopt), pass signals on to it (all but KILL, STOP, CHLD, PIPE, URG, WINCH and those of faults), relay its terminal. Answered by `exited`.
+   * payload: empty, or strs: if the engine ends meanwhile, a process that has not `begun` is killed, and after its end these words (none: nothing) are a command that another process of the engine serves; the exit code stays the process's.
+   */
   wait: 73,
   /** Send a pidfd of process `argument` to the unix socket whose path is the payload. Answered by `pidfdSent`. */
   pidfd: 74,

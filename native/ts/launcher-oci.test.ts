@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FRONTEND, LAUNCH, LAUNCH_VERSION } from './launch.ts';
-import { decodeAnswer } from './launch-spawn.ts';
+import { decodeAnswer, encodeWait } from './launch-spawn.ts';
 import { Installation, pendingSignals, processState, signalNumber, until, type Call, type Run } from './launcher-testing.ts';
 
 let home: Installation;
@@ -198,16 +198,17 @@ describe('a console socket', () => {
   });
 });
 
+/** One that its parent leaves behind. */
+const orphan = async ({ call, run }: { run: Run; call: Call }, script: string): Promise<number> => {
+  const path = join(home.folder, `pid-${opened.length}`);
+  // its parent, a shell, would collect it too
+  const parent = await call.spawn(sh(`env --default-signal sh -c 'while [ ! -e ${path}-go ]; do sleep 0.01; done; ${script}' & echo $! >${path}.new; mv ${path}.new ${path}`), true);
+  await until('its parent to end', () => processState(parent as number) === undefined || run.child.exitCode !== null);
+  writeFileSync(`${path}-go`, '');
+  return Number(readFileSync(path, 'utf8'));
+};
+
 describe('a process that is waited for', () => {
-  /** One that its parent leaves behind. */
-  const orphan = async ({ call, run }: { run: Run; call: Call }, script: string): Promise<number> => {
-    const path = join(home.folder, `pid-${opened.length}`);
-    // its parent, a shell, would collect it too
-    const parent = await call.spawn(sh(`env --default-signal sh -c 'while [ ! -e ${path}-go ]; do sleep 0.01; done; ${script}' & echo $! >${path}.new; mv ${path}.new ${path}`), true);
-    await until('its parent to end', () => processState(parent as number) === undefined || run.child.exitCode !== null);
-    writeFileSync(`${path}-go`, '');
-    return Number(readFileSync(path, 'utf8'));
-  };
   const exited = async (call: Call): Promise<ReturnType<typeof decodeAnswer>> => decodeAnswer(await call.next(LAUNCH.exited));
 
   it('tells its exit code, or 128 and its signal', async () => {
@@ -403,6 +404,25 @@ describe('without a resident engine', () => {
     const pid = await until('its Node', () => existsSync(join(home.folder, 'stat')) && Number(said('stat').split(' ')[0]));
     killed.child.kill('SIGKILL');
     await until('its end', () => [undefined, 'Z'].includes(processState(pid)));
+  });
+  it('has one see to what is left when the engine is lost under what it waits for', async () => {
+    answering(5);
+    for (const [begun, after] of [[true, 11], [false, 1]] as const) {
+      const both = await begin(['run', 'x']);
+      const pid = await orphan(both, `while [ ! -e ${home.folder}/go ]; do sleep 0.02; done; exit 11`);
+      both.call.send(LAUNCH.wait, { argument: pid, payload: encodeWait(['delete', 'x']) });
+      if (begun) both.call.send(LAUNCH.begun);
+      both.call.out('waiting');
+      await until('the wait', () => both.run.out === 'waiting');
+      await home.stop();
+      if (begun) expect(existsSync(join(home.folder, 'words'))).toBe(false);
+      if (begun) writeFileSync(join(home.folder, 'go'), '');
+      expect(await both.run.ended).toEqual({ code: after, signal: null });
+      expect(processState(pid)).toBe(undefined);
+      expect(both.run.err).toMatch(/another process deletes it\n[^]*said by it/);
+      for (const name of ['go', 'words']) rmSync(join(home.folder, name), { force: true });
+      await home.listen();
+    }
   });
   it('says so when that one ends in the middle', async () => {
     node('exit 3');

@@ -19,7 +19,7 @@ async function call(argv: readonly string[], { restore, ...more }: Partial<Pick<
   const bundles = {
     checkpoint: note('checkpoint', more.checkpoint ?? (() => Promise.resolve())), restore: note('restore', restore ?? (() => Promise.resolve({ pid: 42 }))), delete: note('delete', () => Promise.resolve()),
   };
-  const caller = { adopt: note('adopt', () => {}), spawn: () => Promise.resolve(1), wait: note('wait', () => Promise.resolve(more.code ?? 0)), path: (path: string) => path.replace('/dev/fd/', '/proc/self/fd/'), sendPidfd: () => Promise.resolve() };
+  const caller = { adopt: note('adopt', () => {}), spawn: () => Promise.resolve(1), wait: note('wait', () => Promise.resolve(more.code ?? 0)), begun: () => {}, path: (path: string) => path.replace('/dev/fd/', '/proc/self/fd/'), sendPidfd: () => Promise.resolve() };
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   const invocation = { argv: ['--root', '/r', ...argv], cwd: folder, env: {}, stdin, stdout, stderr, version: '1', commands: [], umask: 0o22, caller } as unknown as Invocation;
   const code = await createOci().run(() => Promise.resolve({ bundles } as never), invocation);

@@ -42,7 +42,8 @@ async function call(argv: readonly string[], bundles: Partial<Bundles> = {}, mor
   const caller: CallerProcess = {
     adopt: () => void calls.push({ verb: 'adopt', args: [] }),
     spawn: () => Promise.resolve(1),
-    wait: (pid) => (calls.push({ verb: 'wait', args: [pid] }), Promise.resolve(more.code ?? 0)),
+    wait: (pid, lost) => (calls.push({ verb: 'wait', args: [pid, ...(lost ? [lost] : [])] }), Promise.resolve(more.code ?? 0)),
+    begun: () => void calls.push({ verb: 'begun', args: [] }),
     path: (path) => path.replace(/^\/proc\/self(?=\/|$)/, '/proc/4711'),
     sendPidfd: (pid, socket) => (calls.push({ verb: 'sendPidfd', args: [pid, socket] }), Promise.resolve()),
   };
@@ -220,7 +221,10 @@ describe('what is started', () => {
   it('run waits, has the exit code, and deletes', async () => {
     config({});
     const { code, calls } = await call(['run', 'c1'], {}, { code: 137 });
-    expect([code, ...calls.map(({ verb }) => verb)]).toEqual([137, 'adopt', 'create', 'wait', 'start', 'delete']);
+    expect([code, ...calls.map(({ verb }) => verb)]).toEqual([137, 'adopt', 'create', 'wait', 'start', 'begun', 'delete']);
+    // who waits is told what is to be done when nobody else can
+    expect(calls.find(({ verb }) => verb === 'wait')?.args[1]).toEqual(['--root', expect.stringMatching(/^\//), 'delete', '--force', '--', 'c1']);
+    expect((await call(['run', '--keep', 'c1'])).calls.find(({ verb }) => verb === 'wait')?.args[1]).toEqual([]);
     expect((await call(['run', '--keep', 'c1'])).calls.map(({ verb }) => verb)).not.toContain('delete');
     expect((await call(['run', '-d', 'c1'])).calls.map(({ verb }) => verb)).toEqual(['create', 'start']);
   });

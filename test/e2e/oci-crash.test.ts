@@ -9,7 +9,7 @@ import { until } from '../helpers/wait.ts';
 
 const bin = join(import.meta.dirname, '../../bin/engine-oci');
 /** As in test/crash: every nth case, from another one each time unless `CRASH_SEED` says which; a process of Node for each command costs more. */
-const sample = { auto: Number(process.env['CRASH_SAMPLE'] ?? 2), off: Number(process.env['CRASH_SAMPLE'] ?? 3) };
+const sample = { auto: Number(process.env['CRASH_SAMPLE'] ?? 3), off: Number(process.env['CRASH_SAMPLE'] ?? 6) };
 const seed = Number(process.env['CRASH_SEED'] ?? Date.now());
 interface State { readonly id: string; readonly status: string; readonly pid: number }
 interface Command { readonly child: ChildProcess; readonly done: Promise<number | null>; out: string; err: string }
@@ -132,6 +132,21 @@ describe.skipIf(process.getuid?.() !== 0).each(['auto', 'off'] as const)('engine
       { args: ['delete', '--force', 'one'], points: ['its begin', 'the undo', 'the end'], of: both, before: create },
     ].flatMap(({ points: at, of, ...rest }) => at.flatMap((point) => of.map((victim) => ({ victim, point, ...rest }) as never)));
   };
+
+  it('as an attended container runs, lets it come to its end and deletes it', async () => {
+    const folder = bundle();
+    await well('list'); // the first command is not the resident engine's
+    const command = start('run', '--bundle', folder, 'one');
+    await until('its program', points['its program']);
+    const server = await until('its server', () => victims.server(command));
+    process.kill(server, 'SIGKILL');
+    await until('its end', () => !existsSync(`/proc/${server}`) || isZombie(server));
+    await well('kill', 'one', 'KILL');
+    expect(await command.done).toBe(128 + 9);
+    expect(command.err).toContain('another process deletes it');
+    expect(existsSync(join(root(), 'one'))).toBe(false);
+    await cleanUp();
+  }, 60_000);
 
   it('tells the truth after it, and leaves nothing once it is deleted', async () => {
     const folder = bundle();

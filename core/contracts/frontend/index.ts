@@ -40,8 +40,13 @@ export interface Invocation {
 export interface CallerProcess extends Spawner {
   /** From now on what its children leave behind is its own, not its parent's: before `spawn`, by who means to `wait`. */
   adopt(): void;
-  /** Wait for a process that became its child; its terminal is relayed and signals are passed on meanwhile. Resolves with the exit code, 128 + n for signals. */
-  wait(pid: number): Promise<number>;
+  /**
+   * Wait for a process that became its child; its terminal is relayed and signals are passed on meanwhile. Resolves with the exit code, 128 + n for signals.
+   * `lost`: what it does when the engine ends meanwhile: kill a process of which `begun` was not said, and after its end have another process of the engine serve these words (none: nothing).
+   */
+  wait(pid: number, lost?: readonly string[]): Promise<number>;
+  /** What it waits for goes on from now on, whatever becomes of the engine. */
+  begun(): void;
   /** What a path of its own (`/proc/self/…`, `/dev/fd/…`, `/dev/stdin`) has to be called by any other process; other paths stay as they are. */
   path(path: string): string;
   /** Send a pidfd to a unix socket (`--pidfd-socket`). Errors: ERR_NATIVE with errno. */

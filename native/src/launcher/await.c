@@ -22,6 +22,9 @@ static struct {
 	pid_t pid;
 	int pidfd;
 	bool active, ended, told;
+	bool begun;    /* whatever becomes of the engine */
+	bool killed;   /* it never would have */
+	char **words;  /* of a command for after its end, without the engine */
 	uint32_t code;
 	int error; /* it never was our child */
 	bool expected; /* what is started is adopted, and will be waited for */
@@ -39,11 +42,14 @@ static struct {
 
 /* -- the process -------------------------------------------------------------------------------------------------------------- */
 
-void await_begin(uint32_t pid) {
+void await_begin(uint32_t pid, const uint8_t *payload, uint32_t length) {
 	awaited.pid = (pid_t)pid;
 	awaited.active = true;
 	awaited.ended = awaited.told = false;
 	awaited.error = 0;
+	awaited.begun = !length;
+	awaited.killed = false;
+	awaited.words = length ? read_texts(payload, length) : NULL;
 	if (awaited.pidfd >= 0) close(awaited.pidfd);
 	awaited.pidfd = (int)syscall(SYS_pidfd_open, awaited.pid, 0);
 	signals_await();
@@ -55,6 +61,22 @@ void await_begin(uint32_t pid) {
 }
 
 void await_expect(void) { awaited.expected = true; }
+
+void await_begun(void) { awaited.begun = true; }
+
+void await_lost(void) {
+	if (awaited.begun || awaited.killed || awaited.ended) return;
+	awaited.killed = true;
+	if (awaited.pidfd >= 0) syscall(SYS_pidfd_send_signal, awaited.pidfd, SIGKILL, NULL, 0);
+}
+
+char **await_words(void) {
+	char **words = awaited.words;
+	awaited.words = NULL;
+	awaited.told = true;
+	awaited.active = false;
+	return words && *words ? words : NULL;
+}
 
 bool await_active(void) { return awaited.active; }
 
@@ -103,7 +125,7 @@ bool await_over(uint32_t *code, int *error) {
 		console_read(); /* what it said last is there by now, whoever else still has the terminal */
 		if (console.out_start < console.out_end) return false;
 	}
-	*code = awaited.code;
+	*code = awaited.killed ? EXIT_OCI : awaited.code;
 	*error = awaited.error;
 	return true;
 }

@@ -124,6 +124,10 @@ static char **texts(struct reader *r) {
 	list[count] = NULL;
 	return list;
 }
+char **read_texts(const uint8_t *payload, uint32_t length) {
+	struct reader r = { payload, length };
+	return texts(&r);
+}
 static void free_texts(char **list) {
 	for (char **entry = list; *entry; entry++) free(*entry);
 	free(list);

@@ -190,6 +190,8 @@ bool relay_passes_signals(void);
 /* -- children.c -- */
 /* Frames `spawn` and `pidfd`: do it and answer. */
 void spawn_child(struct conn *c, const struct head *head, const uint8_t *payload);
+/* Texts that a payload ends with. */
+char **read_texts(const uint8_t *payload, uint32_t length);
 void send_pidfd(const struct head *head, const uint8_t *payload);
 /* Children that end by themselves and that nobody asks after. */
 void child_add(pid_t pid);
@@ -202,7 +204,13 @@ struct pollfd;
 /* Frame `wait`. */
 /* From now on signals wait for await_begin. */
 void await_expect(void);
-void await_begin(uint32_t pid);
+void await_begin(uint32_t pid, const uint8_t *payload, uint32_t length);
+/* What it waits for needs nobody any more. */
+void await_begun(void);
+/* The engine has gone: what has not begun never will. */
+void await_lost(void);
+/* A command for after its end, when the engine is lost meanwhile; NULL: none. Once. */
+char **await_words(void);
 bool await_active(void);
 /* A child has ended. */
 void await_reap(void);

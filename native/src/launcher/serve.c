@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define CHILDREN_MS 5000 /* for our children to end when all is said */
@@ -27,6 +28,7 @@ static struct {
 	int insisted; /* the last signal that was passed on */
 	bool told_gone;
 	int64_t parting; /* until then our children are waited for */
+	bool afterwards; /* the awaited process has ended without engined, which had left words for that */
 } state;
 
 void finish(uint32_t code) {
@@ -94,17 +96,35 @@ static void frame(struct conn *c, const struct head *head, const uint8_t *payloa
 		relay_begin(c->fds[0], head->argument, payload, head->length);
 		memmove(c->fds, c->fds + 1, (size_t)--c->fd_count * sizeof *c->fds);
 		break;
-	case LAUNCH_BEGUN: relay_begun(); break;
+	case LAUNCH_BEGUN:
+		relay_begun();
+		await_begun();
+		break;
 	case LAUNCH_DONE:
 		state.done = true;
-		state.code = head->argument;
+		if (!state.afterwards) state.code = head->argument;
 		break;
 	case LAUNCH_SPAWN: spawn_child(c, head, payload); break;
-	case LAUNCH_WAIT: await_begin(head->argument); break;
+	case LAUNCH_WAIT: await_begin(head->argument, payload, head->length); break;
 	case LAUNCH_PIDFD: send_pidfd(head, payload); break;
 	case LAUNCH_LOCAL: become_local(payload, head->length); break;
 	default: break; /* of a later version, and nothing that must be understood */
 	}
+}
+
+/* What is left of a process that has ended is seen to by another engine. */
+static void begin_afterwards(char **words, uint32_t code) {
+	int count = 0;
+	while (words[count]) count++;
+	char **argv = malloc(((size_t)count + 2) * sizeof *argv);
+	if (!argv) die("out of memory", NULL);
+	argv[0] = state.argv[0];
+	memcpy(argv + 1, words, ((size_t)count + 1) * sizeof *words);
+	state.argc = count + 1;
+	state.argv = argv;
+	state.code = code;
+	state.afterwards = true;
+	be_own();
 }
 
 /* -- signals ------------------------------------------------------------------------------------------------------------------ */
@@ -195,10 +215,16 @@ static void end_when_ended(void) {
 	if (engined.ended && await_active()) {
 		uint32_t code;
 		int error;
+		await_lost();
 		if (!await_over(&code, &error)) return;
 		terminal_restore();
-		say("engine-oci: the resident engine ended while the container ran: what is left of it is undone by delete", NULL);
-		finish(error ? EXIT_OCI : code);
+		console_close();
+		char **words = await_words();
+		if (error) code = EXIT_OCI;
+		say("engine-oci: the resident engine ended while the container ran", words ? "; another process deletes it" : ": what is left of it is undone by delete", NULL);
+		if (!words) finish(code);
+		begin_afterwards(words, code);
+		return;
 	}
 	/* a shim ends a moment after its last word; our parent is not to find it as its own child */
 	if (children_left() && (state.done || engined.ended)) {
@@ -219,6 +245,10 @@ static void end_when_ended(void) {
 	}
 	if (engined.broken) die("the resident engine speaks another language: a frame is too long", NULL);
 	if (!engined.ended) return;
+	if (state.afterwards) {
+		say("engine-oci: the process that was to delete the container ended: delete undoes what is left of it", NULL);
+		finish(state.code);
+	}
 	if (state.dying) end_by_signal(state.dying);
 	/* the container has outlived engined, and its answer is known */
 	if (relay.exited) finish(relay.code);

@@ -5,7 +5,7 @@ import { fail } from '@engine/core/errors';
 import { callerOf, command, type CommandContext } from '../command.ts';
 import { reachable } from '../files.ts';
 import { readInteger, type Values } from '../parse.ts';
-import { bundleFlags, created, ended, requestOf } from './create.ts';
+import { bundleFlags, created, ended, requestOf, whenLost } from './create.ts';
 
 const MODES: readonly GroupsMode[] = ['soft', 'full', 'strict', 'ignore'];
 const MAX_FD = 1 << 20;
@@ -106,6 +106,9 @@ export const restoreCommand = command({
     const caller = callerOf(context, 'restore');
     if (!flags.detach) caller.adopt();
     const pid = await created(context, request, all, (bundles) => bundles.restore(request));
-    return flags.detach ? 0 : ended(context, request, caller.wait(pid), false);
+    if (flags.detach) return 0;
+    const waiting = caller.wait(pid, whenLost(context, id, false));
+    caller.begun();
+    return ended(context, request, waiting, false);
   },
 });

@@ -70,9 +70,10 @@ export const runCommand = command({
     const pid = await created(context, request, flags);
     let waiting: Promise<number> | undefined;
     try {
-      if (!flags.detach) waiting = caller.wait(pid);
+      if (!flags.detach) waiting = caller.wait(pid, whenLost(context, id, flags.keep));
       waiting?.catch(() => {}); // told below
       await bundles.start(request, { onWarning });
+      if (waiting) caller.begun();
     } catch (error) {
       await bundles.delete(request, { force: true, onWarning });
       throw error;
@@ -80,6 +81,13 @@ export const runCommand = command({
     return waiting ? ended(context, request, waiting, flags.keep) : 0;
   },
 });
+
+/** Words for who sees to the end of an attached container when this process no longer can. */
+export function whenLost({ globals: { flags }, ref }: CommandContext, id: string, keep: boolean): readonly string[] {
+  if (keep) return [];
+  const log = [...(flags.log ? ['--log', flags.log] : []), ...(flags['log-format'] ? ['--log-format', flags['log-format']] : [])];
+  return ['--root', ref(id).root, ...log, 'delete', '--force', '--', id];
+}
 
 /** The end of an attached container: its exit code. */
 export async function ended({ report, bundles }: CommandContext, ref: BundleRef, waiting: Promise<number>, keep: boolean): Promise<number> {
