@@ -1,3 +1,4 @@
+import { posix } from 'node:path';
 import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
 import { type Spec } from '../spec/index.ts';
@@ -24,12 +25,23 @@ export function markPrivileged(spec: Spec): Spec {
 
 const isInUserNamespace = (spec: Spec | undefined): boolean => spec?.linux?.namespaces?.some(({ type }) => type === 'user') ?? false;
 
+/** By the rules of the runtime spec (config-linux, cgroup ownership), of who has a user namespace: undefined where the group stays the host's. */
+function groupOwner(spec: Spec | undefined): number | undefined {
+  const isNew = (kind: string): boolean => spec?.linux?.namespaces?.some(({ type, path }) => type === kind && !path) ?? false;
+  const isWritable = spec?.mounts?.some(({ source, destination, options = [] }) => source === 'cgroup' && posix.normalize(destination) === '/sys/fs/cgroup' && !options.includes('ro')) ?? false;
+  if (!isNew('cgroup') || !isNew('user') || !isWritable) return undefined;
+  const uid = spec?.process?.user.uid ?? 0;
+  const map = spec?.linux?.uidMappings?.find(({ containerID, size }) => uid >= containerID && uid < containerID + size);
+  return map && map.hostID + uid - map.containerID;
+}
+
 /** `run.bundle`: whoever made the bundle says which group it is, not where. */
 export function groupRequest(record: Pick<ContainerRecord, 'request'>, spec: Spec | undefined, run?: Pick<RunContext, 'bundle'>): GroupRequest {
   const path = spec?.linux?.cgroupsPath ?? record.request.cgroupParent;
   const ownNamespace = (spec?.linux?.namespaces ?? []).some((n) => n.type === 'cgroup');
   const resources = spec?.linux?.resources ?? {};
-  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(path ? { path, ...(run?.bundle && { exact: true, ...(spec?.annotations && { annotations: spec.annotations }) }) } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
+  const owner = run?.bundle ? groupOwner(spec) : undefined;
+  return { resources: record.request.bundle === undefined ? resources : { ...resources, devices: bundleDevices(resources.devices) }, ownNamespace, ...(owner !== undefined && { owner }), ...(path ? { path, ...(run?.bundle && { exact: true, ...(spec?.annotations && { annotations: spec.annotations }) }) } : {}), ...(isInUserNamespace(spec) ? { join: 'stage' as const } : {}) };
 }
 
 export function securityRequest(request: ContainerRecord['request']): SecurityRequest {

@@ -12,9 +12,9 @@ const O_RDONLY_DIRECTORY = 0o200000 | 0o2000000; // O_DIRECTORY | O_CLOEXEC
 
 /**
  * A bundle's scope is the container's group itself, as its callers know it from runc, and lasts as long as the container: its shim, which leaves before the program starts, is
- * never in it. So init is moved there by systemd, while it waits before its first step, and limits are written before it goes on. `folder`: of the scope; `enable`: steps that let the slice give more controllers.
+ * never in it. So init is moved there by systemd, while it waits before its first step, and limits are written before it goes on. `folder`: of the scope; `enable`: steps that let the slice give more controllers; `owned`: that give it to the container's user.
  */
-export function bundleSteps(folder: string, input: ScopeInput, { resources, ownNamespace }: GroupRequest, abilities: UnifiedAbilities, enable: readonly Step[]): Step[] {
+export function bundleSteps(folder: string, input: ScopeInput, { resources, ownNamespace }: GroupRequest, abilities: UnifiedAbilities, enable: readonly Step[], owned: readonly Step[]): Step[] {
   const scope = `${NAME}.scope`;
   return [
     step('init.cgroup', op.reach({ point: PLACED })),
@@ -23,7 +23,7 @@ export function bundleSteps(folder: string, input: ScopeInput, { resources, ownN
     step('shim.attach', op.open({ path: folder, flags: O_RDONLY_DIRECTORY, out: scope }), undoOf(folder)),
     step('shim.attach', op.close({ fd: scope })),
     ...enable.map((one) => ({ ...one, slot: 'shim.attach' as const })),
-    ...limitSteps(folder, resources, abilities, NAME).map((one) => ({ ...one, slot: 'shim.attach' as const })),
+    ...[...limitSteps(folder, resources, abilities, NAME), ...owned].map((one) => ({ ...one, slot: 'shim.attach' as const })),
     step('shim.attach', op.release({ point: PLACED })),
     ...ownNamespaceSteps(ownNamespace),
   ];

@@ -5,7 +5,7 @@ import { effect, op, step, type Effect, type Operation, type Step } from '@engin
 import { type CgroupDriver, type GroupRef } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { findGroups, freezeEffects, ownNamespaceSteps, refusePeopled, removeEffects } from '@engine/native/cgroups';
-import { bornInside, changedLimits, COUNTED, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { bornInside, changedLimits, COUNTED, isFrozen, limitSteps, ownerSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, enabledAt, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities, type UnifiedLimit } from '@engine/native/cgroup2/limits';
 import { watchUnifiedKills } from '@engine/native/cgroup2/kills';
@@ -103,7 +103,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
         const scope = posix.join(unified.target, folder);
         const properties = bundleProperties(slice, `container ${container}`, limits, annotatedProperties(request.annotations));
         refusePeopled(machine.read, scope);
-        return bundleSteps(scope, { unit, folder, properties }, request, abilities, parentSteps(folder, controllersOf(limits)));
+        return bundleSteps(scope, { unit, folder, properties }, request, abilities, parentSteps(folder, controllersOf(limits)), ownerSteps(machine, scope, request.owner));
       }
       const input: ScopeInput = { unit, folder, properties: scopeProperties(slice, `container ${container.slice(0, 12)} of ${instance}`, limits) };
       const inside = posix.join(unified.target, folder, nameOf(run));
@@ -112,6 +112,7 @@ export function createCgroupSystemd({ machine, instance }: Pick<DriverDeps, 'mac
         ...roomSteps(folder, controllersOf(limits)),
         step('shim.cgroup', op.mkdir({ path: inside, mode: 0o755 }), undoOf(inside)),
         ...limitSteps(inside, resources, abilities, NAME),
+        ...ownerSteps(machine, inside, request.owner),
         ...bornInside(inside, NAME),
         ...ownNamespaceSteps(ownNamespace),
       ];

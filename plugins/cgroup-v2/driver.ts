@@ -3,7 +3,7 @@ import { op, step, type Effect, type Step } from '@engine/core/plan';
 import { type CgroupDriver, type GroupRef, type GroupRequest } from '@engine/core/contracts/cgroup';
 import { type DriverDeps, type Machine, type Probe } from '@engine/core/contracts/common';
 import { findGroups, freezeEffects, LIST_DEPTH, ownNamespaceSteps, placeOf, refusePeopled, removeEffects, type GroupPlace } from '@engine/native/cgroups';
-import { bornInside, COUNTED, enableSteps, isFrozen, limitSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
+import { bornInside, COUNTED, enableSteps, isFrozen, limitSteps, ownerSteps, undoOf, unifiedMounts, updateEffects } from '@engine/native/cgroup2/group';
 import { abilitiesOf, findUnified, hierarchyObstacle, NO_HIERARCHY } from '@engine/native/cgroup2/hierarchy';
 import { compileUnified, controllersOf, honouredUnified, type UnifiedAbilities } from '@engine/native/cgroup2/limits';
 import { watchUnifiedKills } from '@engine/native/cgroup2/kills';
@@ -59,6 +59,7 @@ export function createCgroupV2(deps: Pick<DriverDeps, 'machine' | 'instance'>): 
         ...parentSteps(place.parent, needed),
         step('shim.cgroup', op.mkdir({ path: folder, mode: 0o755 }, { okExists: request.exact ?? false }), undoOf(folder)),
         ...limitSteps(folder, request.resources, abilities, NAME),
+        ...ownerSteps(machine, folder, request.owner),
         ...bornInside(folder, NAME),
         ...ownNamespaceSteps(request.ownNamespace),
       ];

@@ -1,6 +1,6 @@
 /** Groups of bundles on the unified hierarchy, made by the engine itself and by systemd: where callers of runc look for them. */
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { groupsBelow } from '../helpers/cgroup.ts';
@@ -56,6 +56,29 @@ describe.skipIf(!isV2)('groups of bundles', () => {
     } finally {
       for (const folder of ['pod', '']) if (existsSync(join(made, folder))) rmdirSync(join(made, folder));
     }
+  });
+
+  it.each(isSystemd ? ['cgroupfs', 'systemd'] : ['cgroupfs'])('belong to the user of a container that may write to them, by %s', async (manager) => {
+    const made = (isWritable: boolean, name: string): string => {
+      const folder = oci.bundle((spec) => {
+        const ids = [{ containerID: 0, hostID: 100_000, size: 65_536 }];
+        const mounts = (spec.mounts ?? []).filter(({ destination }) => destination !== '/sys/fs/cgroup');
+        spec.mounts = [...mounts, { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid', 'noexec', 'nodev', isWritable ? 'rw' : 'ro'] }];
+        spec.linux = { ...spec.linux, cgroupsPath: manager === 'systemd' ? `engtest.slice:engtest:${name}` : `/engine-test-owned-${name}`, uidMappings: ids, gidMappings: ids, namespaces: [...(spec.linux?.namespaces ?? []).filter(({ type }) => type !== 'cgroup'), { type: 'cgroup' }, { type: 'user' }] } as NonNullable<typeof spec.linux>;
+      }, ['sh', '-c', first]);
+      host('chown', '-R', '100000:100000', join(folder, 'rootfs'));
+      return folder;
+    };
+    const ownersOf = async (id: string): Promise<number[]> => {
+      const folder = join(top, groupOf((await oci.state(id)).pid));
+      return ['', 'cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads', 'memory.max'].map((file) => statSync(join(folder, file)).uid);
+    };
+    await oci.ok(`--cgroup-manager=${manager}`, 'run', '-d', '-b', made(true, 'own'), 'own');
+    expect(await ownersOf('own')).toEqual([100_000, 100_000, 100_000, 100_000, 0]);
+    await oci.ok('exec', 'own', 'sh', '-c', '/bin/busybox mkdir /sys/fs/cgroup/mine && echo $$ > /sys/fs/cgroup/mine/cgroup.procs');
+    await oci.ok(`--cgroup-manager=${manager}`, 'run', '-d', '-b', made(false, 'not'), 'not');
+    expect(await ownersOf('not')).toEqual([0, 0, 0, 0, 0]);
+    for (const id of ['own', 'not']) await oci.ok('delete', '--force', id);
   });
 
   describe.skipIf(!isSystemd)('made by systemd', () => {

@@ -64,6 +64,8 @@ export interface GroupRequest {
   readonly annotations?: Readonly<Record<string, string>>;
   /** Is the container's cgroup namespace its own? */
   readonly ownNamespace: boolean;
+  /** Of a bundle that may change its group from inside: the host's uid of the container's user, who gets the folder and the files that may be delegated (unified hierarchy only). */
+  readonly owner?: number;
   /** planExec, with `exec-groups`: groups below its own that the session joins instead: a path on v2, `controller[,controller]:path` on v1. */
   readonly execGroups?: readonly string[];
   /** Who joins: `stage` when init lives in a user namespace (v1's `tasks` can't be written from there on older kernels); default `init`. */

@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { fail } from '@engine/core/errors';
-import { op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
+import { BITS, op, step, type Effect, type Operation, type Step } from '@engine/core/plan';
 import { type DeviceRule, type LinuxResources } from './types.ts';
 import { type Machine } from '@engine/core/contracts/common';
 import { limitEffect, refuseIdleShares } from '../cgroup-fields.ts';
@@ -53,6 +53,15 @@ export function undoOf(folder: string): Operation[] {
     op.memoryEvents({ path: folder, version: 2 }, { okMissing: true }),
     op.cgroupRemove({ path: folder, deadline: REMOVE_DEADLINE }),
   ];
+}
+
+/** What a container's user may have of its group (cgroups(7), delegation) on kernels that do not say it themselves, before 4.15. */
+const DELEGATED = 'cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n';
+/** Give the group `folder` to `owner`: it and what the kernel says may be given, as far as it is there. A file of a controller is there where that is enabled. */
+export function ownerSteps(machine: Pick<Machine, 'read'>, folder: string, owner: number | undefined): Step[] {
+  if (owner === undefined) return [];
+  const files = (machine.read('/sys/kernel/cgroup/delegate') ?? DELEGATED).split('\n').filter((name) => /^[\w.]+$/.test(name));
+  return ['', ...files].map((name) => step('shim.limits', op.setAttributes({ path: posix.join(folder, name), what: BITS.ATTR.owner, uid: owner, gid: 0 }, { okMissing: name !== '' }), gone));
 }
 
 /** Where the processes go that sit in the group that is to have groups with controllers below it. */

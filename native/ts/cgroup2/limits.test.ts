@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { type LinuxResources } from './types.ts';
 import { fakeMachine } from '@engine/core/contracts/common/bench';
 import { type MachineMount } from '@engine/core/contracts/common';
-import { enableSteps, updateEffects } from './group.ts';
+import { enableSteps, ownerSteps, updateEffects } from './group.ts';
 import { abilitiesOf, findUnified } from './hierarchy.ts';
 import { compileUnified, controllersOf, honouredUnified, swapOf, weightOfBlockIO, weightOfShares, type UnifiedAbilities } from './limits.ts';
 import { parseIo, parsePressure, readUnifiedStats } from './stats.ts';
@@ -148,6 +148,12 @@ describe('numbers', () => {
     expect(effects({ cpu: { quota: 20_000, cpus: '0' }, blockIO: { weight: 10, throttleReadBpsDevice: [{ major: 8, minor: 0, rate: 9 }], throttleWriteBpsDevice: [{ major: 8, minor: 16, rate: 9 }] } })).toEqual([
       ['/g/cpuset.cpus', '0', ['\n']], ['/g/cpu.max', '20000 100000', ['max 100000']], ['/g/io.weight', '1', ['100']], ['/g/io.max', '8:0 rbps=9', ['8:0 rbps=5']], ['/g/io.max', '8:16 wbps=9', ['8:16 wbps=max']],
     ]);
+  });
+  it('a group that its user may change: the folder and what may be delegated, no link and no path', () => {
+    const steps = (delegate: string | undefined, owner?: number) => ownerSteps({ read: () => delegate }, '/g', owner).map(({ operation: { args, flags } }) => [args['path'], args['uid'], args['gid'], flags?.okMissing]);
+    expect(steps('cgroup.procs\nmemory.reclaim\n../x\n', 7)).toEqual([['/g', 7, 0, false], ['/g/cgroup.procs', 7, 0, true], ['/g/memory.reclaim', 7, 0, true]]);
+    expect(steps(undefined, 7).map(([path]) => path)).toEqual(['/g', '/g/cgroup.procs', '/g/cgroup.subtree_control', '/g/cgroup.threads']);
+    expect(steps('cgroup.procs\n')).toEqual([]);
   });
   it('new limits: what is idle takes no weight, and being idle forgets it', () => {
     const there = (idle: string, weight: string): Record<string, string> => ({ 'cgroup.procs': '1\n', 'cpu.idle': `${idle}\n`, 'cpu.weight': `${weight}\n` });
