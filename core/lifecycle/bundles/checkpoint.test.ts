@@ -5,9 +5,11 @@ import { until } from '../../../test/helpers/wait.ts';
 import { type BundleCheckpoint, type BundleRestore } from '../../api/index.ts';
 import { type CheckpointDriver, type Conversation, type DumpRequest, type RestoreRequest, type Turn } from '../../contracts/checkpoint/index.ts';
 import { type ProgramConnection, type StartProgram } from '../../native/index.ts';
+import { type Spec } from '../../spec/index.ts';
 import { readStarted } from '../../state/run-files.ts';
 import { type PluginEntry } from '../parts.ts';
 import { type TestOptions } from '../engine.fixture.ts';
+import { networkIsMade } from './checkpoint.ts';
 import { bundleWorld, caller, config, type World } from './bundles.fixture.ts';
 
 /** What the program says, one after the other; a function is called first. */
@@ -135,6 +137,13 @@ describe('checkpoint', () => {
     fs.rmSync(`${world.root}-images`, { recursive: true });
     await world.bundles.checkpoint(world.ref('one'), dump(world, { preDump: true }));
     expect([ready, await statusOf(world), fs.existsSync(`${world.root}-images/descriptors.json`)]).toEqual([1, 'running', false]);
+  });
+
+  it('leaves out what hooks make in a net namespace of its own', () => {
+    const spec = (namespaces: { type: 'network' | 'ipc'; path?: string }[], hooks: object): Spec => config({ linux: { namespaces }, hooks });
+    const [own, hook] = [[{ type: 'network' as const }], [{ path: '/x' }]];
+    expect([{ prestart: hook }, { createRuntime: hook }, { poststart: hook }, { prestart: [] }].map((hooks) => networkIsMade(spec(own, hooks)))).toEqual([true, true, false, false]);
+    expect([[{ type: 'network' as const, path: '/n' }], [{ type: 'ipc' as const }]].map((namespaces) => networkIsMade(spec(namespaces, { prestart: hook })))).toEqual([false, false]);
   });
 
   it('is for what runs, with folders that can be had, and a driver', async () => {

@@ -29,6 +29,10 @@ const foreignOf = (spec: Spec): DumpRequest['namespaces'] => (spec.linux?.namesp
   return name && joined ? [{ type, inode: fs.statSync(joined).ino, name }] : [];
 });
 
+/** Is what is in its net namespace made by hooks? They make it again, and an image with it would be in their way. */
+export const networkIsMade = ({ hooks, linux }: Spec): boolean =>
+  (linux?.namespaces ?? []).some(({ type, path: joined }) => type === 'network' && !joined) && ((hooks?.prestart?.length ?? 0) > 0 || (hooks?.createRuntime?.length ?? 0) > 0);
+
 /** `pipe:[123]`, a path: what its standard streams are. */
 const streamsOf = (proc: string): string[] => [0, 1, 2].map((fd) => {
   try {
@@ -48,7 +52,7 @@ async function dump(core: Core, found: Found, init: Init, request: BundleCheckpo
     const proc = core.parts.native.processFolder(init.pid);
     const freezer = freezerOf(found.folder);
     const talk = driver.driver.dump({
-      ...options, images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: found.stored.rootfs, annotations: found.stored.annotations, pid: init.pid,
+      ...options, emptyNetwork: options.emptyNetwork || networkIsMade(spec), images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: found.stored.rootfs, annotations: found.stored.annotations, pid: init.pid,
       mounts: Object.fromEntries(outsideOf(spec, proc, core.parts.machine.mounts).map(({ target, name }) => [target, name])), namespaces: foreignOf(spec), ...(freezer !== undefined && { freezer }),
     });
     if (!request.preDump) writeAtomic(path.join(images, STREAMS_FILE), JSON.stringify(streamsOf(proc)));

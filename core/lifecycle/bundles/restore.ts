@@ -8,7 +8,7 @@ import { type Spec } from '../../spec/index.ts';
 import { readStarted, writeStarted } from '../../state/run-files.ts';
 import { runShim } from '../../state/helper.ts';
 import { type Core } from '../core.ts';
-import { FOREIGN, STREAMS_FILE } from './checkpoint.ts';
+import { FOREIGN, networkIsMade, STREAMS_FILE } from './checkpoint.ts';
 import { converse, openFolders, type OpenFolders } from './converse.ts';
 import { callerFds, makeBundle, type Made } from './create.ts';
 import { runHooks, withPlan } from './hooks.ts';
@@ -98,7 +98,7 @@ async function bringBack(core: Core, made: Made, request: BundleRestore, opened:
   let restored: number | undefined;
   try {
     const talk = driver.driver.restore({
-      ...options, ...namespaces, images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: path.join(folder, FILES.root), annotations: spec.annotations ?? {},
+      ...options, ...namespaces, emptyNetwork: options.emptyNetwork || networkIsMade(spec), images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: path.join(folder, FILES.root), annotations: spec.annotations ?? {},
       mounts: Object.fromEntries(outsideOf(spec, proc, core.parts.machine.mounts).map(({ name, source }) => [name, source])),
       streams: streams.flatMap((name, fd) => (name.startsWith('pipe:') ? [{ name, fd }] : [])), groups: groupsOf(proc),
     });
