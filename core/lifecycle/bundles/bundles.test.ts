@@ -82,7 +82,7 @@ describe('a container of a bundle', () => {
     const world = await start();
     const asked = async (spec: unknown, over = {}): Promise<unknown> => world.bundles.create(world.request('bad', { spec, ...over })).catch((error: unknown) => error);
     for (const [spec, field] of [
-      ['{"ociVersion": ', 'is not JSON'], ['[]', 'not a JSON object'], [{}, 'ociVersion'], [config({ ociVersion: '2.0.0' }), 'ociVersion'], [{ ...config(), root: {} }, 'root.path'], [{ ...config(), root: undefined }, 'root'], [{ ...config(), process: undefined }, 'process'],
+      ['{"ociVersion": ', 'is not JSON'], ['[]', 'not a JSON object'], [{}, 'root'], [config({ ociVersion: '2.0.0' }), 'ociVersion'], [config({ ociVersion: 'new' }), 'ociVersion'], [{ ...config(), root: {} }, 'root.path'], [{ ...config(), root: undefined }, 'root'], [{ ...config(), process: undefined }, 'process'],
       [config({ args: [] }), 'process.args'], [config({ args: [''] }), 'process.args'], [{ ...config(), process: { ...config().process, cwd: 'tmp' } }, 'process.cwd'], [{ ...config(), process: { ...config().process, env: [1] } }, 'process.env'],
       [{ ...config(), mounts: [{ destination: 7 }] }, 'mounts[0].destination'], [{ ...config(), linux: { namespaces: [{ type: 1 }] } }, 'linux.namespaces[0].type'], [{ ...config(), annotations: { a: 1 } }, 'annotations'],
     ] as const) expect(await asked(spec)).toMatchObject({ code: 'ERR_INVALID_VALUE', message: expect.stringContaining(field) as string });
@@ -173,20 +173,35 @@ describe('start', () => {
     expect(asked.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
     expect(world.native.operations.filter(({ name }) => name === 'exec')).toHaveLength(1);
   });
-  it('runs the hooks of the spec outside, and goes on when one fails', async () => {
-    const world = await start({ map: (entry) => (entry.manifest.name === 'base' ? { ...entry, manifest: { ...entry.manifest, sections: [...(entry.manifest.sections ?? []), 'hooks'] } } : entry) });
+  const withHooks: TestOptions = { map: (entry) => (entry.manifest.name === 'base' ? { ...entry, manifest: { ...entry.manifest, sections: [...(entry.manifest.sections ?? []), 'hooks'] } } : entry) };
+  it('runs the hooks of the spec outside; one of poststop that fails is told', async () => {
+    const world = await start(withHooks);
     const { bundles, ref, native } = world;
     const hooks = { poststart: [{ path: '/bin/a' }, { path: '/bin/b', args: ['b', 'c'], env: ['X=1'], timeout: 3 }], poststop: [{ path: '/bin/z' }] };
     const { pid } = await world.create('one', config({ hooks, annotations: { k: 'v' } }));
     const told: string[] = [];
-    native.failAt(1, { errno: 'EPERM', detail: 'exit status 3' });
-    await bundles.start(ref('one'), { onWarning: (text) => void told.push(text) });
-    expect(told).toEqual([expect.stringMatching(/^poststart hook: hook \/bin\/a: EPERM, exit status 3/)]);
+    await bundles.start(ref('one'));
     const ran = native.operations.filter(({ name }) => name === 'hook');
     expect(ran.map(({ args }) => [args['path'], args['argv'], args['timeout']])).toEqual([['/bin/a', ['/bin/a'], 0], ['/bin/b', ['b', 'c'], 3000]]);
     expect(JSON.parse(String(ran[0]?.args['stateHead']))).toMatchObject({ ociVersion: '1.0.2', id: 'one', status: 'running', pid, annotations: { k: 'v' } });
-    await bundles.delete(ref('one'), { force: true });
+    await world.create('two', config({ hooks }));
+    const before = native.operations.length;
+    await bundles.delete(ref('two'), { force: true });
+    native.failAt(native.operations.slice(before).findIndex(({ name }) => name === 'hook'), { errno: 'EPERM', detail: 'exit status 3' });
+    await bundles.delete(ref('one'), { force: true, onWarning: (text) => void told.push(text) });
+    expect(told).toEqual([expect.stringMatching(/^poststop hook: hook \/bin\/z: EPERM, exit status 3/)]);
     expect(JSON.parse(String(native.operations.findLast(({ name }) => name === 'hook')?.args['stateHead']))).toMatchObject({ id: 'one', status: 'stopped' });
+    expect(world.left()).toEqual([]);
+  });
+  it('ends a container whose poststart hook fails, and runs no further one', async () => {
+    const world = await start(withHooks);
+    const { bundles, ref, native } = world;
+    const { pid } = await world.create('one', config({ hooks: { poststart: [{ path: '/bin/a' }, { path: '/bin/b' }] } }));
+    native.failAt(1, { errno: 'EPERM', detail: 'exit status 3' });
+    await expect(bundles.start(ref('one'))).rejects.toMatchObject({ code: 'ERR_OPERATION_FAILED', message: expect.stringMatching(/^poststart hook: hook \/bin\/a: EPERM, exit status 3/) });
+    expect([native.processOf(pid)?.isAlive, await statusOf(world)]).toEqual([false, 'stopped']);
+    expect(native.operations.filter(({ name }) => name === 'hook')).toHaveLength(1);
+    await bundles.delete(ref('one'));
     expect(world.left()).toEqual([]);
   });
 });

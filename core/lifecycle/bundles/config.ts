@@ -62,6 +62,9 @@ export function exactJson(value: unknown): string {
   return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? rawJSON(String(item)) : item));
 }
 
+/** Version of a spec that tells none. */
+const UNSAID = '1.0.0';
+
 /** A spec from its text. Errors: ERR_INVALID_VALUE names file and field. */
 export function parseSpec(text: string, file: string, onUnknown: (field: string) => void = () => {}): Spec {
   let value: unknown;
@@ -72,11 +75,12 @@ export function parseSpec(text: string, file: string, onUnknown: (field: string)
   }
   if (!isFields(value)) throw fail('ERR_INVALID_VALUE', `${file} is not a JSON object`, { operation: 'config', path: file });
   const { process: given, ...rest } = keepKnown(value, '', onUnknown) as Fields;
-  const known: unknown = rest;
+  // one that is missing is taken, as runc does
+  const known: unknown = { ...rest, ociVersion: rest['ociVersion'] ?? UNSAID };
   checkSpec(known);
   const spec: Spec = known;
-  const [, major] = /^(\d+)\.\d+(\.\d+|$)/.exec(spec.ociVersion ?? '') ?? [];
-  if (major === undefined) throw invalid('ociVersion', `not a version: ${JSON.stringify(spec.ociVersion ?? '')}`);
+  const [, major] = /^(\d+)\.\d+(\.\d+|$)/.exec(spec.ociVersion) ?? [];
+  if (major === undefined) throw invalid('ociVersion', `not a version: ${JSON.stringify(spec.ociVersion)}`);
   if (Number(major) > 1) throw invalid('ociVersion', `version ${spec.ociVersion} of the runtime spec is not known, 1.x is`);
   if (!spec.root) throw invalid('root', 'it is not set');
   if (given === undefined) throw invalid('process', 'it is not set');

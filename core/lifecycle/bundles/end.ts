@@ -54,7 +54,8 @@ async function awaitEnd(core: Core, id: string, init: Init): Promise<void> {
   }
 }
 
-async function killInit(core: Core, found: Found, init: Init): Promise<void> {
+/** Its first process ends, and with it all others of its pid namespace. Errors: ERR_TIMEOUT. */
+export async function killInit(core: Core, found: Found, init: Init): Promise<void> {
   core.parts.native.signalProcess(init.pid, init.startTime, SIGKILL);
   if (await isFrozen(core, found)) await setFrozen(core, found, false).catch((error: unknown) => { if (isAlive(core, init)) throw error; });
   await awaitEnd(core, found.stored.id, init);

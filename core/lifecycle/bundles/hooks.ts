@@ -26,15 +26,15 @@ export const mayHaveHooks = ({ stored: { hooks } }: Found, kind: string): boolea
 type Kind = 'prestart' | 'createRuntime' | 'poststart' | 'poststop';
 const STATUS = { prestart: 'creating', createRuntime: 'creating', poststart: 'running', poststop: 'stopped' } as const satisfies Record<Kind, OciState['status']>;
 /**
- * Of the spec, those that run outside, one after another. One of `poststart` and `poststop` that fails is told, and the rest goes on (runtime.md, Lifecycle). `prestart` and `createRuntime`: of a
- * container that is restored; those of others are in its plan. Errors: ERR_OPERATION_FAILED, of these.
+ * Of the spec, those that run outside, one after another. One of `poststop` that fails is told, and the rest goes on (runtime.md, Lifecycle). `prestart` and `createRuntime`: of a container
+ * that is restored; those of others are in its plan. Errors: ERR_OPERATION_FAILED, of the first that fails of all other kinds.
  */
 export async function runHooks(core: Core, { folder, stored }: Pick<Found, 'folder' | 'stored'>, spec: Spec, kind: Kind, pid: number | undefined, onWarning: (text: string) => void): Promise<void> {
   const hooks = (spec.hooks?.[kind] ?? []) as readonly Hook[];
   if (hooks.length === 0) return;
   const { ociVersion, id, bundle, annotations } = stored;
   const state: OciState = { ociVersion, id, status: STATUS[kind], ...(pid !== undefined && { pid }), bundle, annotations };
-  const optional = kind === 'poststart' || kind === 'poststop';
+  const optional = kind === 'poststop';
   const steps = hooks.map(({ path, args, env, timeout }, i): PlannedStep => ({
     slot: 'helper.main', undo: [], origin: { plugin: 'core', hook: kind, pointer: `/hooks/${kind}/${i}` },
     operation: op.hook({ path, argv: args?.length ? args : [path], env: env ?? [], timeout: (timeout ?? 0) * 1000, cwd: bundle, stateHead: JSON.stringify(state), stateTail: '' }, { optional }),

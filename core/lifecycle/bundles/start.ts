@@ -7,6 +7,7 @@ import { RUN_FILES } from '../../plan/index.ts';
 import { type Core } from '../core.ts';
 import { type Failure } from '../../state/index.ts';
 import { blame } from '../frames.ts';
+import { killInit } from './end.ts';
 import { mayHaveHooks, runHooks } from './hooks.ts';
 import { notRunning, openGo, stateOf, statusOf } from './status.ts';
 import { readSpec, withLock, type Found } from './store.ts';
@@ -68,7 +69,14 @@ export async function startBundle(core: Core, ref: BundleRef, onWarning: (text: 
     if (status === 'paused') throw fail('ERR_PAUSED', `cannot start container ${id}: it is paused`, { operation: 'start', path: id, hint: 'resume it first' });
     if (status !== 'created' || !init) throw fail('ERR_ALREADY_RUNNING', 'cannot start an already running container', { operation: 'start', path: id, hint: '' });
     await letBegin(found);
-    if (mayHaveHooks(found, 'poststart')) await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning);
+    if (!mayHaveHooks(found, 'poststart')) return stateOf(root, found.stored, 'running', init.pid);
+    try {
+      await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning);
+    } catch (error) {
+      // runtime.md of 1.3, Lifecycle, and every runc: an error, and the container ends
+      await killInit(core, found, init);
+      throw error;
+    }
     return stateOf(root, found.stored, 'running', init.pid);
   });
 }
