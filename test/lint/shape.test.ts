@@ -18,12 +18,12 @@ function codeLines(text: string): number {
 
 // 5,000 for lifecycle, plans and state, 600 for what the resident engine needs of it: runs in one plan, remembered plans, sandboxes, traces; 1,000 for
 // networks: four contracts, records, leases, ports, connect and disconnect; 700 for pause, update, stats, user namespaces (ranges of ids, owners on disk) and barriers; 1,300 for bundles of other
-// engines: their state, every verb on it, config.json as it comes from outside, the hand-over
-it('the core stays small: under 8,600 lines of code, imports aside', () => {
+// engines: their state, every verb on it, config.json as it comes from outside, the hand-over; 400 for what they are watched and written down with: kills, ends, checkpoints
+it('the core stays small: under 9,000 lines of code, imports aside', () => {
   const core = files.filter((name) => name.startsWith('core/') && name.endsWith('.ts') && !beside.test(name) && !forDrivers.test(name));
   const total = core.reduce((sum, name) => sum + codeLines(read(name)), 0);
   expect(total).toBeGreaterThan(2000);
-  expect(total).toBeLessThan(8600);
+  expect(total).toBeLessThan(9000);
 });
 
 it('what drivers share is theirs alone', () => {
