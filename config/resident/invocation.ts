@@ -8,6 +8,9 @@ import { brokenPipe, RemoteInput, RemoteOutput, type WindowSize } from './stream
 
 /** `argument` of LAUNCH.relayed: nobody reads the caller's output any more. */
 const OUTPUT_GONE = 3;
+/** Every command ends in these, most of them unseen: a stack trace each would cost more than all else of its end. */
+const CALLER_GONE = Object.assign(new Error('the caller has gone'), { code: 'ECONNRESET' });
+const PIPE_GONE = brokenPipe();
 
 export interface RemoteOptions {
   readonly channel: Channel;
@@ -78,8 +81,8 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
   void channel.closed.then(() => {
     gone.abort();
     // readers and writers see what they would see of a terminal that was closed
-    if (!stdin.readableEnded) stdin.destroy(Object.assign(new Error('the caller has gone'), { code: 'ECONNRESET' }));
-    for (const stream of [stdout, stderr]) if (!stream.writableFinished) stream.destroy(brokenPipe());
+    if (!stdin.readableEnded) stdin.destroy(CALLER_GONE);
+    for (const stream of [stdout, stderr]) if (!stream.writableFinished) stream.destroy(PIPE_GONE);
   });
 
   const invocation: Invocation = {
