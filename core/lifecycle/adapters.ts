@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { addSteps, onBehalf, type Hooks, type RunHookContext } from '../hooks/index.ts';
 import { fail } from '../errors/index.ts';
-import { type Spec } from '../spec/index.ts';
+import { ownsNamespace, type Spec } from '../spec/index.ts';
 import { op } from '../plan/index.ts';
 import { REGISTER, type RunContext } from '../contracts/common/index.ts';
 import { type ContainerRecord } from '../api/index.ts';
@@ -27,9 +27,8 @@ const isInUserNamespace = (spec: Spec | undefined): boolean => spec?.linux?.name
 
 /** By the rules of the runtime spec (config-linux, cgroup ownership), of who has a user namespace: undefined where the group stays the host's. */
 function groupOwner(spec: Spec | undefined): number | undefined {
-  const isNew = (kind: string): boolean => spec?.linux?.namespaces?.some(({ type, path }) => type === kind && !path) ?? false;
   const isWritable = spec?.mounts?.some(({ source, destination, options = [] }) => source === 'cgroup' && posix.normalize(destination) === '/sys/fs/cgroup' && !options.includes('ro')) ?? false;
-  if (!isNew('cgroup') || !isNew('user') || !isWritable) return undefined;
+  if (!ownsNamespace(spec, 'cgroup') || !ownsNamespace(spec, 'user') || !isWritable) return undefined;
   const uid = spec?.process?.user.uid ?? 0;
   const map = spec?.linux?.uidMappings?.find(({ containerID, size }) => uid >= containerID && uid < containerID + size);
   return map && map.hostID + uid - map.containerID;

@@ -1,4 +1,5 @@
 export { checkProcess, checkSpec, SCHEDULER_FLAGS, SCHEDULER_POLICIES } from './check.ts';
+export { ownsNamespace } from './namespaces.ts';
 export { splitState, type OciState } from './state.ts';
 /**
  * The OCI runtime spec 1.3 (https://github.com/opencontainers/runtime-spec), the sections that a Linux container has. Plain data.

@@ -76,10 +76,14 @@ int do_terminal(struct machine *m, const struct op_terminal *o)
 	return 0;
 }
 
+static int is_null_device(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
 static int is_null(int fd)
 {
 	struct stat st;
-	return !fstat(fd, &st) && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
+	return !fstat(fd, &st) && is_null_device(&st);
 }
 
 /* The null device at its name below /, -1 when something else is there. */
@@ -126,7 +130,7 @@ static int own_inherited(struct machine *m, int64_t uid)
 		struct stat st;
 		if (fstat(fd, &st))
 			return machine_fail(m, errno, "stream %d", fd);
-		if (uid < 0 || st.st_uid == (uid_t)uid || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
+		if (uid < 0 || st.st_uid == (uid_t)uid || is_null_device(&st))
 			continue;
 		/* EINVAL, EPERM: not of this user namespace; EROFS: a read-only /dev. Then it stays whose it is */
 		if (fchown(fd, (uid_t)uid, (gid_t)-1) && errno != EINVAL && errno != EPERM && errno != EROFS)

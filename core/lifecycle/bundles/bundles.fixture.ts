@@ -41,6 +41,14 @@ export interface World extends TestEngine {
   next(options?: { readonly reboot?: boolean; readonly test?: TestOptions }): Promise<World>;
 }
 
+/** After a test: nothing of these stays. */
+export async function closeWorlds(open: World[]): Promise<void> {
+  for (const { engine, fixture } of open.splice(0)) {
+    await engine.close();
+    fixture.remove();
+  }
+}
+
 /** An engine and a root for bundles, on a fake machine. */
 export async function bundleWorld(options: TestOptions = {}): Promise<World> {
   const fixture: Fixture = options.fixture ?? createFixture();

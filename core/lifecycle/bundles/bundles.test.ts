@@ -7,15 +7,10 @@ import { BITS, op } from '../../plan/index.ts';
 import { type FakeProgram } from '../../native/fake.ts';
 import { createFixture } from '../../state/state.fixture.ts';
 import { type TestOptions } from '../engine.fixture.ts';
-import { bundleWorld, caller, config, type World } from './bundles.fixture.ts';
+import { bundleWorld, caller, closeWorlds, config, type World } from './bundles.fixture.ts';
 
 const open: World[] = [];
-afterEach(async () => {
-  for (const { engine, fixture } of open.splice(0)) {
-    await engine.close();
-    fixture.remove();
-  }
-});
+afterEach(() => closeWorlds(open));
 async function start(options: TestOptions = {}): Promise<World> {
   const world = await bundleWorld(options);
   open.push(world);

@@ -10,19 +10,14 @@ import { readStarted } from '../../state/run-files.ts';
 import { type PluginEntry } from '../parts.ts';
 import { type TestOptions } from '../engine.fixture.ts';
 import { networkIsMade } from './checkpoint.ts';
-import { bundleWorld, caller, config, type World } from './bundles.fixture.ts';
+import { bundleWorld, caller, closeWorlds, config, type World } from './bundles.fixture.ts';
 
 /** What the program says, one after the other; a function is called first. */
 type Word = Turn | 'nothing' | 'noise' | (() => unknown);
 interface Played { readonly world: World; readonly asked: (DumpRequest | RestoreRequest)[]; readonly started: StartProgram[]; readonly heard: string[]; say: readonly Word[]; terminals: number[]; fds: number[] }
 
 const open: World[] = [];
-afterEach(async () => {
-  for (const { engine, fixture } of open.splice(0)) {
-    await engine.close();
-    fixture.remove();
-  }
-});
+afterEach(() => closeWorlds(open));
 
 /** A world with a driver whose program says what the test has it say, turns as JSON. */
 async function play(options: TestOptions = {}): Promise<Played> {

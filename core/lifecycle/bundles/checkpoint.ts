@@ -2,16 +2,16 @@ import * as fs from 'node:fs';
 import path from 'node:path';
 import { type BundleCheckpoint, type BundleRef } from '../../api/index.ts';
 import { type DumpRequest } from '../../contracts/checkpoint/index.ts';
-import { fail } from '../../errors/index.ts';
-import { type Spec } from '../../spec/index.ts';
+import { ownsNamespace, type Spec } from '../../spec/index.ts';
 import { writeAtomic } from '../../state/files.ts';
 import { type Core } from '../core.ts';
 import { recordFrom } from './compile.ts';
 import { converse, openFolders } from './converse.ts';
+import { awaitEnd } from './end.ts';
 import { killSteps } from './groups.ts';
 import { outsideOf } from './outside.ts';
-import { isAlive, notRunning, statusOf, type Init } from './status.ts';
-import { readSpec, sleepUntil, withLock, type Found } from './store.ts';
+import { notRunning, statusOf, type Init } from './status.ts';
+import { PATIENCE, readSpec, withLock, type Found } from './store.ts';
 
 /** Where runc has them too: what fds 0 to 2 of the first process were. */
 export const STREAMS_FILE = 'descriptors.json';
@@ -30,8 +30,7 @@ const foreignOf = (spec: Spec): DumpRequest['namespaces'] => (spec.linux?.namesp
 });
 
 /** Is what is in its net namespace made by hooks? They make it again, and an image with it would be in their way. */
-export const networkIsMade = ({ hooks, linux }: Spec): boolean =>
-  (linux?.namespaces ?? []).some(({ type, path: joined }) => type === 'network' && !joined) && ((hooks?.prestart?.length ?? 0) > 0 || (hooks?.createRuntime?.length ?? 0) > 0);
+export const networkIsMade = (spec: Spec): boolean => ownsNamespace(spec, 'network') && [spec.hooks?.prestart, spec.hooks?.createRuntime].some((hooks) => hooks?.length);
 
 /** `pipe:[123]`, a path: what its standard streams are. */
 const streamsOf = (proc: string): string[] => [0, 1, 2].map((fd) => {
@@ -43,26 +42,26 @@ const streamsOf = (proc: string): string[] => [0, 1, 2].map((fd) => {
 });
 
 async function dump(core: Core, found: Found, init: Init, request: BundleCheckpoint): Promise<void> {
-  const { spawner, images, work, onReady, ...options } = request;
+  const { spawner, images, work: _work, onReady, ...options } = request;
   const driver = await core.registry.chosen('checkpoint');
   const spec = readSpec(found);
   await core.parts.hooks.call('checkpoint', { container: recordFrom(found, spec) }, { trace: core.trace });
-  const opened = openFolders(request, true);
+  const { close, ...folders } = openFolders(request, true);
   try {
     const proc = core.parts.native.processFolder(init.pid);
     const freezer = freezerOf(found.folder);
     const talk = driver.driver.dump({
-      ...options, emptyNetwork: options.emptyNetwork || networkIsMade(spec), images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: found.stored.rootfs, annotations: found.stored.annotations, pid: init.pid,
+      ...options, emptyNetwork: options.emptyNetwork || networkIsMade(spec), ...folders, root: found.stored.rootfs, annotations: found.stored.annotations, pid: init.pid,
       mounts: Object.fromEntries(outsideOf(spec, proc, core.parts.machine.mounts).map(({ target, name }) => [target, name])), namespaces: foreignOf(spec), ...(freezer !== undefined && { freezer }),
     });
     if (!request.preDump) writeAtomic(path.join(images, STREAMS_FILE), JSON.stringify(streamsOf(proc)));
     await converse(core, { what: 'checkpoint', driver, talk, spawner, folders: request, on: (occasion) => (occasion === 'ready' ? onReady?.() : undefined) });
   } finally {
-    opened.close();
+    close();
   }
   if (request.leaveRunning || request.preDump) return;
   // killed by who has written it; its state is told next
-  if (!(await sleepUntil(() => !isAlive(core, init)))) throw fail('ERR_OPERATION_FAILED', `container ${found.stored.id} was written, but does not end`, { operation: 'checkpoint', path: found.stored.id });
+  await awaitEnd(core, found.stored.id, init, 'checkpoint', PATIENCE);
 }
 
 export async function checkpointBundle(core: Core, ref: BundleRef, request: BundleCheckpoint): Promise<void> {

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { type BundleRequest, type ContainerRecord, type ContainerRequest } from '../../api/index.ts';
 import { type RunContext } from '../../contracts/common/index.ts';
-import { type Spec } from '../../spec/index.ts';
+import { ownsNamespace, type Spec } from '../../spec/index.ts';
 import { type Core } from '../core.ts';
 import { choicesOf, type ContainerDrivers } from '../drivers.ts';
 import { type Found, type Store } from './store.ts';
@@ -24,8 +24,7 @@ export const recordFrom = ({ stored }: Found, spec: Spec): ContainerRecord => re
 
 /** No storage, no log, and no network but the loopback of a namespace of its own: these are the caller's. */
 export async function chooseDrivers({ registry }: Core, spec: Spec, cgroup: string | undefined): Promise<ContainerDrivers> {
-  const ownNetwork = spec.linux?.namespaces?.some(({ type, path: joined }) => type === 'network' && !joined);
-  return { cgroup: await registry.chosen('cgroup', cgroup), ...(ownNetwork && { network: await registry.network('none') }), security: await registry.security() };
+  return { cgroup: await registry.chosen('cgroup', cgroup), ...(ownsNamespace(spec, 'network') && { network: await registry.network('none') }), security: await registry.security() };
 }
 export { choicesOf };
 

@@ -58,9 +58,7 @@ export interface Sequel {
   finish(made: Made): Promise<BundleState>;
 }
 
-export const createBundle = (core: Core, request: BundleRequest): Promise<BundleState> => makeBundle(core, request);
-
-export async function makeBundle(core: Core, request: BundleRequest, sequel?: Sequel): Promise<BundleState> {
+export async function createBundle(core: Core, request: BundleRequest, sequel?: Sequel): Promise<BundleState> {
   const { root, id, bundle } = request;
   const { native, hooks, log } = core.parts;
   const onWarning = request.onWarning ?? ((text: string) => log.warn({ container: id }, text));
@@ -84,8 +82,8 @@ export async function makeBundle(core: Core, request: BundleRequest, sequel?: Se
   const run = newRunId();
   const context = contextOf({ store, folder }, id, run, request);
   const { consoleSize } = spec.process ?? {};
-  const planned = { ...record, ...(kept && { plugins: kept }), ...(sequel && { spec: hooks.frozen(sequel.planned(spec)) }) };
-  const plan = await planRun(core, kept || sequel ? planned : record, context, {
+  const planned = kept || sequel ? { ...record, ...(kept && { plugins: kept }), ...(sequel && { spec: hooks.frozen(sequel.planned(spec)) }) } : record;
+  const plan = await planRun(core, planned, context, {
     attach: { stdin: false, stdout: false, stderr: false }, handOver: true, ...(sequel && { prepare: sequel.prepare(folder, rootfs) }), ...(consoleSize && { windowSize: { rows: consoleSize.height, cols: consoleSize.width } }),
   }).catch((error: unknown) => {
     // whoever was quicker with this id is already in the group

@@ -46,19 +46,20 @@ export async function killBundle(core: Core, ref: BundleRef, signal: number, all
   if (signal === SIGKILL && init && (await isFrozen(core, found))) await setFrozen(core, found, false).catch((error: unknown) => { if (isAlive(core, init)) throw error; });
 }
 
-async function awaitEnd(core: Core, id: string, init: Init): Promise<void> {
-  const end = clock() + DEADLINE;
+/** Until a process that was killed is gone. Errors: ERR_TIMEOUT. */
+export async function awaitEnd(core: Core, id: string, init: Init, operation: string, patience = DEADLINE): Promise<void> {
+  const end = clock() + patience;
   for (let round = 0; isAlive(core, init); round++) {
-    if (clock() >= end) throw fail('ERR_TIMEOUT', `container ${id} was killed, and has not ended after ${DEADLINE} ms`, { operation: 'delete', path: id, hint: `process ${init.pid} may hang in the kernel` });
+    if (clock() >= end) throw fail('ERR_TIMEOUT', `container ${id} was killed, and has not ended after ${patience} ms`, { operation, path: id, hint: `process ${init.pid} may hang in the kernel` });
     await sleep(round < 8 ? 0 : Math.min(20, round - 7));
   }
 }
 
 /** Its first process ends, and with it all others of its pid namespace. Errors: ERR_TIMEOUT. */
-export async function killInit(core: Core, found: Found, init: Init): Promise<void> {
+export async function killInit(core: Core, found: Found, init: Init, operation = 'delete'): Promise<void> {
   core.parts.native.signalProcess(init.pid, init.startTime, SIGKILL);
   if (await isFrozen(core, found)) await setFrozen(core, found, false).catch((error: unknown) => { if (isAlive(core, init)) throw error; });
-  await awaitEnd(core, found.stored.id, init);
+  await awaitEnd(core, found.stored.id, init, operation);
 }
 
 export interface DeleteOptions { readonly force?: boolean; onWarning?(text: string): void }

@@ -5,7 +5,7 @@ import { decodePlan, encodePlan, op, type PlannedStep } from '../../plan/index.t
 import { type Spec } from '../../spec/index.ts';
 import { type OciState } from '../../spec/state.ts';
 import { randomName } from '../../state/files.ts';
-import { describeFailure, runShim } from '../../state/helper.ts';
+import { describeFailure, runShim, type Failure } from '../../state/helper.ts';
 import { type Core } from '../core.ts';
 import { type Found } from './store.ts';
 
@@ -41,8 +41,10 @@ export async function runHooks(core: Core, { folder, stored }: Pick<Found, 'fold
   }));
   const bytes = encodePlan({ steps });
   const names = new Map(decodePlan(bytes).steps.map((step) => [step.index, step]));
-  const { ended, message, failures: [failure] } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(`${kind} hook: ${describeFailure(failure, names.get(failure.index))}`) }));
-  if (!optional && failure) throw fail('ERR_OPERATION_FAILED', `${kind} hook: ${describeFailure(failure, names.get(failure.index))}`, { operation: kind });
-  if (!optional && ended !== 'ok') throw fail('ERR_OPERATION_FAILED', `${kind} hooks: ${message || 'the helper ended unexpectedly'}`, { operation: kind });
-  if (ended !== 'ok') onWarning(fail('ERR_OPERATION_FAILED', `${kind} hooks: ${message || 'the helper ended unexpectedly'}`).message);
+  const words = (failure: Failure): string => `${kind} hook: ${describeFailure(failure, names.get(failure.index))}`;
+  const { ended, message, failures: [failed] } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(words(failure)) }));
+  if (ended === 'ok') return;
+  const error = fail('ERR_OPERATION_FAILED', failed ? words(failed) : `${kind} hooks: ${message || 'the helper ended unexpectedly'}`, { operation: kind });
+  if (!optional) throw error;
+  onWarning(error.message);
 }

@@ -85,15 +85,14 @@ export async function nextOom(core: Core, ref: BundleRef, signal?: AbortSignal, 
   const count = (): number | undefined => driver.stats(group).oomKills;
   const first = since ?? count() ?? 0;
   const watches: { close(): void }[] = [];
-  const waited: { end?: (kills: number | undefined) => void } = {};
-  const engine = { close: () => waited.end?.(undefined) };
-  const stop = (): void => waited.end?.(undefined);
+  const { promise: told, resolve: tell } = Promise.withResolvers<number | undefined>();
+  const stop = (): void => tell(undefined);
+  const engine = { close: stop };
   const look = (last: boolean): void => {
     const now = count() ?? first;
-    if (now > first) waited.end?.(now);
+    if (now > first) tell(now);
     else if (last) stop();
   };
-  const told = new Promise<number | undefined>((resolve) => (waited.end = resolve));
   try {
     if (signal?.aborted || core.closing) return undefined;
     core.connections.add(engine);

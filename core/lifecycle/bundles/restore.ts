@@ -1,22 +1,23 @@
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { type BundleRestore, type BundleState } from '../../api/index.ts';
-import { PROGRAM_FDS, type RestoreRequest } from '../../contracts/checkpoint/index.ts';
+import { PROGRAM_FDS, type CheckpointDriver, type RestoreRequest } from '../../contracts/checkpoint/index.ts';
 import { fail } from '../../errors/index.ts';
 import { encodePlan, op, type Effect } from '../../plan/index.ts';
 import { type Spec } from '../../spec/index.ts';
 import { readStarted, writeStarted } from '../../state/run-files.ts';
 import { runShim } from '../../state/helper.ts';
 import { type Core } from '../core.ts';
+import { type ResolvedDriver } from '../parts.ts';
 import { FOREIGN, networkIsMade, STREAMS_FILE } from './checkpoint.ts';
 import { converse, openFolders, type OpenFolders } from './converse.ts';
-import { callerFds, makeBundle, type Made } from './create.ts';
+import { callerFds, createBundle, type Made } from './create.ts';
+import { killInit } from './end.ts';
 import { runHooks, withPlan } from './hooks.ts';
 import { groupsOf, outsideOf } from './outside.ts';
-import { isAlive, stateOf } from './status.ts';
-import { FILES, sleepUntil } from './store.ts';
+import { stateOf } from './status.ts';
+import { FILES } from './store.ts';
 
-const SIGKILL = 9;
 const MNT_DETACH = 2;
 const MS_PRIVATE = 1 << 18;
 
@@ -77,28 +78,32 @@ function namespacesOf(spec: Spec): Pick<RestoreRequest, 'join' | 'namespaces'> &
 }
 
 /** The placeholder goes, and the process that was brought back is the container's first from now on. */
-async function takeOver(core: Core, { folder, pid: placeholder }: Made, pid: number): Promise<void> {
-  const { native } = core.parts;
+async function takeOver(core: Core, made: Made, pid: number): Promise<void> {
+  const { folder, pid: placeholder } = made;
   const before = readStarted(folder);
-  const startTime = native.processStartTime(pid, true);
+  const startTime = core.parts.native.processStartTime(pid, true);
   if (!before || before.pid !== placeholder || startTime === undefined) throw fail('ERR_OPERATION_FAILED', 'what was restored has ended', { operation: 'restore' });
   writeStarted(folder, { pid, startTime });
-  native.signalProcess(before.pid, before.startTime, SIGKILL);
   // as long as it is there it waits for a start
-  if (!(await sleepUntil(() => !isAlive(core, before)))) throw fail('ERR_OPERATION_FAILED', 'the process that held the place of the container does not end', { operation: 'restore' });
+  await killInit(core, made, before, 'restore');
   fs.rmSync(path.join(folder, FILES.restoring));
 }
 
-async function bringBack(core: Core, made: Made, request: BundleRestore, opened: OpenFolders, streams: readonly string[]): Promise<number> {
+interface Image {
+  readonly driver: ResolvedDriver<CheckpointDriver>;
+  readonly folders: Omit<OpenFolders, 'close'>;
+  /** What its standard streams were. */
+  readonly streams: readonly string[];
+}
+async function bringBack(core: Core, made: Made, request: BundleRestore, { driver, folders, streams }: Image): Promise<number> {
   const { spec, folder, pid: placeholder, onWarning } = made;
   const { images, work, spawner, consoleSocket: _socket, preserveFds: _fds, detached: _detached, ...options } = request;
-  const driver = await core.registry.chosen('checkpoint');
   const { fds, ...namespaces } = namespacesOf(spec);
   const proc = core.parts.native.processFolder(placeholder);
   let restored: number | undefined;
   try {
     const talk = driver.driver.restore({
-      ...options, ...namespaces, emptyNetwork: options.emptyNetwork || networkIsMade(spec), images: opened.images, ...(opened.work !== undefined && { work: opened.work }), root: path.join(folder, FILES.root), annotations: spec.annotations ?? {},
+      ...options, ...namespaces, emptyNetwork: options.emptyNetwork || networkIsMade(spec), ...folders, root: path.join(folder, FILES.root), annotations: spec.annotations ?? {},
       mounts: Object.fromEntries(outsideOf(spec, proc, core.parts.machine.mounts).map(({ name, source }) => [name, source])),
       streams: streams.flatMap((name, fd) => (name.startsWith('pipe:') ? [{ name, fd }] : [])), groups: groupsOf(proc),
     });
@@ -119,20 +124,19 @@ async function bringBack(core: Core, made: Made, request: BundleRestore, opened:
 
 /** By way of a container that waits for its start: limits, hosts' side and mount points are then as of any other. Its first process gives way to the one that is brought back. */
 export async function restoreBundle(core: Core, request: BundleRestore): Promise<BundleState> {
-  const opened = openFolders(request, false);
+  const { close, ...folders } = openFolders(request, false);
   try {
-    const streams = readStreams(request.images);
     // who cannot do it is told before anything is made
-    await core.registry.chosen('checkpoint');
-    return await makeBundle(core, request, {
+    const image = { folders, streams: readStreams(request.images), driver: await core.registry.chosen('checkpoint') };
+    return await createBundle(core, request, {
       verb: 'bundle restore', content: { [FILES.restoring]: '' }, planned: placeholderOf, prepare: (folder, rootfs) => [{ plugin: 'core', effects: mountRoot(folder, rootfs) }],
       async finish(made) {
-        const pid = await bringBack(core, made, request, opened, streams);
+        const pid = await bringBack(core, made, request, image);
         await unmountRoot(core, made.folder);
         return stateOf(request.root, made.stored, 'running', pid);
       },
     });
   } finally {
-    opened.close();
+    close();
   }
 }

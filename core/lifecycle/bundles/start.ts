@@ -69,13 +69,12 @@ export async function startBundle(core: Core, ref: BundleRef, onWarning: (text: 
     if (status === 'paused') throw fail('ERR_PAUSED', `cannot start container ${id}: it is paused`, { operation: 'start', path: id, hint: 'resume it first' });
     if (status !== 'created' || !init) throw fail('ERR_ALREADY_RUNNING', 'cannot start an already running container', { operation: 'start', path: id, hint: '' });
     await letBegin(found);
-    if (!mayHaveHooks(found, 'poststart')) return stateOf(root, found.stored, 'running', init.pid);
-    try {
-      await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning);
-    } catch (error) {
-      // runtime.md of 1.3, Lifecycle, and every runc: an error, and the container ends
-      await killInit(core, found, init);
-      throw error;
+    if (mayHaveHooks(found, 'poststart')) {
+      await runHooks(core, found, readSpec(found), 'poststart', init.pid, onWarning).catch(async (error: unknown) => {
+        // runtime.md of 1.3, Lifecycle, and every runc: an error, and the container ends
+        await killInit(core, found, init, 'start');
+        throw error;
+      });
     }
     return stateOf(root, found.stored, 'running', init.pid);
   });

@@ -38,11 +38,12 @@ export async function statusOf(core: Core, found: Found): Promise<{ readonly sta
   const held = !fs.existsSync(join(folder, RUN_FILES.started)) && isHeld(core, folder);
   const started = readStarted(folder);
   // who was making it has gone
-  if (fs.existsSync(join(folder, FILES.restoring))) return { status: isHeld(core, folder) ? 'creating' : 'stopped' };
   if (!started) return { status: held ? 'creating' : 'stopped' };
   if (!isAlive(core, started)) return { status: 'stopped' };
   const go = openGo(folder);
   if (go !== undefined) fs.closeSync(go);
+  // one that waits for no start: a stand-in
+  if (go !== undefined && fs.existsSync(join(folder, FILES.restoring))) return { status: isHeld(core, folder) ? 'creating' : 'stopped' };
   if (await isFrozen(core, found)) return { status: 'paused', init: started };
   return { status: go === undefined ? 'running' : 'created', init: started };
 }

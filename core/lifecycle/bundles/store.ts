@@ -134,17 +134,7 @@ export function readSpec({ folder }: Found): Spec {
 export const writeSpec = ({ folder }: Found, spec: Spec): void => writeAtomic(join(folder, FILES.spec), exactJson(spec));
 
 /** Longest wait for another verb on the same container, ms. */
-const PATIENCE = 30_000;
-
-/** Until `done` says so, asked again and again; false: it has not for as long as anybody waits for another verb. */
-export async function sleepUntil(done: () => boolean): Promise<boolean> {
-  const end = clock() + PATIENCE;
-  for (let round = 0; !done(); round++) {
-    if (clock() >= end) return false;
-    await sleep(Math.min(25, round));
-  }
-  return true;
-}
+export const PATIENCE = 30_000;
 
 /** Its lock, which a shim has until the hand-over and every verb that changes something. Errors: ERR_BUSY, ERR_NO_SUCH_CONTAINER when it goes meanwhile. */
 export async function takeLock(core: Core, folder: string, id: string, patience = PATIENCE): Promise<Lock> {
