@@ -10,7 +10,7 @@ const isRoot = process.getuid?.() === 0;
 const syscalls = createSyscalls();
 let home: Installation;
 /** What the engined of these tests has written: one line of pid each. */
-const pids = (): number[] => (existsSync(join(home.folder, 'pids')) ? readFileSync(join(home.folder, 'pids'), 'utf8').trim().split('\n').map(Number) : []);
+const pids = (): number[] => (existsSync(join(home.folder, 'pids')) ? readFileSync(join(home.folder, 'pids'), 'utf8').split('\n').filter(Boolean).map(Number) : []);
 const fact = (name: string): string => readFileSync(join(home.folder, 'facts', name), 'utf8');
 
 beforeEach(() => {
