@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { writeSync } from 'node:fs';
 import { type Bindings, type ChildLoggerOptions, type Logger } from 'pino';
 import { describeError } from '@engine/core/errors';
+import { type LogEntry } from '@engine/core/contracts/frontend';
 
 const levels = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60, silent: Infinity } as const;
 type Level = keyof typeof levels;
@@ -10,8 +11,8 @@ const names = Object.keys(levels).filter((name) => name !== 'silent') as Exclude
 export interface LogOptions {
   readonly level: Level;
   readonly format: 'text' | 'json';
-  /** Takes whole lines; default stderr, written at once. */
-  readonly write?: (line: string) => void;
+  /** Takes whole lines; default stderr, written at once. `entry`: what the line says, for who writes it in a form of his own. */
+  readonly write?: (line: string, entry: () => LogEntry) => void;
 }
 
 /** A pino logger that loads pino with the first line that is really written: most invocations write none. */
@@ -19,11 +20,11 @@ export function createLog({ level, format, write = (line) => void writeSync(2, l
   return lazy(
     () => {
       const pino = createRequire(import.meta.url)('pino') as typeof import('pino').default;
-      const text = (line: string): void => write(humanLine(JSON.parse(line) as Record<string, unknown>));
-      return pino(
-        { level, base: null, serializers: { err: (error: unknown) => ({ message: describeError(error) }) } },
-        { write: format === 'json' ? write : text },
-      );
+      const take = (line: string): void => {
+        const entry = (): LogEntry => entryOf(JSON.parse(line) as Record<string, unknown>);
+        write(format === 'json' ? line : humanLine(entry()), entry);
+      };
+      return pino({ level, base: null, serializers: { err: (error: unknown) => ({ message: describeError(error) }) } }, { write: take });
     },
     level,
     {},
@@ -48,8 +49,9 @@ function lazy(make: () => Logger, level: Level, bindings: Bindings): Logger {
   return logger as unknown as Logger;
 }
 
-function humanLine({ level, msg, plugin, err }: Record<string, unknown>): string {
+function entryOf({ level, msg, plugin, err }: Record<string, unknown>): LogEntry {
   const name = names.find((candidate) => levels[candidate] === level) ?? 'info';
   const reason = err === undefined ? '' : `: ${String((err as { message?: unknown }).message)}`;
-  return `engine: ${name === 'warn' ? 'warning' : name}: ${plugin === undefined ? '' : `[plugin ${String(plugin)}] `}${String(msg ?? '')}${reason}\n`;
+  return { level: name === 'warn' ? 'warning' : name, text: `${plugin === undefined ? '' : `[plugin ${String(plugin)}] `}${String(msg ?? '')}${reason}` };
 }
+const humanLine = ({ level, text }: LogEntry): string => `engine: ${level}: ${text}\n`;

@@ -17,7 +17,7 @@ import { createKeep } from './keeper/ensure.ts';
 import { didYouMean, isRecord } from './json-schema.ts';
 import { loadPlugins, toEntry, type KnownPlugin, type LoadPlugins } from './loader.ts';
 import { isSince, OLDEST } from './kernel/versions.ts';
-import { createLog } from './log.ts';
+import { createLog, type LogOptions } from './log.ts';
 import { readMachine } from './machine.ts';
 import { type Config } from './schema.ts';
 import { loadConfig, type LoadedConfig, type LoadOptions } from './sources.ts';
@@ -40,7 +40,7 @@ export interface OpenOptions extends LoadOptions {
     /** See NativeOptions. */
     readonly spawnLater?: boolean;
     /** Takes the lines of the engine's log; default: standard error. */
-    readonly writeLog?: (line: string) => void;
+    readonly writeLog?: NonNullable<LogOptions['write']>;
     /** Called before code of a plugin that isn't built in is loaded; throws when it may not be. */
     readonly admit?: (plugin: KnownPlugin) => void;
   };

@@ -67,8 +67,8 @@ export function createInstances(options: InstancesOptions = {}): Instances {
         },
         host: {
           ...options.host,
-          writeLog: (line) => {
-            if ((requestContext.getStore() ?? opener)?.write(line) !== true) writeSync(2, line);
+          writeLog: (line, entry) => {
+            if ((requestContext.getStore() ?? opener)?.write(line, entry) !== true) writeSync(2, line);
           },
         },
       }),

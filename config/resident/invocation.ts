@@ -1,6 +1,6 @@
 import { FRONTEND, LAUNCH, TERMINALS } from '@engine/native/launch';
 import { type LaunchRequest } from '@engine/native/launch-request';
-import { type HostCommand, type Invocation } from '@engine/core/contracts/frontend';
+import { type HostCommand, type Invocation, type LogEntry } from '@engine/core/contracts/frontend';
 import { createCaller } from './caller.ts';
 import { type Channel, type SocketCalls } from './channel.ts';
 import { openRelay, type OpenRelay } from './relay.ts';
@@ -31,6 +31,8 @@ export interface RemoteInvocation {
   readonly waiting: boolean;
   /** The caller asked us to end, by this signal, and nothing passes it on. */
   readonly interrupted: Promise<number>;
+  /** Who takes what the engine's log says of this command; undefined: nobody but standard error. */
+  readonly log: ((entry: LogEntry) => void) | undefined;
   /** Everything written is with the kernel. */
   flushed(): Promise<void>;
 }
@@ -45,6 +47,7 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
   const gone = new AbortController();
   const interrupted = Promise.withResolvers<number>();
   const signals: number[] = [];
+  let log: RemoteInvocation['log'];
   let relay: OpenRelay | undefined;
   let connected = false;
   const caller = request.frontend === FRONTEND.oci ? createCaller(channel, pid) : undefined;
@@ -79,7 +82,7 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
     }
   });
   void channel.closed.then(() => {
-    gone.abort();
+    gone.abort(CALLER_GONE);
     // readers and writers see what they would see of a terminal that was closed
     if (!stdin.readableEnded) stdin.destroy(CALLER_GONE);
     for (const stream of [stdout, stderr]) if (!stream.writableFinished) stream.destroy(PIPE_GONE);
@@ -97,6 +100,7 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
     umask: request.umask,
     signal: gone.signal,
     ...(caller && { caller: caller.process }),
+    onLog: (take) => void (log = take),
     relay: (options) =>
       (relay = openRelay(options, {
         channel,
@@ -119,6 +123,9 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
       return caller?.waiting ?? false;
     },
     interrupted: interrupted.promise,
+    get log() {
+      return log;
+    },
     flushed: async () => void (await Promise.all([stdout.flushed(), stderr.flushed()])),
   };
 }

@@ -3,7 +3,7 @@ import { type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { type Logger } from 'pino';
 import { describeError, exitCodeOf, isEngineError } from '@engine/core/errors';
-import { type Frontend } from '@engine/core/contracts/frontend';
+import { type Frontend, type LogEntry } from '@engine/core/contracts/frontend';
 import { type Engine } from '@engine/core/api';
 import { type Syscalls } from '@engine/native';
 import { FRONTEND, LAUNCH } from '@engine/native/launch';
@@ -117,7 +117,7 @@ export function createServer(options: ServerOptions): Server {
     const context = {
       uid: peer.uid,
       pid: peer.pid,
-      write: (line: string): boolean => !channel.gone && (stderr.write(line), true),
+      write: (line: string, entry: () => LogEntry): boolean => !channel.gone && (remote.log ? remote.log(entry()) : void stderr.write(line), true),
       fail,
     };
     let lease: Promise<Lease> | undefined;

@@ -71,6 +71,7 @@ export function createOci(): Frontend {
       try {
         const { flags, rest } = parseGlobals(invocation.argv);
         report = reportFor(invocation, flags);
+        invocation.onLog?.(({ level, text }) => (level === 'debug' || level === 'trace' || level === 'info' ? report.debug(text) : report.warn(text)));
         return await dispatch({ invocation, report, print: (text) => print(invocation.stdout, text) }, open, flags, rest, (words, code) => {
           prefix = words;
           exitCode = code;
@@ -79,6 +80,7 @@ export function createOci(): Frontend {
         await report.error(`${prefix}${messageOf(error)}`);
         return exitCode;
       } finally {
+        invocation.onLog?.(undefined);
         await report.close();
       }
     },

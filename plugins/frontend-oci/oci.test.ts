@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { type Bundles, type BundleState } from '@engine/core/api';
-import { type CallerProcess, type Invocation } from '@engine/core/contracts/frontend';
+import { type CallerProcess, type Invocation, type LogEntry } from '@engine/core/contracts/frontend';
 import { fail } from '@engine/core/errors';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readSize } from './commands/update.ts';
@@ -30,7 +30,7 @@ const state = (more: Partial<BundleState> = {}): BundleState => ({
 
 interface Call { readonly verb: string; readonly args: readonly unknown[] }
 /** `engine-oci` in this process, with what it asked of the engine and of the caller. */
-async function call(argv: readonly string[], bundles: Partial<Bundles> = {}, more: { env?: Record<string, string>; code?: number; input?: string } = {}) {
+async function call(argv: readonly string[], bundles: Partial<Bundles> = {}, more: { env?: Record<string, string>; code?: number; input?: string; onLog?: Invocation['onLog'] } = {}) {
   const calls: Call[] = [];
   const answers: Partial<Bundles> = { create: () => Promise.resolve(state({ status: 'created' })), start: () => Promise.resolve(state()), state: () => Promise.resolve(state()), exec: () => Promise.resolve({ pid: 77 }), list: () => Promise.resolve([]), ...bundles };
   const recorder = new Proxy({}, {
@@ -49,7 +49,7 @@ async function call(argv: readonly string[], bundles: Partial<Bundles> = {}, mor
   };
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
   stdin.end(more.input ?? '');
-  const invocation = { argv, cwd: folder, env: more.env ?? {}, stdin, stdout, stderr, version: '9.9.9', commands: [], umask: 0o22, caller } as unknown as Invocation;
+  const invocation = { argv, cwd: folder, env: more.env ?? {}, stdin, stdout, stderr, version: '9.9.9', commands: [], umask: 0o22, caller, ...(more.onLog && { onLog: more.onLog }) } as unknown as Invocation;
   const code = await createOci().run(() => Promise.resolve({ bundles: recorder } as never), invocation);
   const text = (stream: PassThrough): string => String(stream.read() ?? '');
   return { code, stdout: text(stdout), stderr: text(stderr), calls };
@@ -310,12 +310,26 @@ describe('what fails', () => {
     await call(['--log', 'm', '--log-format=json', 'create', 'c1'], warned(() => Promise.resolve(state())));
     expect(JSON.parse(readFileSync(join(folder, 'm'), 'utf8'))).toMatchObject({ level: 'warning', msg: 'careful' });
   });
+  it('takes what the engine has to say of it, until it is over', async () => {
+    const takes: (((entry: LogEntry) => void) | undefined)[] = [];
+    const onLog: NonNullable<Invocation['onLog']> = (take) => void takes.push(take);
+    const said = (): Promise<BundleState> => {
+      takes[0]?.({ level: 'warning', text: '[plugin p] careful' });
+      takes[0]?.({ level: 'debug', text: 'seen with --debug' });
+      return Promise.resolve(state());
+    };
+    expect((await call(['--log', 'l', '--log-format=json', 'state', 'c1'], { state: said }, { onLog })).stderr).toBe('');
+    expect(readFileSync(join(folder, 'l'), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as object)).toMatchObject([{ level: 'warning', msg: '[plugin p] careful' }]);
+    expect(takes).toEqual([expect.any(Function), undefined]);
+    takes.length = 0;
+    expect((await call(['--debug', 'state', 'c1'], { state: said }, { onLog })).stderr).toMatch(/level=debug msg="seen with --debug"\n.*level=warning/);
+  });
   it('is told in the log also where the words are wrong', async () => {
     expect(await call(['--log', 'l', 'state'])).toMatchObject({ code: 1, stderr: expect.stringContaining('requires exactly 1 argument') });
     expect(readFileSync(join(folder, 'l'), 'utf8')).toContain('level=error');
     expect(await call(['frobnicate'])).toMatchObject({ code: 3, stderr: expect.stringContaining("No help topic for 'frobnicate'") });
     expect(await call(['--log-format', 'xml', 'list'])).toMatchObject({ code: 1, stderr: expect.stringContaining('invalid log-format: xml') });
-    expect(await call(['--log', 'no/such/folder', 'list'])).toMatchObject({ code: 1, calls: [], stderr: expect.stringContaining('no such file or directory') });
+    expect(await call(['--log', 'no/such/folder', 'list'])).toMatchObject({ code: 1, calls: [], stderr: expect.stringMatching(/^time="[^"]+" level=error msg="cannot open the log \S+: no such file or directory"\n$/) });
   });
   it('goes to the log that is the own standard error, once', async () => {
     for (const path of ['/dev/stderr', '/proc/self/fd/2', '/dev/fd/2']) expect((await call(['--log', path, 'state'])).stderr.match(/requires exactly/g)).toHaveLength(1);

@@ -44,7 +44,7 @@ async function openLog(path: string, mode: number): Promise<number> {
       return openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY, mode);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code !== 'ENXIO' || Date.now() > end) throw fail('ERR_INVALID_VALUE', `cannot open the log ${path}`, { operation: '--log', path, errno: code ?? 'EIO', cause: error, hint: '', exitCode: 1 });
+      if (code !== 'ENXIO' || Date.now() > end) throw fail('ERR_INVALID_VALUE', `cannot open the log ${path}`, { operation: '--log', path, errno: code ?? 'EIO', hint: '', exitCode: 1 });
       await sleep(10);
     }
   }
@@ -67,6 +67,7 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
   const { stderr } = invocation;
   const stream = log === undefined || log === '' ? stderr : streamOf(invocation, log);
   let fd: number | undefined;
+  let isBroken = false;
   let last: Promise<void> = Promise.resolve();
   const held: string[] = [];
   const plain = (text: string): string => visible(text.replaceAll(/\s*\n\s*/g, ' ').trim());
@@ -75,7 +76,7 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
     const words = logLine(json, level, plain(text));
     last = last.then(async () => {
       if (stream) return print(stream, words);
-      if (fd === undefined) return level === 'error' ? undefined : print(stderr, words);
+      if (fd === undefined) return level === 'error' && !isBroken ? undefined : print(stderr, words);
       try {
         await writeAll(fd, words);
       } catch (error) {
@@ -89,8 +90,9 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
   return {
     async open() {
       if (stream || fd !== undefined) return;
-      const opened = await openLog(reachable(invocation, log ?? ''), 0o644 & ~(invocation.umask ?? 0));
-      fd = opened;
+      isBroken = true;
+      fd = await openLog(reachable(invocation, log ?? ''), 0o644 & ~(invocation.umask ?? 0));
+      isBroken = false;
     },
     debug(text) {
       if (debug) line('debug', text);
@@ -101,7 +103,8 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
       if (stream) settle();
       for (const warning of held.splice(0)) last = last.then(() => print(stderr, `warning: ${plain(warning)}\n`));
       line('error', text);
-      if (stream !== stderr) last = last.then(() => print(stderr, `${plain(text)}\n`));
+      // without a log that can be opened its line is there already
+      if (stream !== stderr && !isBroken) last = last.then(() => print(stderr, `${plain(text)}\n`));
       await last;
     },
     async close() {

@@ -1,9 +1,26 @@
 import { existsSync, mkdirSync, openSync, closeSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { ReadStream } from 'node:tty';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasBusybox, hasScript, OciRuntime, runc } from '../helpers/oci.ts';
 import { until } from '../helpers/wait.ts';
+import { createSyscalls } from '@engine/native';
+
+/** A socket to which somebody sends a file descriptor, once. */
+async function oneFd(path: string): Promise<{ readonly path: string; readonly fd: Promise<number> }> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const server = createServer({ pauseOnConnect: true }, (socket) => {
+    const { fd: own } = (socket as unknown as { readonly _handle: { readonly fd: number } })._handle;
+    // it may still be on its way
+    until('the file descriptor', () => createSyscalls().receive(own, new Uint8Array(4096))?.fd).then(resolve, reject).finally(() => {
+      socket.destroy();
+      server.close();
+    });
+  }).listen(path);
+  await until('the socket', () => existsSync(path));
+  return { path, fd: promise };
+}
 
 /** Phrases of runc that ours must have in it; the rest of our words says more. */
 const phrase = (text: string): string => text.replace(/^time="[^"]*" level=error msg=/, '').trim().replace(/^"|"$/g, '').replaceAll('\\"', '"').replace(/^(?:runc|engine-oci) (create|run) failed: /, '$1 failed: ');
@@ -144,12 +161,34 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
   });
 
   it('hands a terminal to a console socket', async () => {
-    const path = join(oci.folder, 'console.sock');
-    const server = createServer((socket) => socket.resume()).listen(path);
-    await until('the socket', () => existsSync(path));
-    await oci.ok('create', '--console-socket', path, '-b', oci.bundle((spec) => (spec.process.terminal = true), ['tty']), 'terminal');
+    const console = await oneFd(join(oci.folder, 'console.sock'));
+    await oci.ok('create', '--console-socket', console.path, '-b', oci.bundle((spec) => Object.assign(spec.process, { terminal: true, consoleSize: { height: 11, width: 33 } }), ['sh', '-c', 'tty; stty size']), 'terminal');
+    const master = new ReadStream(await console.fd);
+    let said = '';
+    master.on('data', (data) => (said += String(data))).on('error', () => {});
+    await oci.ok('start', 'terminal');
+    await until(() => `its words: ${said}`, () => said === '/dev/pts/0\r\n11 33\r\n');
+    master.destroy();
     await oci.ok('delete', '--force', 'terminal');
-    server.close();
+  });
+
+  it('hands its first process to a pidfd socket', async () => {
+    const socket = await oneFd(join(oci.folder, 'pidfd.sock'));
+    await oci.ok('create', '--pidfd-socket', socket.path, '-b', oci.bundle(), 'pidfd');
+    const fd = await socket.fd;
+    expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')).toMatch(new RegExp(`^Pid:\\s+${(await oci.state('pidfd')).pid}$`, 'm'));
+    closeSync(fd);
+    await oci.ok('delete', '--force', 'pidfd');
+    expect(await oci.call(['run', '--pidfd-socket', join(oci.folder, 'none.sock'), '-b', oci.bundle(), 'pidfd'])).toMatchObject({ code: 1, stderr: expect.stringContaining('no such file or directory') });
+    expect(await oci.ids()).not.toContain('pidfd');
+  });
+
+  it('has all that is to be warned of in the log', async () => {
+    const log = join(oci.folder, 'warnings.json');
+    const bundle = oci.bundle((spec) => spec.process.capabilities?.bounding?.push('CAP_NOPE'));
+    expect(await oci.call(['--log', log, '--log-format', 'json', 'run', '-b', bundle, 'warned'])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(log, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as object)).toMatchObject([{ level: 'warning', msg: expect.stringContaining('CAP_NOPE') as string }]);
+    expect(await oci.call(['run', '-b', bundle, 'warned'])).toMatchObject({ code: 0, stderr: expect.stringMatching(/^time="[^"]+" level=warning msg=".*CAP_NOPE.*"\n$/) as string });
   });
 
   it.skipIf(!hasScript)('relays the terminal of whoever waits', async () => {

@@ -32,10 +32,18 @@ export interface Invocation {
   readonly umask?: number;
   /** The caller has gone: what is done only to tell it something may end. */
   readonly signal?: AbortSignal;
+  /** From now on what the engine itself has to say of this request is handed to `take`; undefined: it goes to standard error again. */
+  readonly onLog?: (take: ((entry: LogEntry) => void) | undefined) => void;
   /** What this process did for the command before it was served, for `--trace`. */
   readonly startup?: () => readonly Span[];
   /** Commands that the host program brings (`config`, `trust`, `plugin`): listed in the help, dispatched by the frontend. */
   readonly commands: readonly HostCommand[];
+}
+/** One line of the engine's log. */
+export interface LogEntry {
+  readonly level: 'trace' | 'debug' | 'info' | 'warning' | 'error' | 'fatal';
+  /** Begins with `[plugin NAME]` where one has said it. */
+  readonly text: string;
 }
 export interface CallerProcess extends Spawner {
   /** From now on what its children leave behind is its own, not its parent's: before `spawn`, by who means to `wait`. */

@@ -28,5 +28,8 @@ export async function featuresOf(core: Core): Promise<BundleFeatures> {
       if (said) parts.push(said);
     }
   }
+  let checkpoints = false;
+  for (const { driver } of await registry.all('checkpoint')) checkpoints ||= (await driver.probe(machine)).available;
+  parts.push({ annotations: { 'engine.checkpoint.enabled': String(checkpoints) } });
   return parts.reduce<Fields>((all, part) => joined(all, part) as Fields, own);
 }

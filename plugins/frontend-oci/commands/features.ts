@@ -4,7 +4,9 @@ export const featuresCommand = command({
   name: 'features', usage: '', summary: 'print what of the runtime spec works here, as JSON',
   description: 'See https://github.com/opencontainers/runtime-spec/blob/main/features.md.', flags: {}, args: [0, 0],
   async run(context) {
-    await context.print(`${JSON.stringify(await (await context.bundles()).features(), null, 4)}\n`);
+    const features = await (await context.bundles()).features();
+    const annotations = { 'engine.version': context.invocation.version, ...(features['annotations'] as object | undefined) };
+    await context.print(`${JSON.stringify({ ...features, annotations }, null, 4)}\n`);
     return 0;
   },
 });
