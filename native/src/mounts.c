@@ -185,24 +185,7 @@ static int make_target(int root, const char *path, int mount)
 	struct stat st;
 	if (fstat(mount, &st))
 		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return resolve_mkdirs(root, path, &folder, NULL);
-	char name[256], parent_path[4097];
-	AUTO_CLOSE int parent = resolve_parent(root, path, name);
-	if (parent == -ENOENT) {
-		const char *slash = strrchr(path, '/');
-		snprintf(parent_path, sizeof parent_path, "%.*s", slash ? (int)(slash - path) : 0, path);
-		parent = resolve_mkdirs(root, parent_path, &folder, NULL);
-	}
-	if (parent < 0)
-		return parent;
-	AUTO_CLOSE int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (file < 0)
-		return errno == EEXIST ? -ELOOP : -errno; /* a dangling link is not followed */
-	if (fchmod(file, 0644))
-		return -errno;
-	int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	return S_ISDIR(st.st_mode) ? resolve_mkdirs(root, path, &folder, NULL) : resolve_mkfile(root, path);
 }
 
 int do_move_mount(struct machine *m, const struct op_move_mount *o)

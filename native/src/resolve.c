@@ -161,3 +161,44 @@ int resolve_mkdirs(int root, const char *given, const struct folder_attributes *
 	}
 	return -ELOOP;
 }
+
+int resolve_mkfile(int root, const char *given)
+{
+	static const struct folder_attributes folders = { 0755, 0, 0, 0 };
+	char path[PATH_MAX + 1], name[256];
+	if (strlen(given) >= sizeof path)
+		return -ENAMETOOLONG;
+	strcpy(path, given);
+	for (int links = 0; links < 40; links++) {
+		size_t end = strlen(path);
+		while (end && path[end - 1] == '/')
+			path[--end] = 0;
+		AUTO_CLOSE int parent = resolve_parent(root, path, name);
+		if (parent < 0 && parent != -ENOENT)
+			return parent;
+		size_t start = end - strlen(name);
+		if (parent == -ENOENT) {
+			char saved = path[start];
+			path[start] = 0;
+			parent = resolve_mkdirs(root, path, &folders, NULL);
+			path[start] = saved;
+		}
+		if (parent < 0)
+			return parent;
+		AUTO_CLOSE int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (file >= 0) {
+			int fd = fchmod(file, 0644) ? -1 : openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+			return fd < 0 ? -errno : fd;
+		}
+		if (errno != EEXIST)
+			return -errno;
+		int r = follow_dangling(parent, name, path, start, "");
+		if (r == -ENOTDIR) { /* no link: somebody has just made it */
+			int fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+			return fd < 0 ? -errno : fd;
+		}
+		if (r)
+			return r;
+	}
+	return -ELOOP;
+}

@@ -20,6 +20,9 @@ int resolve_parent(int root, const char *path, char name[256]);
 struct folder_attributes { unsigned mode; int owner; uid_t uid; gid_t gid; };
 int resolve_mkdirs(int root, const char *path, const struct folder_attributes *last, int *made);
 
+/* An empty file of mode 0644 and its missing folders, each 0755; returns an O_PATH fd of it. Dangling links are followed inside the root. */
+int resolve_mkfile(int root, const char *path);
+
 /* Common prefix of operations: the register `root` (optional) as an fd, HOST without one. <0 (other than HOST) = -errno. */
 int root_of(struct machine *m, uint32_t reg, const char *path);
 #define ROOT_OF(variable, reg, path) \

@@ -42,6 +42,22 @@ describe.skipIf(!canRun)('mounts', () => {
     expect(init([op.mountFs({ type: 'nosuchfs', out: 't' })]).failures[0]?.errno).toBe(E.ENODEV);
   }));
 
+  it('of files are made where links lead that lead nowhere yet, inside the root', () => inFolder((f) => {
+    mkdirSync(`${f}/root/etc`, { recursive: true });
+    writeFileSync(`${f}/file`, 'bound');
+    const links = { relative: '../run/systemd/stub', absolute: `${f}/outside/made`, up: '../../../../../up', chain: 'relative2', relative2: 'deep/er', loop: 'loop2', loop2: 'loop', '../way': 'elsewhere/', slash: 'behind/' };
+    for (const [name, target] of Object.entries(links)) symlinkSync(target, `${f}/root/etc/${name}`);
+    const bound = (target: string): Result => init([open(`${f}/root`), op.openTree({ source: `${f}/file`, out: 'f' }), op.moveMount({ mount: 'f', root: 'root', target })], `grep -o "${f}/root[^ ]*" /proc/self/mountinfo`);
+    const cases: Readonly<Record<string, string>> = { '/etc/relative': '/run/systemd/stub', '/etc/absolute': `${f}/outside/made`, '/etc/up': '/up', 'etc/chain': '/etc/deep/er', '/way/file': '/elsewhere/file', '/etc/slash': '/etc/behind' };
+    for (const [target, at] of Object.entries(cases)) {
+      const { failures, output } = bound(target);
+      expect([target, failures, output]).toEqual([target, [], `${f}/root${at}\n`]);
+      expect(statSync(`${f}/root${at}`).mode & 0o777777).toBe(0o100644);
+    }
+    expect(bound('/etc/loop').failures).toMatchObject([{ errno: E.ELOOP }]);
+    expect(existsSync(`${f}/outside`)).toBe(false);
+  }));
+
   it('CVE-2019-19921, CVE-2021-30465: a mount point that is a link is refused, a link on the way stays inside', () => inFolder((f) => {
     mkdirSync(`${f}/root/real`, { recursive: true });
     mkdirSync(`${f}/outside`);
