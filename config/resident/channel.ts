@@ -134,7 +134,8 @@ export function createChannel(socket: Socket, calls: SocketCalls): Channel {
       return gone();
     },
     closed,
-    end: () => void socket.end(() => socket.destroySoon()),
+    // one that has not been heard yet may still be writing
+    end: () => void (begun && socket.writableLength === 0 ? socket.destroy() : socket.end(() => socket.destroySoon())),
     destroy: () => void socket.destroy(),
   };
 }

@@ -41,9 +41,11 @@ export interface RemoteInvocation {
 export function createInvocation({ channel, request, pid, argv, calls, version, commands }: RemoteOptions): RemoteInvocation {
   const { terminals } = request;
   let size: WindowSize | undefined = request.rows > 0 || request.cols > 0 ? { rows: request.rows, cols: request.cols } : undefined;
-  const stdin = new RemoteInput(channel, (terminals & TERMINALS.stdin) !== 0);
-  const stdout = new RemoteOutput(channel, 'output', (terminals & TERMINALS.stdout) !== 0, () => size);
-  const stderr = new RemoteOutput(channel, 'error', (terminals & TERMINALS.stderr) !== 0, () => size);
+  // many commands need none of them
+  const streams: { stdin?: RemoteInput; stdout?: RemoteOutput; stderr?: RemoteOutput } = {};
+  const stdin = (): RemoteInput => (streams.stdin ??= new RemoteInput(channel, (terminals & TERMINALS.stdin) !== 0));
+  const stdout = (): RemoteOutput => (streams.stdout ??= new RemoteOutput(channel, 'output', (terminals & TERMINALS.stdout) !== 0, () => size));
+  const stderr = (): RemoteOutput => (streams.stderr ??= new RemoteOutput(channel, 'error', (terminals & TERMINALS.stderr) !== 0, () => size));
   const gone = new AbortController();
   const interrupted = Promise.withResolvers<number>();
   const signals: number[] = [];
@@ -51,26 +53,25 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
   let relay: OpenRelay | undefined;
   let connected = false;
   const caller = request.frontend === FRONTEND.oci ? createCaller(channel, pid) : undefined;
-  stdin.on('error', () => {});
 
   channel.onFrame((frame) => {
     switch (frame.type) {
       case LAUNCH.input:
-        if (!stdin.receive(frame.payload)) channel.destroy();
+        if (!stdin().receive(frame.payload)) channel.destroy();
         break;
       case LAUNCH.inputEnd:
-        stdin.receive(undefined);
+        stdin().receive(undefined);
         break;
       case LAUNCH.resize:
         if (frame.payload.length < 4) break;
         size = { rows: frame.payload.readUInt16LE(0), cols: frame.payload.readUInt16LE(2) };
-        for (const stream of [stdout, stderr]) stream.emit('resize');
+        for (const stream of [streams.stdout, streams.stderr]) stream?.emit('resize');
         break;
       case LAUNCH.relayed:
         connected = false;
         relay?.ended(frame.argument);
         // the launcher met a closed pipe, without a relay: so does who writes here
-        if (!relay && frame.argument === OUTPUT_GONE) stdout.destroy(brokenPipe());
+        if (!relay && frame.argument === OUTPUT_GONE) stdout().destroy(brokenPipe());
         break;
       case LAUNCH.signal:
         // for a session that is on its way it is kept; else the command is to end
@@ -84,17 +85,23 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
   void channel.closed.then(() => {
     gone.abort(CALLER_GONE);
     // readers and writers see what they would see of a terminal that was closed
-    if (!stdin.readableEnded) stdin.destroy(CALLER_GONE);
-    for (const stream of [stdout, stderr]) if (!stream.writableFinished) stream.destroy(PIPE_GONE);
+    if (streams.stdin?.readableEnded === false) streams.stdin.destroy(CALLER_GONE);
+    for (const stream of [streams.stdout, streams.stderr]) if (stream?.writableFinished === false) stream.destroy(PIPE_GONE);
   });
 
   const invocation: Invocation = {
     argv,
     cwd: request.cwd,
     env: request.env,
-    stdin: stdin as unknown as NodeJS.ReadStream,
-    stdout: stdout as unknown as NodeJS.WriteStream,
-    stderr: stderr as unknown as NodeJS.WriteStream,
+    get stdin() {
+      return stdin() as unknown as NodeJS.ReadStream;
+    },
+    get stdout() {
+      return stdout() as unknown as NodeJS.WriteStream;
+    },
+    get stderr() {
+      return stderr() as unknown as NodeJS.WriteStream;
+    },
     version,
     commands,
     umask: request.umask,
@@ -105,13 +112,13 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
       (relay = openRelay(options, {
         channel,
         calls,
-        stdinIsTerminal: stdin.isTTY,
+        stdinIsTerminal: (terminals & TERMINALS.stdin) !== 0,
         takeSignals: () => signals.splice(0),
         onConnected: () => (connected = true),
-        warn: (text) => void stderr.write(`engine: warning: ${text}\n`),
+        warn: (text) => void stderr().write(`engine: warning: ${text}\n`),
       })),
     get windowSize() {
-      return stdout.isTTY ? size : undefined;
+      return (terminals & TERMINALS.stdout) !== 0 ? size : undefined;
     },
   };
   return {
@@ -126,6 +133,6 @@ export function createInvocation({ channel, request, pid, argv, calls, version, 
     get log() {
       return log;
     },
-    flushed: async () => void (await Promise.all([stdout.flushed(), stderr.flushed()])),
+    flushed: async () => void (await Promise.all([streams.stdout?.flushed(), streams.stderr?.flushed()])),
   };
 }

@@ -108,16 +108,16 @@ export function createServer(options: ServerOptions): Server {
     const { flags, rest } = oci ? { flags: {}, rest: request.argv } : takeFlags(request.argv);
     const remote = createInvocation({ channel, request, pid: peer.pid, argv: rest, calls, version, commands: oci ? [] : hostCommands({ flags }) });
     take(remote);
-    const { stderr } = remote.invocation;
+    const { invocation } = remote;
     const failed = Promise.withResolvers<number>();
     const fail = (error: unknown): void => {
-      stderr.write(`${oci ? 'engine-oci' : 'engine'}: ${describeError(error)}\n`);
+      invocation.stderr.write(`${oci ? 'engine-oci' : 'engine'}: ${describeError(error)}\n`);
       failed.resolve(oci ? 1 : exitCodeOf(error));
     };
     const context = {
       uid: peer.uid,
       pid: peer.pid,
-      write: (line: string, entry: () => LogEntry): boolean => !channel.gone && (remote.log ? remote.log(entry()) : void stderr.write(line), true),
+      write: (line: string, entry: () => LogEntry): boolean => !channel.gone && (remote.log ? remote.log(entry()) : void invocation.stderr.write(line), true),
       fail,
     };
     let lease: Promise<Lease> | undefined;

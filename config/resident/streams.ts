@@ -24,6 +24,7 @@ export class RemoteInput extends Readable {
     super({ highWaterMark: WINDOW });
     this.#channel = channel;
     this.isTTY = isTTY;
+    this.on('error', () => {});
   }
   override _read(): void {
     const more = WINDOW - this.#allowed;

@@ -21,17 +21,22 @@ export function createPlanCollector(options: { readonly asked?: Asked } = {}): P
   const steps: PlannedStep[] = [];
   let closed = false;
 
-  const writer = (plugin: string, hook: string, isOpen: () => boolean, pointer?: string): PlanWriter => ({
-    add<S extends Slot, N extends OperationName>(slot: S, operation: Operation<N>, ...undo: UndoArgument<S, N>): void {
-      if (closed || !isOpen()) {
-        throw fail('ERR_NOT_SUPPORTED', `plugin ${plugin} adds ${operation.name} to ${slot} after ${closed ? 'the plan was finished' : `its tap on ${hook} has ended`}`, { plugin, operation: hook });
-      }
-      const asked = pointer === undefined || !options.asked ? undefined : whoAsked(options.asked, pointer);
-      const origin: Origin = { plugin, hook, ...(pointer === undefined ? {} : { pointer }), ...(asked === undefined || asked === plugin ? {} : { asked }) };
-      steps.push({ ...step(slot, operation, ...undo), origin });
-    },
-    at: (to) => writer(plugin, hook, isOpen, to),
-  });
+  const originOf = (plugin: string, hook: string, pointer?: string): Origin => {
+    const asked = pointer === undefined || !options.asked?.size ? undefined : whoAsked(options.asked, pointer);
+    return { plugin, hook, ...(pointer === undefined ? {} : { pointer }), ...(asked === undefined || asked === plugin ? {} : { asked }) };
+  };
+  const writer = (plugin: string, hook: string, isOpen: () => boolean, pointer?: string): PlanWriter => {
+    let origin: Origin | undefined;
+    return {
+      add<S extends Slot, N extends OperationName>(slot: S, operation: Operation<N>, ...undo: UndoArgument<S, N>): void {
+        if (closed || !isOpen()) {
+          throw fail('ERR_NOT_SUPPORTED', `plugin ${plugin} adds ${operation.name} to ${slot} after ${closed ? 'the plan was finished' : `its tap on ${hook} has ended`}`, { plugin, operation: hook });
+        }
+        steps.push({ ...step(slot, operation, ...undo), origin: (origin ??= originOf(plugin, hook, pointer)) });
+      },
+      at: (to) => writer(plugin, hook, isOpen, to),
+    };
+  };
   return {
     writer: (plugin, hook, isOpen = () => true) => writer(plugin, hook, isOpen),
     steps: () => orderSteps(steps),

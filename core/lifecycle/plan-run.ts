@@ -61,12 +61,12 @@ function addStreams(core: Core, plan: PlanCollector, drivers: ContainerDrivers, 
 /** What nobody else has planned: the birth of init, and the sync point that holds it until the host side of its network is there. */
 function addMissing(plan: PlanCollector, spec: Spec): void {
   const own = plan.writer('core', 'createNamespaces');
-  const has = (name: string): boolean => plan.steps().some((s) => s.operation.name === name);
-  if (!has('spawn')) {
+  const there = new Set(plan.steps().map(({ operation }) => operation.name));
+  if (!there.has('spawn')) {
     const flags = (spec.linux?.namespaces ?? []).reduce((bits, { type, path }) => (path ? bits : bits | (CLONE[type] ?? 0)), 0);
     own.at('/linux/namespaces').add('shim.spawn', op.spawn({ flags: BigInt(flags), pid: REGISTER.init, pidfd: REGISTER.initPidfd }));
   }
-  if (!has('keepNamespaces')) own.add('shim.started', op.keepNamespaces({ pid: REGISTER.init }));
+  if (!there.has('keepNamespaces')) own.add('shim.started', op.keepNamespaces({ pid: REGISTER.init }));
 }
 
 /** Sync point at which init waits for the steps of `shim.attach`. Plugins that need one of their own take another number. */

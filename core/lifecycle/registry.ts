@@ -37,9 +37,9 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
     }
     return instance;
   }
-  function providers(contract: ContractName): Provided[] {
-    return entries.flatMap((entry) => (entry.manifest.provides ?? []).flatMap((p, at) => (p.contract === contract ? [{ entry, at, name: p.driver }] : [])));
-  }
+  const provided: Partial<Record<ContractName, readonly Provided[]>> = {};
+  const providers = (contract: ContractName): readonly Provided[] =>
+    (provided[contract] ??= entries.flatMap((entry) => (entry.manifest.provides ?? []).flatMap((p, at) => (p.contract === contract ? [{ entry, at, name: p.driver }] : []))));
   async function open<C extends ContractName>(contract: C, { entry, at, name }: Provided): Promise<ResolvedDriver<Contracts[C]>> {
     const { drivers } = await load(entry);
     const driver = drivers?.[at]?.name === name ? drivers[at] : drivers?.find((d) => d.name === name);
@@ -113,7 +113,7 @@ export function createRegistry(parts: { plugins: readonly PluginEntry[]; choices
 
   async function network(mode: string): Promise<ResolvedDriver<Contracts['network']>> {
     const kind = mode.split(':', 1)[0];
-    const ranked = providers('network').sort((a, b) => Number(b.name === kind) - Number(a.name === kind));
+    const ranked = providers('network').toSorted((a, b) => Number(b.name === kind) - Number(a.name === kind));
     for (const provided of ranked) {
       let found: ResolvedDriver<Contracts['network']>;
       try {

@@ -327,6 +327,7 @@ function engineOn(world: World, prefix: string, program: RunProgram, ioctl?: Fak
       found.signal(signal);
       return true;
     },
+    removeGroup: () => false,
     watchEnd(pid, startTime, onEnd) {
       alive();
       let open = true;

@@ -25,6 +25,8 @@ export interface Native {
   processFolder(pid: number): string;
   /** Send a signal to the process that has this start time, by a pidfd: never to another. False: it has ended. Errors: ERR_NATIVE. */
   signalProcess(pid: number, startTime: bigint, signal: number): boolean;
+  /** Remove a cgroup folder that nobody is in, nor has a group in. True: it is not there any more; false: it cannot be done like that. */
+  removeGroup(path: string): boolean;
   /** Tell once, from the event loop and never within this call, that the process that has this start time has ended, be it long ago. Keeps this process alive until then, or `close`. Errors: ERR_NATIVE. */
   watchEnd(pid: number, startTime: bigint, onEnd: () => void): { close(): void };
   /** /proc/sys/kernel/random/boot_id */

@@ -91,8 +91,8 @@ export function planParts(bytes: Uint8Array): ReadonlyMap<Part, readonly Buffer[
   }));
 }
 
-/** Read a plan back, of this or an older format. Errors: ERR_PLAN_INVALID, ERR_PLAN_VERSION. */
-export function decodePlan(bytes: Uint8Array): DecodedPlan {
+/** Read a plan back, of this or an older format; `only` one part of it. Errors: ERR_PLAN_INVALID, ERR_PLAN_VERSION. */
+export function decodePlan(bytes: Uint8Array, only?: Part): DecodedPlan {
   const reader = new Reader(bytes);
   if (reader.u32() !== PLAN_MAGIC) throw fail('ERR_PLAN_INVALID', 'this is not a plan');
   const version = reader.u32();
@@ -107,7 +107,7 @@ export function decodePlan(bytes: Uint8Array): DecodedPlan {
   const steps: DecodedStep[] = [];
   for (const { part, offset, count } of spans) {
     reader.at = offset;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count && (only === undefined || only === part); i++) {
       const start = reader.at;
       const code = reader.u16();
       const bits = reader.u16();

@@ -38,9 +38,9 @@ const [LEFTOVERS, TRASH] = ['.leftovers', '.trash'];
 const RUN_FOLDERS = ['runs', 'leftovers', 'trash'];
 
 /** `engine-` and 8 hex digits: the same for every path that leads to this root. */
-export function instanceOf(root: string): string {
-  return `engine-${createHash('sha256').update(fs.realpathSync(root)).digest('hex').slice(0, 8)}`;
-}
+export const instanceOf = (root: string): string => instanceOfReal(fs.realpathSync(root));
+/** The same of a path without links. */
+export const instanceOfReal = (root: string): string => `engine-${createHash('sha256').update(root).digest('hex').slice(0, 8)}`;
 
 /** Open, or make, the state of an engine. Errors: ERR_STATE when a folder is not ours or the database is damaged or too new. */
 export async function openState({ root, runRoot, native, log, checkpoint, compact, discard = removeRecords }: StateOptions): Promise<State> {

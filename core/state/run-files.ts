@@ -34,7 +34,8 @@ export function forgetProcess(folder: string): void {
 export function readStarted(folder: string): RunView['started'] {
   const value = read(folder, RUN_FILES.started) ?? read(folder, STALE_STARTED);
   if (!value || typeof value['pid'] !== 'number') return undefined;
-  return { pid: value['pid'], startTime: BigInt(String(value['startTime'] ?? 0)), startedAt: isoTime(value['startedAt']) };
+  // few ask when it was
+  return { pid: value['pid'], startTime: BigInt(String(value['startTime'] ?? 0)), get startedAt() { return isoTime(value['startedAt']); } };
 }
 
 /** Another process is the run's first from now on. */

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type FakeNative } from '../native/fake.ts';
 import { type Frame } from '../native/index.ts';
 import { op } from '../plan/build.ts';
+import { type Operation } from '../plan/types.ts';
 import { FRAME, RUN_FILES } from '../plan/protocol.ts';
 import { instanceOf, openState } from './open.ts';
 import { container, Crash, createFixture, plan, silent, simplePlan, type Fixture } from './state.fixture.ts';
@@ -50,6 +51,31 @@ describe('runs below a root of their own', () => {
     expect(asked).toEqual([expect.stringMatching(/\/below\/\.trash\//)]);
     expect(state.runsIn(root).isLeaving(asked[0] ?? '')).toBe(true);
     expect(below.isLeaving(join(root, '.trash', 'other'))).toBe(false);
+  });
+
+  it('need no process to undo groups that nobody is in, and one for all that is more', async () => {
+    const asked: string[] = [];
+    const busy = new Set<string>();
+    let shims = 0;
+    const native = Object.assign(Object.create(fixture.native) as FakeNative, {
+      removeGroup: (path: string) => (asked.push(path), !busy.has(path)),
+      spawnShim: (request: Parameters<FakeNative['spawnShim']>[0]) => (shims++, fixture.native.spawnShim(request)),
+    });
+    const root = join(fixture.folder, 'below');
+    for (const name of ['.trash', '.leftovers']) fs.mkdirSync(join(root, name), { recursive: true });
+    const below = (await fixture.open(native)).runsIn(root);
+    const group = (name: string): Operation[] => [op.cgroupKill({ path: `/g/${name}`, deadline: 1 }), op.memoryEvents({ path: `/g/${name}`, version: 1 }), op.cgroupRemove({ path: `/g/${name}`, deadline: 1 })];
+    const clear = async (...undo: Operation[]): Promise<[string[], number, readonly string[]]> => {
+      const { folder, lock } = await below.create(record(native), plan(undo.map((operation) => ({ slot: 'after.undo', operation }))));
+      asked.length = shims = 0;
+      const failures = await below.clear(folder, lock);
+      return [[...asked], shims, failures];
+    };
+    expect(await clear(...group('a'), ...group('b'))).toEqual([['/g/a', '/g/b'], 0, []]);
+    busy.add('/g/b');
+    expect(await clear(...group('a'), ...group('b'), ...group('c'))).toEqual([['/g/a', '/g/b'], 1, []]);
+    expect(await clear(...group('a'), op.rmdir({ path: '/nowhere' }, { okMissing: true }))).toEqual([[], 1, []]);
+    expect(await clear()).toEqual([[], 0, []]);
   });
 });
 

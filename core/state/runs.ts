@@ -3,7 +3,9 @@ import { basename, join } from 'node:path';
 import { fail, isEngineError } from '../errors/index.ts';
 import { type ExitRecord } from '../api/types.ts';
 import { type Lock } from '../native/index.ts';
+import { decodePlan } from '../plan/decode.ts';
 import { RUN_FILES } from '../plan/protocol.ts';
+import { type OperationName } from '../plan/types.ts';
 import { clock, errorCode, ifPresent, lockFolder, moveToTrash, names, once, randomName, readJson, removeRecords, sleep, writeAtomic } from './files.ts';
 import { describeFailure, hasAfter, runShim, stepsOf, type Failure } from './helper.ts';
 import { type StateContext } from './journal.ts';
@@ -23,6 +25,8 @@ export interface RunsInside extends Runs, Omit<RunsBelow, 'isLeaving'> {
 }
 
 const TIMEOUT = 10_000;
+/** Operations of an undo that find nothing to do in a group without processes, but for its removal. */
+const GROUPS_ONLY: ReadonlySet<OperationName> = new Set(['cgroupKill', 'memoryEvents', 'cgroupRemove']);
 
 /**
  * Everything in runRoot is lost with the boot it belongs to, and so are processes, mounts and cgroups: its files are renamed into
@@ -55,8 +59,18 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     const undone = readJson(join(folder, RUN_FILES.undone)) as { failures?: Failure[] } | undefined;
     return Array.isArray(undone?.failures) ? undone.failures : [];
   };
-  /** The undo, unless it has been done; what could not be undone, in words. */
-  const undo = async (folder: string, lock: Lock): Promise<string[]> => {
+  /** Is all that is to be undone groups that nobody is in any more? These need no process: all are gone when this returns true. */
+  const removeGroups = (plan: string): boolean => {
+    let steps;
+    try {
+      ({ steps } = decodePlan(fs.readFileSync(plan), 'after'));
+    } catch {
+      return false; // the shim says what is wrong with it
+    }
+    return steps.every(({ operation: { name } }) => GROUPS_ONLY.has(name)) && steps.every(({ operation: { name, args } }) => name !== 'cgroupRemove' || native.removeGroup(String(args['path'])));
+  };
+  /** The undo, unless it has been done; what could not be undone, in words. `told`: nobody asks any more how the run ended, so that what its groups know may be lost. */
+  const undo = async (folder: string, lock: Lock, told = false): Promise<string[]> => {
     const plan = join(folder, RUN_FILES.plan);
     const file = join(folder, RUN_FILES.undone);
     const words = (failures: readonly Failure[]): string[] => {
@@ -67,6 +81,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     if (before?.length === 0) return [];
     if (!hasAfter(plan)) return [];
     return points.aroundAsync('run.undo', async () => {
+      if (told && !before && removeGroups(plan)) return [];
       // a second try of what the shim could not undo: EBUSY is often over by now
       if (before) ifPresent(() => fs.unlinkSync(file));
       const result = await runShim(native, { mode: 'undo', plan, runFolder: folder, lock });
@@ -196,7 +211,7 @@ export function createRuns(context: StateContext, folders: RunFolders): RunsInsi
     },
     async clear(folder, lock, last) {
       try {
-        const failures = await undo(folder, lock);
+        const failures = await undo(folder, lock, true);
         await last?.();
         remove(folder, lock, failures.length > 0);
         return failures;

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Lock, type Native } from '@engine/core/native';
 import { isPortFree, portHolder } from './ports.ts';
@@ -26,7 +26,8 @@ export interface NativeOptions {
 function startTimeOf(pid: number, living = false): bigint | undefined {
   let line: string;
   try {
-    line = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    // the name in it may be in any encoding; what follows is digits
+    line = readFileSync(`/proc/${pid}/stat`, 'utf8');
   } catch {
     return undefined;
   }
@@ -86,6 +87,14 @@ export function createNative(options: NativeOptions = {}): Native {
         return startTimeOf(pid) === startTime && calls().signalPidfd(fd, signal);
       } finally {
         calls().close(fd);
+      }
+    },
+    removeGroup(path) {
+      try {
+        rmdirSync(path);
+        return true;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code === 'ENOENT';
       }
     },
     watchEnd(pid, startTime, onEnd) {

@@ -65,6 +65,36 @@ describe('kills for want of memory', () => {
   });
 });
 
+describe('a group', () => {
+  const native = createNative();
+  const pids = `/sys/fs/cgroup/pids/engine-group-${process.pid}`;
+  const canMake = (() => {
+    try {
+      mkdirSync(pids);
+      rmdirSync(pids);
+      return true;
+    } catch {
+      return false;
+    }
+  })();
+  it.skipIf(!canMake)('is removed when nobody is in it, nor has one of his own there', async () => {
+    expect(native.removeGroup(pids)).toBe(true);
+    mkdirSync(join(pids, 'below'), { recursive: true });
+    left.push(() => rmdirSync(pids));
+    expect(native.removeGroup(pids)).toBe(false);
+    expect(native.removeGroup(join(pids, 'below'))).toBe(true);
+    const child = spawn('sleep', ['1000']);
+    const ended = once(child, 'exit');
+    writeFileSync(join(pids, 'cgroup.procs'), String(child.pid));
+    expect(native.removeGroup(pids)).toBe(false);
+    child.kill('SIGKILL');
+    await ended;
+    await until('its end', () => native.removeGroup(pids));
+    left.pop();
+    expect(native.removeGroup(pids)).toBe(true);
+  });
+});
+
 describe('the end of a process', () => {
   const native = createNative();
   it('is told once, as it comes, unless nobody asks any more', async () => {

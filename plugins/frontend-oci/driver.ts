@@ -12,7 +12,6 @@ import { createReport, type Report } from './report.ts';
 import { versionText } from './version.ts';
 
 const print = (stream: NodeJS.WriteStream, text: string): Promise<void> =>
-  // a reader that has gone (EPIPE) is no error of ours
   new Promise((resolve) => (text === '' ? resolve() : void stream.write(text, () => resolve())));
 
 /** What of the flags is about the log, also when others are wrong: an error is to be found where the caller looks for it. */
@@ -64,7 +63,6 @@ export function createOci(): Frontend {
     features: new Set(),
     probe: () => ({ available: true, score: 1, reasons: ['needs nothing'] }),
     async run(open, invocation) {
-      for (const stream of [invocation.stdout, invocation.stderr]) stream.on('error', () => {});
       let report = createReport(invocation, { json: false, debug: false });
       let prefix = '';
       let exitCode = 1;

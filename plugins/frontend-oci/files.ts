@@ -12,9 +12,9 @@ const descriptorOf = (path: string): number | undefined => {
 };
 
 /** The caller's own standard output or error, when `path` names one. */
-export function streamOf({ stdout, stderr }: Invocation, path: string): NodeJS.WriteStream | undefined {
+export function streamOf(invocation: Invocation, path: string): (() => NodeJS.WriteStream) | undefined {
   const fd = descriptorOf(path);
-  return fd === 1 ? stdout : fd === 2 ? stderr : undefined;
+  return fd === 1 ? () => invocation.stdout : fd === 2 ? () => invocation.stderr : undefined;
 }
 
 /** A path that the caller names, as this process reaches it: from the caller's folder, and what is the caller's own is not ours. */

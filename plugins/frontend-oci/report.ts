@@ -64,14 +64,15 @@ async function writeAll(fd: number, text: string): Promise<void> {
 }
 
 export function createReport(invocation: Invocation, { log, json, debug }: ReportOptions): Report {
-  const { stderr } = invocation;
+  // streams are made when something is written there
+  const stderr = (): NodeJS.WriteStream => invocation.stderr;
   const stream = log === undefined || log === '' ? stderr : streamOf(invocation, log);
   let fd: number | undefined;
   let isBroken = false;
   let last: Promise<void> = Promise.resolve();
   const held: string[] = [];
   const plain = (text: string): string => visible(text.replaceAll(/\s*\n\s*/g, ' ').trim());
-  const print = (to: NodeJS.WriteStream, text: string): Promise<void> => new Promise((resolve) => void to.write(text, () => resolve()));
+  const print = (to: () => NodeJS.WriteStream, text: string): Promise<void> => new Promise((resolve) => void to().write(text, () => resolve()));
   const line = (level: Level, text: string): void => {
     const words = logLine(json, level, plain(text));
     last = last.then(async () => {
@@ -104,7 +105,7 @@ export function createReport(invocation: Invocation, { log, json, debug }: Repor
       for (const warning of held.splice(0)) last = last.then(() => print(stderr, `warning: ${plain(warning)}\n`));
       line('error', text);
       // without a log that can be opened its line is there already
-      if (stream !== stderr && !isBroken) last = last.then(() => print(stderr, `${plain(text)}\n`));
+      if (stream?.() !== stderr() && !isBroken) last = last.then(() => print(stderr, `${plain(text)}\n`));
       await last;
     },
     async close() {

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -136,8 +136,11 @@ describe.skipIf(process.getuid?.() !== 0).each(['auto', 'off'] as const)('engine
   it('as an attended container runs, lets it come to its end and deletes it', async () => {
     const folder = bundle();
     await well('list'); // the first command is not the resident engine's
+    await until('the resident engine', () => resident !== 'auto' || enginedOf(engine.runRoot) !== undefined);
     const command = start('run', '--bundle', folder, 'one');
     await until('its program', points['its program']);
+    // whoever starts it has its lock until all of that is over: only then has the caller been told that it runs
+    await until('the end of its start', () => spawnSync('flock', ['--nonblock', '--no-fork', file('lock'), 'true']).status === 0);
     const server = await until('its server', () => victims.server(command));
     process.kill(server, 'SIGKILL');
     await until('its end', () => !existsSync(`/proc/${server}`) || isZombie(server));

@@ -185,7 +185,7 @@ describe.skipIf(!hasBusybox).each(['off', 'auto'] as const)('engine-oci, residen
 
   it('has all that is to be warned of in the log', async () => {
     const log = join(oci.folder, 'warnings.json');
-    const bundle = oci.bundle((spec) => spec.process.capabilities?.bounding?.push('CAP_NOPE'));
+    const bundle = oci.bundle((spec) => (spec.process.capabilities = { ...spec.process.capabilities, bounding: ['CAP_KILL', 'CAP_NOPE'], effective: ['CAP_KILL'], permitted: ['CAP_KILL'] }));
     expect(await oci.call(['--log', log, '--log-format', 'json', 'run', '-b', bundle, 'warned'])).toMatchObject({ code: 0, stderr: '' });
     expect(readFileSync(log, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as object)).toMatchObject([{ level: 'warning', msg: expect.stringContaining('CAP_NOPE') as string }]);
     expect(await oci.call(['run', '-b', bundle, 'warned'])).toMatchObject({ code: 0, stderr: expect.stringMatching(/^time="[^"]+" level=warning msg=".*CAP_NOPE.*"\n$/) as string });

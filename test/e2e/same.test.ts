@@ -46,6 +46,8 @@ describe('help and the common errors of', () => {
   it.each(commandNames().map((name) => [name]))('%s', async (name) => {
     const words = name.split(' ');
     const { args: [least, most] } = commands.find((command) => command.name === name || command.aliases?.includes(name) || `container ${command.name}` === name) ?? { args: [0, 0] };
+    // its words are those of the command without `container`
+    if (words[0] === 'container') return check({ name, steps: [[...words, '--help'], [...words, '--nope']] });
     const steps: Step[] = [[...words, '--help'], ['help', ...words], [...words, '--nope'], [...words, '--', ...Array.from({ length: Math.max(least, 1) }, () => 'nope')]];
     if (least > 0) steps.push(words, [...words, ...Array.from({ length: least }, () => '')]);
     if (Number.isFinite(most)) steps.push([...words, ...Array.from({ length: most + 1 }, () => 'many')]);

@@ -5,7 +5,7 @@
  */
 export const parts: Readonly<Record<string, readonly string[]>> = {
   /** On the older kernel: what machines for development often lack, AppArmor and cgroup v2. */
-  beside: ['test/vm/{apparmor,cgroup-v2,oci-cgroups,dumpable,checkpoint}.test.ts'],
+  beside: ['test/vm/{apparmor,cgroup-v2,dumpable,checkpoint}.test.ts'],
   /** On the newer one: the drivers' own suites. */
   differs: ['test/e2e/conformance/runtime.test.ts'],
   /** With systemd as pid 1. */

@@ -115,7 +115,7 @@ describe.skipIf(!isSystemd)('under systemd', () => {
     const cold = new TestEngine({ resident: 'off' });
     await importBusybox(cold);
     // from the moment when its run is written down, a little later each time
-    for (const pause of [0, 10, 40, 160]) {
+    for (const pause of [0, 40]) {
       const started = cold.start(['run', '--rm', '--name', 'cut', 'busybox', 'sleep', '1000'], { input: '' });
       await until('the engine to begin', () => existsSync(join(cold.runRoot, 'runs')) && readdirSync(join(cold.runRoot, 'runs')).length > 0);
       await new Promise((resolve) => setTimeout(resolve, pause));
@@ -130,9 +130,9 @@ describe.skipIf(!isSystemd)('under systemd', () => {
   });
 
   it('starts many at once', async () => {
-    const names = Array.from({ length: 8 }, (_, i) => `many${i}`);
+    const names = Array.from({ length: 4 }, (_, i) => `many${i}`);
     await Promise.all(names.map((name) => engine.ok('run', '-d', '--name', name, 'busybox', 'sleep', '1000')));
-    expect(await units()).toHaveLength(8);
+    expect(await units()).toHaveLength(4);
     await engine.ok('rm', '-f', ...names);
     await until('the scopes to be collected', async () => (await units()).length === 0);
   }, 600_000);

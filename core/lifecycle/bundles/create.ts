@@ -14,7 +14,7 @@ import { chooseDrivers, choicesOf, completed, contextOf, recordOf, rootfsOf } fr
 import { readConfig } from './config.ts';
 import { awaitHandOver } from './frames.ts';
 import { stateOf } from './status.ts';
-import { checkId, contentOf, ensureAside, isFolder, openStore, VERSION, type Found, type Store } from './store.ts';
+import { checkId, contentOf, ensureAside, isFolder, openStore, VERSION, type Found, type Store, type Stored } from './store.ts';
 
 export const taken = (id: string): Error => fail('ERR_NAME_TAKEN', `container with id exists: ${id}`, { path: id, hint: 'delete it, or choose another id' });
 
@@ -92,21 +92,23 @@ export async function createBundle(core: Core, request: BundleRequest, sequel?: 
   await ensureSecurity(core, record, plan.spec);
   const plugins = plan.plugins ?? kept;
   const { uid } = core.parts.caller?.() ?? { uid: process.getuid?.() ?? 0 };
-  const stored = {
+  const group = plan.group !== undefined && { group: plan.group };
+  const stored: Stored = {
+    version: VERSION, run, boot: store.boot, ...group,
     ociVersion: spec.ociVersion, id, bundle, rootfs, created, owner: nameOf(uid), annotations: spec.annotations ?? {}, process: spec.process as NonNullable<typeof spec.process>, drivers: record.drivers, noNewKeyring: request.noNewKeyring, hooks: Object.keys(spec.hooks ?? {}), ...(plugins && { plugins }),
   };
   return core.locked([], async () => {
     ensureAside(store);
     let lock: Lock | undefined;
     try {
-      ({ lock } = await store.runs.create({ run, container: id, instance: store.instance, boot: native.bootId(), created, handed: true, ...(plan.group !== undefined && { group: plan.group }) }, plan.bytes, { ...contentOf(stored, spec), ...sequel?.content }));
+      ({ lock } = await store.runs.create({ run, container: id, instance: store.instance, boot: store.boot, created, handed: true, ...group }, plan.bytes, { ...contentOf(stored, spec), ...sequel?.content }));
     } catch (error) {
       throw isEngineError(error, 'ERR_ALREADY_RUNNING') ? taken(id) : error;
     }
     try {
       const connection = native.spawnShim({ mode: 'run', plan: join(folder, RUN_FILES.plan), runFolder: folder, lock, by: request.spawner, handOver: sequel ? { preserve: 0 } : fds, ...(core.parts.shimEnv && { env: core.parts.shimEnv }) });
       const pid = await awaitHandOver(core, connection, plan, onWarning);
-      const state = await sequel?.finish({ store, folder, pid, spec, onWarning, stored: { ...stored, version: VERSION, run, boot: store.boot, ...(plan.group !== undefined && { group: plan.group }) } });
+      const state = await sequel?.finish({ store, folder, pid, spec, onWarning, stored });
       lock.release();
       return state ?? stateOf(root, stored, 'created', pid);
     } catch (error) {

@@ -34,11 +34,13 @@ export function openGo(folder: string): number | undefined {
 export async function statusOf(core: Core, found: Found): Promise<{ readonly status: BundleStatus; readonly init?: Init }> {
   const { folder, stored, store } = found;
   if (stored.boot !== store.boot) return { status: 'stopped' };
-  // asked first: what a shim wrote before it ended is then complete
-  const held = !fs.existsSync(join(folder, RUN_FILES.started)) && isHeld(core, folder);
-  const started = readStarted(folder);
-  // who was making it has gone
-  if (!started) return { status: held ? 'creating' : 'stopped' };
+  let started = readStarted(folder);
+  if (!started) {
+    if (isHeld(core, folder)) return { status: 'creating' };
+    // who was making it has gone; what a shim wrote before it ended is complete now
+    started = readStarted(folder);
+  }
+  if (!started) return { status: 'stopped' };
   if (!isAlive(core, started)) return { status: 'stopped' };
   const go = openGo(folder);
   if (go !== undefined) fs.closeSync(go);

@@ -4,7 +4,7 @@ import { fail } from '../../errors/index.ts';
 import { type BundleRef } from '../../api/index.ts';
 import { type Lock } from '../../native/index.ts';
 import { RUN_FILES } from '../../plan/index.ts';
-import { instanceOf, type RunsBelow } from '../../state/index.ts';
+import { instanceOfReal, type RunsBelow } from '../../state/index.ts';
 import { clock, errorCode, ifPresent, lockFolder, names, readJson, removeRecords, sleep, writeAtomic } from '../../state/files.ts';
 import { readRecord } from '../../state/run-files.ts';
 import { type ContainerRecord } from '../../api/index.ts';
@@ -82,7 +82,7 @@ export function openStore(core: Core, root: string, make = false): Store | undef
     const real = fs.realpathSync.native(root);
     let runs: RunsBelow | undefined;
     let instance: string | undefined;
-    return { root: real, boot: core.parts.native.bootId(), get instance() { return (instance ??= instanceOf(real)); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
+    return { root: real, boot: core.parts.native.bootId(), get instance() { return (instance ??= instanceOfReal(real)); }, get runs() { return (runs ??= core.parts.state.runsIn(real)); } };
   } catch (error) {
     const code = errorCode(error);
     if (code === undefined || code.startsWith('ERR_')) throw error;
@@ -96,21 +96,22 @@ export const notReadable = (folder: string, cause?: unknown): Error => fail('ERR
 
 function readStored(folder: string): Stored | undefined {
   const value = readJson(join(folder, FILES.container)) as Partial<Stored> | undefined;
-  const record = readRecord(folder);
-  if (typeof value !== 'object' || value === null || !record || typeof value.version !== 'number' || value.version > VERSION) return undefined;
+  if (typeof value !== 'object' || value === null || typeof value.version !== 'number' || value.version > VERSION) return undefined;
   const { id, bundle, rootfs, ociVersion, created, process, drivers } = value;
   const texts = [id, bundle, rootfs, ociVersion, created].every((text) => typeof text === 'string');
   if (!texts || typeof process !== 'object' || !Array.isArray(drivers?.security)) return undefined;
-  return { ...(value as Stored), owner: value.owner ?? '', annotations: value.annotations ?? {}, noNewKeyring: value.noNewKeyring ?? false, run: record.run, boot: record.boot, ...(record.group !== undefined && { group: record.group }) };
+  // of an older engine these are in the run's record alone
+  const record = value.run === undefined ? readRecord(folder) : undefined;
+  if (value.run === undefined && !record) return undefined;
+  return { ...(value as Stored), owner: value.owner ?? '', annotations: value.annotations ?? {}, noNewKeyring: value.noNewKeyring ?? false, ...(record && { run: record.run, boot: record.boot, ...(record.group !== undefined && { group: record.group }) }) };
 }
 
 /** Errors: ERR_NO_SUCH_CONTAINER, ERR_STATE, ERR_INVALID_VALUE. */
 export function find(core: Core, { root, id }: BundleRef, store = openStore(core, root)): Found {
   checkId(id);
   const folder = store && join(store.root, id);
-  if (!folder || !isFolder(folder)) throw noSuch(id);
+  if (!folder) throw noSuch(id);
   const stored = readStored(folder);
-  // it may have been removed in between
   if (!stored) throw isFolder(folder) ? notReadable(folder) : noSuch(id);
   return { store, folder, stored };
 }
@@ -120,8 +121,7 @@ export const isFolder = (folder: string): boolean => fs.statSync(folder, { throw
 export const idsIn = ({ root }: Store): string[] => names(root).filter((name) => !name.startsWith('.')).sort();
 
 /** What `create` writes. */
-export const contentOf = (stored: Omit<Stored, 'version' | 'run' | 'boot' | 'group'>, spec: Spec): Readonly<Record<string, string>> =>
-  ({ [FILES.container]: JSON.stringify({ version: VERSION, ...stored }), [FILES.spec]: exactJson(spec) });
+export const contentOf = (stored: Stored, spec: Spec): Readonly<Record<string, string>> => ({ [FILES.container]: JSON.stringify(stored), [FILES.spec]: exactJson(spec) });
 
 /** Its spec as it was compiled. Errors: ERR_STATE. */
 export function readSpec({ folder }: Found): Spec {
