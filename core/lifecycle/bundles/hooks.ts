@@ -4,8 +4,8 @@ import { fail } from '../../errors/index.ts';
 import { decodePlan, encodePlan, op, type PlannedStep } from '../../plan/index.ts';
 import { type Spec } from '../../spec/index.ts';
 import { type OciState } from '../../spec/state.ts';
-import { randomName } from '../../state/files.ts';
-import { describeFailure, runShim, type Failure } from '../../state/helper.ts';
+import { errnoName, randomName } from '../../state/files.ts';
+import { runShim, subjectOf, type Failure } from '../../state/helper.ts';
 import { type Core } from '../core.ts';
 import { type Found } from './store.ts';
 
@@ -41,10 +41,10 @@ export async function runHooks(core: Core, { folder, stored }: Pick<Found, 'fold
   }));
   const bytes = encodePlan({ steps });
   const names = new Map(decodePlan(bytes).steps.map((step) => [step.index, step]));
-  const words = (failure: Failure): string => `${kind} hook: ${describeFailure(failure, names.get(failure.index))}`;
+  const words = ({ index, detail }: Failure): string => `${kind} hook ${subjectOf(names.get(index))} failed${detail === '' ? '' : `: ${detail}`}`;
   const { ended, message, failures: [failed] } = await withPlan(folder, bytes, (plan) => runShim(core.parts.native, { mode: 'host', plan }, { onWarning: (failure) => onWarning(words(failure)) }));
   if (ended === 'ok') return;
-  const error = fail('ERR_OPERATION_FAILED', failed ? words(failed) : `${kind} hooks: ${message || 'the helper ended unexpectedly'}`, { operation: kind });
+  const error = fail('ERR_OPERATION_FAILED', failed ? words(failed) : `${kind} hooks: ${message || 'the helper ended unexpectedly'}`, { operation: kind, ...(failed && { errno: errnoName(failed.errno) }) });
   if (!optional) throw error;
   onWarning(error.message);
 }
