@@ -61,7 +61,9 @@ describe.skipIf(unable !== undefined)(`a container that its caller attends${unab
 
   it('has the caller\'s terminal through one of its own: keys, sizes, output to the last byte', async () => {
     const { run, call, same } = await terminal();
-    const pid = await create(call, ['sh', '-c', 'stty size; read a; echo "got $a"; trap "stty size; exit 7" WINCH; read b; read c'], { console: 'relay', preserve: 0 });
+    // stty(1) sets rows and columns by a call each: two signals
+    const resized = 'case $(stty size) in "20 50") stty size; exit 7 ;; esac';
+    const pid = await create(call, ['sh', '-c', `stty size; read a; echo "got $a"; trap '${resized}' WINCH; while :; do read b; done`], { console: 'relay', preserve: 0 });
     call.send(LAUNCH.wait, { argument: pid });
     await until('raw mode', () => isRaw(call.pid));
     expect(await bench.begin()).toBe('');
