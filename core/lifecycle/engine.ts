@@ -90,9 +90,10 @@ function createContainers(core: Core): Containers {
     },
     logs: (ref, options) => readLogs(core, ref, options),
     async diff(ref) {
-      const record = state.containers.resolve(ref);
+      const record = await settled(core, ref);
       await core.request('diff', { container: record.id });
-      return diffContainer(core, record);
+      // of one that goes meanwhile nothing was to be read, or half of it
+      return diffContainer(core, record).finally(() => settled(core, ref));
     },
     async inspect(ref, options) {
       const record = await settled(core, ref);

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { type Hooks } from '../hooks/index.ts';
 import { createFixture, type Fixture } from '../state/state.fixture.ts';
 import { request, testEngine, type TestEngine } from './engine.fixture.ts';
 
@@ -64,6 +65,27 @@ describe('run --rm', () => {
     await first.gone;
     expect(left(test)).toEqual([]);
     await test.engine.close();
+  });
+
+  it('is not there for a verb that it ends under', async () => {
+    fixture = createFixture({ program: async (program) => program.signalled() });
+    let meanwhile: (() => Promise<void>) | undefined;
+    const extra = (hooks: Hooks) => (hooks.tapFor('policy')('request', async (_, { verb }) => ['start', 'diff'].includes(verb) ? meanwhile?.() : undefined), []);
+    const { engine, ...test } = await testEngine({ fixture, extra });
+    const volume = { type: 'volume', source: 'data', target: '/data', readonly: false, createSource: false, noCopy: false } as const;
+    for (const more of [{}, { mounts: [volume] }]) {
+      for (const verb of ['start', 'diff'] as const) {
+        const session = await engine.containers.run(rm({ name: 'ends', ...more }));
+        const lock = await test.state.lock('container', session.container);
+        // its end is known, and nobody has seen to it yet
+        meanwhile = () => (session.signal(9), session.exit).then(() => void setTimeout(lock.release));
+        await expect(engine.containers[verb]('ends'), verb).rejects.toMatchObject({ code: 'ERR_NO_SUCH_CONTAINER' });
+        meanwhile = undefined;
+        await session.gone;
+        expect(left(test)).toEqual([]);
+      }
+    }
+    await engine.close();
   });
 
   it('is undone when it cannot start', async () => {

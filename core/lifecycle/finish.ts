@@ -30,11 +30,15 @@ export async function finishRun(core: Core, id: string, run: string): Promise<vo
     core.phase?.('collect');
     const now = state.runs.current(id);
     if (now && now.run !== run) return;
-    const record = state.containers.get(id);
-    if (now) await collectLocked(core, id, record);
-    if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true });
+    await finishLocked(core, id, now !== undefined);
   });
   core.phase?.();
+}
+/** The same with the container's lock held; `ran`: there is a run to collect. */
+export async function finishLocked(core: Core, id: string, ran: boolean): Promise<void> {
+  const record = core.parts.state.containers.get(id);
+  if (ran) await collectLocked(core, id, record);
+  if (record?.request.autoRemove) await removeLocked(core, record, { volumes: true });
 }
 
 /** Has its run with `--rm` ended? Then wait until it is gone; as long as `patience`, for who must not be held up by one that hangs. */

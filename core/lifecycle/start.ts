@@ -8,7 +8,7 @@ import { type Frame, type ShimConnection } from '../native/index.ts';
 import { answerBarrier } from './barrier.ts';
 import { endWithEngine, eventAttributes, releaseProvisional, shortId, type Core } from './core.ts';
 import { claimEndpoints, endEndpoints } from './endpoints.ts';
-import { collectLocked, finishRun, settled } from './finish.ts';
+import { collectLocked, finishLocked, finishRun, settled } from './finish.ts';
 import { blame, warningText } from './frames.ts';
 import { isPausedRun } from './freezer.ts';
 import { traceOperations } from '../state/helper.ts';
@@ -136,6 +136,11 @@ export async function startContainer(core: Core, ref: string, options: StartOpti
     const view = state.runs.find(id);
     if (view?.alive && !view.exit && (await isPausedRun(core, record, view))) throw fail('ERR_PAUSED', `cannot start container ${record.name}: it is paused`, { path: record.name });
     if (view?.alive && !view.exit) throw fail('ERR_ALREADY_RUNNING', `container ${record.name} is running already`, { path: record.name });
+    // it ended while the lock was waited for
+    if (record.request.autoRemove && (view || record.starts > 0)) {
+      await finishLocked(core, id, view !== undefined);
+      throw fail('ERR_NO_SUCH_CONTAINER', `no such container: ${ref}`, { path: ref });
+    }
     // without one there may still be what an engine has claimed for it that was killed then
     await (view ? collectLocked(core, id) : endEndpoints(core, id));
     let endpoints: readonly Endpoint[] = [];

@@ -22,12 +22,12 @@ export function opaqueFolders(upper: string): string[] {
   return found;
 }
 
-/** A container can make folders deeper than any path can name: no diff shows them, and none may fail by them. */
+/** A container can make folders deeper than any path can name, and remove them meanwhile: no diff shows them, and none may fail by them. */
 function entriesOf(folder: string): Dirent[] {
   try {
     return readdirSync(folder, { withFileTypes: true });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG') return [];
+    if (['ENAMETOOLONG', 'ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return [];
     throw error;
   }
 }

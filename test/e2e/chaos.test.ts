@@ -183,5 +183,8 @@ const seed = Number(process.env['CHAOS_SEED'] ?? Date.now() % 1_000_000);
 const seconds = Number(process.env['CHAOS_SECONDS'] ?? 40);
 it(`commands at once while engined and shims are killed at random (CHAOS_SEED=${seed})`, { timeout: (seconds + 120) * 1000 }, async () => {
   const random = seeded(seed);
-  for (const end = Date.now() + seconds * 1000; Date.now() < end; ) expect(await chaosRound(engine, random)).toEqual([]);
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; ) {
+    const wrong = await chaosRound(engine, random);
+    expect(wrong, wrong.join('\n')).toEqual([]);
+  }
 });
